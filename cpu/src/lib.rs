@@ -1,1 +1,3 @@
-//! Placeholder.
+//! One hart of the guest: decode, execute, traps, control and status registers, built-in SBI.
+pub mod fp;
+pub mod isa;

@@ -1,0 +1,1 @@
+//! Instruction list, decoder, encoder and disassembler.
