@@ -1,0 +1,299 @@
+//! Channels: who may say what to whom, whatever carries it.
+
+use super::seqpacket::{SeqPacket, SocketError};
+use super::{Event, Hello, PROTOCOL_VERSION, ProcessKind};
+use ipc_channel::IpcError;
+use ipc_channel::TryRecvError;
+use ipc_channel::ipc::{IpcOneShotServer, IpcReceiver, IpcSender};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+const KIND_COMMAND: u32 = 1;
+const KIND_EVENT: u32 = 2;
+
+/// A command with the number by which it is answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope<C> {
+    /// Unique for the channel's life.
+    pub id: u64,
+    /// The command.
+    pub command: C,
+}
+
+/// What carries the commands. Events always go over the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Transport {
+    /// `ipc-channel`: both ends trusted, of one byte order.
+    Ipc,
+    /// SEQPACKET socket: any byte order.
+    Socket,
+}
+
+impl std::str::FromStr for Transport {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Self, String> {
+        match s {
+            "ipc" => Ok(Self::Ipc),
+            "socket" => Ok(Self::Socket),
+            other => Err(format!("unknown transport {other:?}; it is ipc or socket")),
+        }
+    }
+}
+
+impl std::fmt::Display for Transport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Ipc => "ipc",
+            Self::Socket => "socket",
+        })
+    }
+}
+
+/// Why a channel failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ChannelError {
+    /// The peer is gone: an ordinary end.
+    #[error("the other process has gone")]
+    Closed,
+    /// The socket failed.
+    #[error(transparent)]
+    Socket(SocketError),
+    /// ipc-channel failed.
+    #[error("ipc-channel: {0}")]
+    Ipc(String),
+    /// The child speaks another version.
+    #[error("{program} speaks version {found} of the control messages, this program {PROTOCOL_VERSION}")]
+    Version {
+        /// Its program.
+        program: &'static str,
+        /// Its version.
+        found: u32,
+    },
+}
+
+impl From<SocketError> for ChannelError {
+    fn from(error: SocketError) -> Self {
+        match error {
+            SocketError::Closed => Self::Closed,
+            other => Self::Socket(other),
+        }
+    }
+}
+
+fn ipc(error: impl std::fmt::Display) -> ChannelError {
+    ChannelError::Ipc(error.to_string())
+}
+
+/// Supervisor's end of a child that has not said hello yet.
+#[derive(Debug)]
+pub struct Parent {
+    socket: SeqPacket,
+}
+
+impl Parent {
+    /// A channel: our end and the descriptor that the child inherits (clear its close-on-exec there).
+    ///
+    /// # Errors
+    /// [`ChannelError::Socket`].
+    pub fn new() -> Result<(Self, OwnedFd), ChannelError> {
+        let (ours, theirs) = SeqPacket::pair()?;
+        Ok((Self { socket: ours }, theirs.into_fd()))
+    }
+
+    /// Waits for the child's hello; `None` when `timeout` passed (call again).
+    ///
+    /// # Errors
+    /// [`ChannelError`]; the child is of no use then.
+    pub fn greet<C: Serialize>(
+        &self,
+        timeout: Option<Duration>,
+    ) -> Result<Option<(Hello, CommandSender<C>, EventReceiver)>, ChannelError> {
+        let Some(event) = self.socket.recv::<Event>(KIND_EVENT, timeout)? else { return Ok(None) };
+        let Event::Hello(hello) = event else {
+            return Err(ChannelError::Socket(SocketError::Malformed("the first event is no hello".into())));
+        };
+        if hello.protocol != PROTOCOL_VERSION {
+            return Err(ChannelError::Version { program: hello.kind.program(), found: hello.protocol });
+        }
+        let link = match &hello.ipc_server {
+            Some(name) => SenderLink::Ipc(IpcSender::connect(name.clone()).map_err(ipc)?),
+            None => SenderLink::Socket(self.socket.try_clone()?),
+        };
+        let events = EventReceiver { socket: self.socket.try_clone()? };
+        Ok(Some((hello, CommandSender { link, next: 1 }, events)))
+    }
+}
+
+enum SenderLink<C> {
+    Ipc(IpcSender<Envelope<C>>),
+    Socket(SeqPacket),
+}
+
+/// Supervisor's half for commands.
+pub struct CommandSender<C> {
+    link: SenderLink<C>,
+    next: u64,
+}
+
+impl<C: Serialize> CommandSender<C> {
+    /// Sends a command; the answer comes as [`Event::Done`] or [`Event::Failed`] with the number returned.
+    ///
+    /// # Errors
+    /// [`ChannelError`].
+    pub fn send(&mut self, command: C) -> Result<u64, ChannelError> {
+        let id = self.next;
+        self.next += 1;
+        let envelope = Envelope { id, command };
+        match &self.link {
+            SenderLink::Ipc(sender) => sender.send(envelope).map_err(|_| ChannelError::Closed)?,
+            SenderLink::Socket(socket) => socket.send(KIND_COMMAND, &envelope)?,
+        }
+        Ok(id)
+    }
+}
+
+impl<C> std::fmt::Debug for CommandSender<C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CommandSender").field("next", &self.next).finish_non_exhaustive()
+    }
+}
+
+/// Supervisor's half for events.
+#[derive(Debug)]
+pub struct EventReceiver {
+    socket: SeqPacket,
+}
+
+impl EventReceiver {
+    /// The next event; `None` when `timeout` passed.
+    ///
+    /// # Errors
+    /// [`ChannelError::Closed`] when the child is gone; a malformed event is an error of that record alone.
+    pub fn recv(&self, timeout: Option<Duration>) -> Result<Option<Event>, ChannelError> {
+        Ok(self.socket.recv(KIND_EVENT, timeout)?)
+    }
+}
+
+impl AsFd for EventReceiver {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// A child's two halves.
+#[derive(Debug)]
+pub struct Child<C> {
+    /// Commands from the supervisor.
+    pub commands: CommandReceiver<C>,
+    /// Events to it.
+    pub events: EventSender,
+}
+
+impl<C: Serialize + DeserializeOwned> Child<C> {
+    /// Takes the inherited descriptor, says hello and opens the way for commands.
+    ///
+    /// # Errors
+    /// [`ChannelError`].
+    pub fn connect(
+        fd: OwnedFd,
+        kind: ProcessKind,
+        version: &str,
+        transport: Transport,
+    ) -> Result<Self, ChannelError> {
+        let socket = SeqPacket::from_fd(fd);
+        let hello = |ipc_server| Hello {
+            protocol: PROTOCOL_VERSION,
+            kind,
+            version: version.to_owned(),
+            arch: std::env::consts::ARCH.to_owned(),
+            ipc_server,
+        };
+        let events = EventSender { socket: socket.try_clone()? };
+        let link = match transport {
+            Transport::Socket => {
+                events.send(&Event::Hello(hello(None)))?;
+                ReceiverLink::Socket(socket)
+            }
+            Transport::Ipc => {
+                // The sender's end that comes first over the one-shot server is the supervisor's connection
+                // itself: it connects and sends, and is never sent anything, so that it need not trust us.
+                let (server, name) = IpcOneShotServer::<Envelope<C>>::new().map_err(ipc)?;
+                events.send(&Event::Hello(hello(Some(name))))?;
+                let (receiver, first) = server.accept().map_err(ipc)?;
+                ReceiverLink::Ipc { receiver, first: std::cell::RefCell::new(Some(first)) }
+            }
+        };
+        Ok(Self { commands: CommandReceiver { link }, events })
+    }
+}
+
+enum ReceiverLink<C> {
+    Ipc { receiver: IpcReceiver<Envelope<C>>, first: std::cell::RefCell<Option<Envelope<C>>> },
+    Socket(SeqPacket),
+}
+
+/// A child's half for commands.
+pub struct CommandReceiver<C> {
+    link: ReceiverLink<C>,
+}
+
+impl<C> std::fmt::Debug for CommandReceiver<C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CommandReceiver").finish_non_exhaustive()
+    }
+}
+
+impl<C: Serialize + DeserializeOwned> CommandReceiver<C> {
+    /// The next command; `None` when `timeout` passed.
+    ///
+    /// # Errors
+    /// [`ChannelError::Closed`] when the supervisor is gone.
+    pub fn recv(&self, timeout: Option<Duration>) -> Result<Option<Envelope<C>>, ChannelError> {
+        match &self.link {
+            ReceiverLink::Socket(socket) => Ok(socket.recv(KIND_COMMAND, timeout)?),
+            ReceiverLink::Ipc { receiver, first } => {
+                if let Some(envelope) = first.borrow_mut().take() {
+                    return Ok(Some(envelope));
+                }
+                match timeout {
+                    None => match receiver.recv() {
+                        Ok(envelope) => Ok(Some(envelope)),
+                        Err(IpcError::Disconnected) => Err(ChannelError::Closed),
+                        Err(e) => Err(ipc(e)),
+                    },
+                    Some(t) => match receiver.try_recv_timeout(t) {
+                        Ok(envelope) => Ok(Some(envelope)),
+                        Err(TryRecvError::Empty) => Ok(None),
+                        Err(TryRecvError::IpcError(IpcError::Disconnected)) => Err(ChannelError::Closed),
+                        Err(TryRecvError::IpcError(e)) => Err(ipc(e)),
+                    },
+                }
+            }
+        }
+    }
+}
+
+/// A child's half for events.
+#[derive(Debug)]
+pub struct EventSender {
+    socket: SeqPacket,
+}
+
+impl EventSender {
+    /// Sends an event without waiting.
+    ///
+    /// # Errors
+    /// [`ChannelError`].
+    pub fn send(&self, event: &Event) -> Result<(), ChannelError> {
+        Ok(self.socket.send(KIND_EVENT, event)?)
+    }
+
+    /// A second handle, for another thread.
+    ///
+    /// # Errors
+    /// [`ChannelError`].
+    pub fn try_clone(&self) -> Result<Self, ChannelError> {
+        Ok(Self { socket: self.socket.try_clone()? })
+    }
+}

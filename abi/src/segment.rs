@@ -1,0 +1,261 @@
+//! Segments: named shared memory with a header that says what it is.
+
+use crate::le::{AtomicLe32, AtomicLe64, ShmLayout};
+use crate::shm_struct;
+use shared_memory::{Shmem, ShmemConf, ShmemError};
+use std::sync::atomic::Ordering;
+
+/// Bytes before the payload: a multiple of every host's page size, so that the payload is page-aligned.
+pub const HEADER_BYTES: usize = 64 * 1024;
+const MAGIC: u64 = u64::from_le_bytes(*b"QUASARSG");
+
+/// What a segment holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum SegmentKind {
+    /// Guest RAM ([`crate::ram`]).
+    Ram = 1,
+    /// The VM's control block ([`crate::vm::VmControl`]).
+    Control = 2,
+    /// Translation caches of all harts ([`crate::tlb`]).
+    Tlb = 3,
+    /// Dirty and residency maps ([`crate::dirty`]).
+    Maps = 4,
+    /// Saved device state ([`crate::saved`]).
+    Devices = 5,
+    /// Console rings ([`crate::console`]).
+    Console = 6,
+    /// One switch port's packet rings ([`crate::frames`]).
+    Port = 7,
+}
+
+impl SegmentKind {
+    /// The layout's version; a process that knows another one refuses the segment.
+    #[must_use]
+    pub const fn layout_version(self) -> u32 {
+        match self {
+            Self::Ram
+            | Self::Control
+            | Self::Tlb
+            | Self::Maps
+            | Self::Devices
+            | Self::Console
+            | Self::Port => 1,
+        }
+    }
+}
+
+/// Why a segment could not be made or attached.
+#[derive(Debug, thiserror::Error)]
+pub enum SegmentError {
+    /// The system refused.
+    #[error("shared-memory segment {name}: {source} (is /dev/shm mounted, and has it room?)")]
+    System {
+        /// The segment's name.
+        name: String,
+        /// What the library reported.
+        source: ShmemError,
+    },
+    /// The header says that this is something else.
+    #[error(
+        "segment {name} is not what this process expects: {what} is {found:#x}, expected {expected:#x}; it \
+         belongs to another version of Quasar or is damaged"
+    )]
+    Mismatch {
+        /// The segment's name.
+        name: String,
+        /// Which header field disagrees.
+        what: &'static str,
+        /// Its value.
+        found: u64,
+        /// The value needed.
+        expected: u64,
+    },
+    /// A structure would reach past the segment's end.
+    #[error("segment {name}: {need} bytes at offset {offset} do not fit in {len}")]
+    Range {
+        /// The segment's name.
+        name: String,
+        /// Payload offset asked for.
+        offset: usize,
+        /// Bytes asked for.
+        need: usize,
+        /// Payload bytes there are.
+        len: usize,
+    },
+}
+
+shm_struct! {
+    /// The first bytes of every segment.
+    pub struct SegmentHeader: 64 => {
+        /// `QUASARSG`; written last by the creator.
+        pub magic: AtomicLe64,
+        /// [`SegmentKind`] as a number.
+        pub kind: AtomicLe32,
+        /// Version of the payload's layout.
+        pub layout_version: AtomicLe32,
+        /// Payload bytes.
+        pub len: AtomicLe64,
+        /// How often the segment was made anew under this name.
+        pub generation: AtomicLe64,
+        /// Zero.
+        pub reserved: [AtomicLe64; 4],
+    }
+}
+
+/// A mapped segment. Dropping the creator's handle removes the name.
+pub struct Segment {
+    shmem: Shmem,
+    name: String,
+}
+
+// SAFETY: the mapping is plain shared memory that lives as long as the handle; all access goes through
+// atomics (ShmLayout) or the volatile copies of `ram`, which are made for concurrent access.
+unsafe impl Send for Segment {}
+// SAFETY: see Send.
+unsafe impl Sync for Segment {}
+
+impl std::fmt::Debug for Segment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Segment").field("name", &self.name).field("len", &self.len()).finish()
+    }
+}
+
+impl Segment {
+    /// Makes a segment with `len` zeroed payload bytes; the name must be new.
+    ///
+    /// # Errors
+    /// [`SegmentError::System`] when the name exists or memory is short.
+    pub fn create(name: &str, kind: SegmentKind, len: usize, generation: u64) -> Result<Self, SegmentError> {
+        let system = |source| SegmentError::System { name: name.to_owned(), source };
+        let shmem = ShmemConf::new().os_id(name).size(HEADER_BYTES + len).create().map_err(system)?;
+        let segment = Self { shmem, name: name.to_owned() };
+        let header = segment.header();
+        header.kind.set(kind as u32);
+        header.layout_version.set(kind.layout_version());
+        header.len.set(len as u64);
+        header.generation.set(generation);
+        header.magic.store(MAGIC, Ordering::Release);
+        Ok(segment)
+    }
+
+    /// Attaches to a segment that another process made, and checks its header.
+    ///
+    /// # Errors
+    /// [`SegmentError::System`] when it is not there, [`SegmentError::Mismatch`] when it is not of this
+    /// kind, version or length.
+    pub fn attach(name: &str, kind: SegmentKind) -> Result<Self, SegmentError> {
+        let system = |source| SegmentError::System { name: name.to_owned(), source };
+        let shmem = ShmemConf::new().os_id(name).open().map_err(system)?;
+        let mapped = shmem.len();
+        let segment = Self { shmem, name: name.to_owned() };
+        let check = |what, found: u64, expected: u64| {
+            if found == expected {
+                Ok(())
+            } else {
+                Err(SegmentError::Mismatch { name: name.to_owned(), what, found, expected })
+            }
+        };
+        check("mapped length over the header", u64::from(mapped > HEADER_BYTES), 1)?;
+        let header = segment.header();
+        check("magic", header.magic.load(Ordering::Acquire), MAGIC)?;
+        check("kind", header.kind.get().into(), (kind as u32).into())?;
+        check("layout version", header.layout_version.get().into(), kind.layout_version().into())?;
+        let room = mapped.saturating_sub(HEADER_BYTES) as u64;
+        check("length beyond the mapping", u64::from(header.len.get() <= room), 1)?;
+        Ok(segment)
+    }
+
+    /// Makes this handle responsible for removing the name when it is dropped (or no longer).
+    pub fn set_owner(&mut self, owner: bool) {
+        self.shmem.set_owner(owner);
+    }
+
+    /// The name under which others attach.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The header.
+    #[must_use]
+    pub fn header(&self) -> &SegmentHeader {
+        // SAFETY: create and attach guarantee a mapping longer than the header, page-aligned, and
+        // SegmentHeader is ShmLayout.
+        unsafe { &*self.shmem.as_ptr().cast::<SegmentHeader>() }
+    }
+
+    /// Payload bytes, from the mapping and not from the header, which another process could change.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shmem.len().saturating_sub(HEADER_BYTES)
+    }
+
+    /// Whether the payload is empty.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The payload's first byte.
+    pub(crate) fn payload(&self) -> *mut u8 {
+        // SAFETY: the mapping is longer than the header.
+        unsafe { self.shmem.as_ptr().add(HEADER_BYTES) }
+    }
+
+    /// Views a shared structure at a payload offset.
+    ///
+    /// # Errors
+    /// [`SegmentError::Range`] when it would reach past the end or is misaligned.
+    pub fn view<T: ShmLayout>(&self, offset: usize) -> Result<&T, SegmentError> {
+        Ok(&self.slice::<T>(offset, 1)?[0])
+    }
+
+    /// Views `count` structures in a row at a payload offset.
+    ///
+    /// # Errors
+    /// [`SegmentError::Range`] when they would reach past the end or are misaligned.
+    pub fn slice<T: ShmLayout>(&self, offset: usize, count: usize) -> Result<&[T], SegmentError> {
+        let need = size_of::<T>().saturating_mul(count);
+        if !offset.is_multiple_of(align_of::<T>())
+            || offset.checked_add(need).is_none_or(|end| end > self.len())
+        {
+            return Err(SegmentError::Range { name: self.name.clone(), offset, need, len: self.len() });
+        }
+        // SAFETY: in range and aligned (the payload is page-aligned); T is ShmLayout: atomics, valid for any
+        // bytes, so that a shared reference is sound while other processes write.
+        Ok(unsafe { std::slice::from_raw_parts(self.payload().add(offset).cast::<T>(), count) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(test: &str) -> String {
+        format!("/quasar-test-{}-{test}", std::process::id())
+    }
+
+    #[test]
+    fn attach_refuses_another_kind_and_bad_ranges() {
+        let made = Segment::create(&name("kind"), SegmentKind::Ram, 4096, 1).expect("create");
+        let attached = Segment::attach(made.name(), SegmentKind::Ram).expect("attach");
+        assert!(matches!(
+            Segment::attach(made.name(), SegmentKind::Control),
+            Err(SegmentError::Mismatch { what: "kind", .. })
+        ));
+        made.view::<AtomicLe64>(8).expect("view").set(7);
+        assert_eq!(attached.view::<AtomicLe64>(8).expect("view").get(), 7);
+        assert!(attached.view::<AtomicLe64>(attached.len()).is_err());
+        assert!(attached.view::<AtomicLe64>(4).is_err());
+        assert!(attached.slice::<AtomicLe64>(8, usize::MAX).is_err());
+    }
+
+    #[test]
+    fn dropping_the_creator_removes_the_name() {
+        let made = Segment::create(&name("drop"), SegmentKind::Ram, 4096, 1).expect("create");
+        let id = made.name().to_owned();
+        drop(made);
+        assert!(matches!(Segment::attach(&id, SegmentKind::Ram), Err(SegmentError::System { .. })));
+    }
+}

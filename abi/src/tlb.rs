@@ -1,0 +1,258 @@
+//! L2: each hart's translation cache in shared memory.
+//!
+//! Filled by the mmu process, and only while the hart waits for it; probed and flushed by the hart, and
+//! only while it does not wait. So one side at a time touches a hart's cache, ordered by the mailbox, and
+//! no entry needs a lock. A flush is a generation; clearing memory is never needed.
+
+use crate::le::AtomicLe64;
+use crate::party::MAX_HARTS;
+use crate::shm_struct;
+
+/// Sets of 4 KiB entries per hart.
+pub const SMALL_SETS: usize = 4096;
+/// Sets of large entries per hart.
+pub const LARGE_SETS: usize = 64;
+/// Entries per set.
+pub const WAYS: usize = 4;
+/// ASID generations kept; ASIDs share a slot when they are equal modulo this.
+pub const ASID_SLOTS: usize = 256;
+
+/// Access rights and attributes in [`TlbEntry::gpa_flags`]. Bits 1 to 7 are those of the PTE
+/// (RISC-V Privileged 1.13, 12.3.1).
+pub mod flag {
+    /// Readable.
+    pub const R: u64 = 1 << 1;
+    /// Writable.
+    pub const W: u64 = 1 << 2;
+    /// Executable.
+    pub const X: u64 = 1 << 3;
+    /// User page.
+    pub const U: u64 = 1 << 4;
+    /// Global mapping.
+    pub const G: u64 = 1 << 5;
+    /// The PTE's A bit is set.
+    pub const A: u64 = 1 << 6;
+    /// The PTE's D bit is set.
+    pub const D: u64 = 1 << 7;
+    /// PMP grants reads of the whole page at the privilege that asked.
+    pub const PMP_R: u64 = 1 << 8;
+    /// PMP grants writes of the whole page.
+    pub const PMP_W: u64 = 1 << 9;
+    /// PMP grants fetches from the whole page.
+    pub const PMP_X: u64 = 1 << 10;
+    /// All of the low bits above.
+    pub const MASK: u64 = 0xfff;
+    /// Stores may go on without asking: D is set and, while dirtiness is logged, the page is marked.
+    pub const WRITE_GRANTED: u64 = 1 << 62;
+    /// Not RAM: accesses go to the devices process.
+    pub const IO: u64 = 1 << 63;
+    /// The guest-physical page address.
+    pub const GPA: u64 = 0x00ff_ffff_ffff_f000;
+}
+
+/// Values of `space` that are not a guest's satp.
+pub mod space {
+    /// S- or U-mode with satp in Bare mode.
+    pub const BARE: u64 = 0;
+    /// M-mode without MPRV: no translation, machine PMP rules.
+    pub const MACHINE: u64 = 1 << 59;
+}
+
+/// What an access is, as requests carry it.
+pub mod access {
+    /// Load.
+    pub const READ: u64 = 0;
+    /// Store or AMO.
+    pub const WRITE: u64 = 1;
+    /// Instruction fetch.
+    pub const FETCH: u64 = 2;
+}
+
+shm_struct! {
+    /// One translation.
+    pub struct TlbEntry: 32 => {
+        /// First virtual address of the page | level (0 4 KiB, 1 2 MiB, 2 1 GiB, 3 512 GiB) | 0x800 when valid.
+        pub tag: AtomicLe64,
+        /// The satp under which it holds, or a value of [`space`].
+        pub space: AtomicLe64,
+        /// First guest-physical address of the page and [`flag`]s.
+        pub gpa_flags: AtomicLe64,
+        /// Global generation << 32 | ASID-slot generation at the time of the walk.
+        pub generation: AtomicLe64,
+    }
+}
+
+/// Marks a tag as valid.
+pub const TAG_VALID: u64 = 0x800;
+
+shm_struct! {
+    /// One hart's cache.
+    pub struct HartTlb: 534_592 => {
+        /// Global generation (low 32 bits count): the hart adds 1 to drop everything.
+        pub generation: AtomicLe64,
+        /// Next way to replace; kept by the mmu.
+        pub victim: AtomicLe64,
+        /// Entries of level 2 and above ever filled since the last global flush: 0 spares the hart their probe.
+        pub huge_filled: AtomicLe64,
+        /// Zero.
+        pub reserved: [AtomicLe64; 5],
+        /// Generation per ASID slot (low 32 bits count). Global entries use none of them.
+        pub asid_generation: [AtomicLe64; ASID_SLOTS],
+        /// 4 KiB pages, set by page number.
+        pub small: [[TlbEntry; WAYS]; SMALL_SETS],
+        /// Larger pages, set by 2 MiB or 1 GiB number (level 3 by 1 GiB number too).
+        pub large: [[TlbEntry; WAYS]; LARGE_SETS],
+    }
+}
+
+/// Payload bytes of the segment for all harts.
+pub const TLB_SEGMENT_BYTES: usize = size_of::<HartTlb>() * MAX_HARTS;
+
+/// log2 of a level's page size.
+#[inline]
+#[must_use]
+pub const fn level_shift(level: u32) -> u32 {
+    12 + 9 * level
+}
+
+/// The set of `va`'s 4 KiB page.
+#[inline]
+#[must_use]
+pub const fn small_set(va: u64) -> usize {
+    let set = (va >> 12) as usize;
+    set & (SMALL_SETS - 1)
+}
+
+/// The set of `va`'s page at a level above 0.
+#[inline]
+#[must_use]
+pub const fn large_set(va: u64, level: u32) -> usize {
+    let shift = if level == 1 { 21 } else { 30 };
+    #[expect(clippy::cast_possible_truncation, reason = "masked to the number of sets")]
+    let set = (va >> shift) as usize;
+    set & (LARGE_SETS - 1)
+}
+
+/// The tag of `va`'s page at a level.
+#[inline]
+#[must_use]
+pub const fn tag(va: u64, level: u32) -> u64 {
+    (va >> level_shift(level) << level_shift(level)) | level as u64 | TAG_VALID
+}
+
+/// The ASID of a satp value (RISC-V Privileged 1.13, 12.1.11).
+#[inline]
+#[must_use]
+pub const fn asid(satp: u64) -> u64 {
+    (satp >> 44) & 0xffff
+}
+
+impl HartTlb {
+    /// The generation word an entry must carry to be valid now. Global entries survive ASID flushes.
+    #[inline]
+    #[must_use]
+    pub fn generation_word(&self, space: u64, flags: u64) -> u64 {
+        let low = if flags & flag::G != 0 {
+            0
+        } else {
+            #[expect(clippy::cast_possible_truncation, reason = "reduced modulo the table's length")]
+            let slot = asid(space) as usize % ASID_SLOTS;
+            self.asid_generation[slot].get() & 0xffff_ffff
+        };
+        (self.generation.get() << 32) | low
+    }
+
+    fn entry_matches(&self, entry: &TlbEntry, tag: u64, space: u64) -> Option<u64> {
+        if entry.tag.get() != tag {
+            return None;
+        }
+        let flags = entry.gpa_flags.get();
+        let found = entry.space.get();
+        let same_space = found == space || (flags & flag::G != 0 && found >> 60 == space >> 60);
+        (same_space && entry.generation.get() == self.generation_word(space, flags)).then_some(flags)
+    }
+
+    /// Finds `va` under `space`: the `gpa_flags` of its 4 KiB page (a large page is narrowed to it).
+    ///
+    /// `wanted` are flag bits that the entry must have all of (for example [`flag::WRITE_GRANTED`]); an
+    /// entry without them is passed over, because a narrower one may have them.
+    #[must_use]
+    pub fn probe(&self, va: u64, space: u64, wanted: u64) -> Option<u64> {
+        let small = tag(va, 0);
+        for entry in &self.small[small_set(va)] {
+            if let Some(flags) = self.entry_matches(entry, small, space)
+                && flags & wanted == wanted
+            {
+                return Some(flags);
+            }
+        }
+        let top = if self.huge_filled.get() == 0 { 1 } else { 3 };
+        for level in 1..=top {
+            let large = tag(va, level);
+            for entry in &self.large[large_set(va, level)] {
+                if let Some(flags) = self.entry_matches(entry, large, space)
+                    && flags & wanted == wanted
+                {
+                    let inside = va & ((1 << level_shift(level)) - 1) & flag::GPA;
+                    return Some(flags + inside);
+                }
+            }
+        }
+        None
+    }
+
+    /// mmu: puts a translation in, replacing one of the same page, an outdated one, or the next victim.
+    ///
+    /// `generation` is [`HartTlb::generation_word`] read before the walk.
+    pub fn fill(&self, va: u64, level: u32, space: u64, gpa_flags: u64, generation: u64) {
+        let tag = tag(va, level);
+        let set = if level == 0 { &self.small[small_set(va)] } else { &self.large[large_set(va, level)] };
+        let same =
+            set.iter().find(|e| e.tag.get() == tag && (e.space.get() == space || gpa_flags & flag::G != 0));
+        let entry = same
+            .or_else(|| set.iter().find(|e| e.generation.get() >> 32 != generation >> 32))
+            .unwrap_or_else(|| {
+                let way = self.victim.get();
+                self.victim.set(way.wrapping_add(1));
+                #[expect(clippy::cast_possible_truncation, reason = "reduced modulo the ways")]
+                let way = way as usize % WAYS;
+                &set[way]
+            });
+        if level > 1 {
+            self.huge_filled.bump(1);
+        }
+        entry.tag.set(tag);
+        entry.space.set(space);
+        entry.gpa_flags.set(gpa_flags);
+        entry.generation.set(generation);
+    }
+
+    /// Hart: drops everything.
+    pub fn flush_all(&self) {
+        self.generation.set(self.generation.get().wrapping_add(1) & 0xffff_ffff);
+        self.huge_filled.set(0);
+    }
+
+    /// Hart: drops the non-global translations of an ASID (and of those that share its slot).
+    pub fn flush_asid(&self, asid: u64) {
+        #[expect(clippy::cast_possible_truncation, reason = "reduced modulo the table's length")]
+        let cell = &self.asid_generation[asid as usize % ASID_SLOTS];
+        cell.set(cell.get().wrapping_add(1) & 0xffff_ffff);
+    }
+
+    /// Hart: drops what translates `va`, in every address space and at every level.
+    pub fn flush_page(&self, va: u64) {
+        for entry in &self.small[small_set(va)] {
+            if entry.tag.get() == tag(va, 0) {
+                entry.tag.set(0);
+            }
+        }
+        for level in 1..=3 {
+            for entry in &self.large[large_set(va, level)] {
+                if entry.tag.get() == tag(va, level) {
+                    entry.tag.set(0);
+                }
+            }
+        }
+    }
+}

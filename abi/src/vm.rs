@@ -1,0 +1,338 @@
+//! The control block of a VM: parties, pauses, epochs, requests, mailboxes, counters.
+
+use crate::clock::VmClock;
+use crate::hart::{HartControl, HartCounters, PublishedHart};
+use crate::le::{AtomicLe32, AtomicLe64};
+use crate::machine::VIRTIO_SLOTS;
+use crate::mailbox::Mailbox;
+use crate::party::{MAX_HARTS, MAX_PARTIES, Party, PartyId, attention, status};
+use crate::segment::{Segment, SegmentError, SegmentKind};
+use crate::shm_struct;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// Who holds the VM paused: bits of [`VmControl::pause_mask`]. It runs while all are zero.
+pub mod pause {
+    /// The user (`quasar pause`).
+    pub const USER: u32 = 1 << 0;
+    /// The migrator, for the switch.
+    pub const MIGRATOR: u32 = 1 << 1;
+    /// The supervisor, while it starts, swaps or restarts a process.
+    pub const SUPERVISOR: u32 = 1 << 2;
+    /// The guest asked for poweroff or reboot, or a bare program ended ([`super::request`]).
+    pub const GUEST: u32 = 1 << 3;
+    /// A process of the VM failed and cannot be restarted.
+    pub const FAILED: u32 = 1 << 4;
+    /// A hart reached its instruction limit.
+    pub const LIMIT: u32 = 1 << 5;
+}
+
+/// Values of [`VmControl::guest_request`].
+pub mod request {
+    /// Nothing asked.
+    pub const NONE: u32 = 0;
+    /// Power off.
+    pub const POWEROFF: u32 = 1;
+    /// Reset and start again.
+    pub const REBOOT: u32 = 2;
+    /// Power off and report a failure (`guest_request_code`).
+    pub const FAILURE: u32 = 3;
+    /// A bare program wrote `tohost` with the value in `guest_request_code` (HTIF exit).
+    pub const HTIF_EXIT: u32 = 4;
+}
+
+shm_struct! {
+    /// A hart's request to the mmu process. Idempotent: a walk repeated gives the same or a newer answer.
+    pub struct MmuMailbox: 128 => {
+        /// Sequence.
+        pub mailbox: Mailbox,
+        /// Request: virtual address.
+        pub va: AtomicLe64,
+        /// Request: satp, or a value of [`crate::tlb::space`].
+        pub space: AtomicLe64,
+        /// Request: [`crate::tlb::access`].
+        pub access: AtomicLe64,
+        /// Request: effective privilege (0 U, 1 S, 3 M).
+        pub privilege: AtomicLe64,
+        /// Request: mstatus, for SUM (bit 18) and MXR (bit 19).
+        pub mstatus: AtomicLe64,
+        /// Request: menvcfg, for ADUE (bit 61) and PBMTE (bit 62).
+        pub menvcfg: AtomicLe64,
+        /// Request: bytes accessed, for PMP regions smaller than a page.
+        pub len: AtomicLe64,
+        /// Reply: [`mmu_status`].
+        pub status: AtomicLe64,
+        /// Reply: `gpa_flags` of the 4 KiB page ([`crate::tlb::TlbEntry`]).
+        pub gpa_flags: AtomicLe64,
+        /// Zero.
+        pub reserved: [AtomicLe64; 5],
+    }
+}
+
+/// Values of [`MmuMailbox::status`].
+pub mod mmu_status {
+    /// Allowed; the translation is in the reply and in the cache.
+    pub const OK: u64 = 0;
+    /// Page fault of the access's kind.
+    pub const PAGE_FAULT: u64 = 1;
+    /// Access fault of the access's kind (PMP, or a page table outside RAM).
+    pub const ACCESS_FAULT: u64 = 2;
+    /// Allowed for this access alone; nothing may be cached (PMP splits the page).
+    pub const ONCE: u64 = 3;
+}
+
+shm_struct! {
+    /// A hart's request to the devices process: one load or store of a device register.
+    pub struct MmioMailbox: 64 => {
+        /// Sequence.
+        pub mailbox: Mailbox,
+        /// Request: guest-physical address.
+        pub gpa: AtomicLe64,
+        /// Request: bytes (1, 2, 4 or 8).
+        pub len: AtomicLe32,
+        /// Request: non-zero for a store.
+        pub store: AtomicLe32,
+        /// Request: value to store, zero-extended. Reply: value loaded, zero-extended.
+        pub value: AtomicLe64,
+        /// Reply: 0 done, 1 nothing answers at this address with this size (access fault).
+        pub status: AtomicLe64,
+        /// Zero.
+        pub reserved: [AtomicLe64; 2],
+    }
+}
+
+shm_struct! {
+    /// What the mmu process has counted. Times in nanoseconds.
+    pub struct MmuCounters: 128 => {
+        /// Requests served.
+        pub served: AtomicLe64,
+        /// Walks that ended in a page fault.
+        pub page_faults: AtomicLe64,
+        /// Requests denied by PMP or because nothing is there.
+        pub access_faults: AtomicLe64,
+        /// Neighbours filled beside what was asked.
+        pub neighbours: AtomicLe64,
+        /// PTEs whose A or D bit was set.
+        pub ad_updates: AtomicLe64,
+        /// Pages marked dirty.
+        pub marked: AtomicLe64,
+        /// Time spent serving.
+        pub busy_ns: AtomicLe64,
+        /// Times it went to sleep.
+        pub sleeps: AtomicLe64,
+        /// Zero.
+        pub reserved: [AtomicLe64; 8],
+    }
+}
+
+shm_struct! {
+    /// Everything of a VM that is not memory, translations, maps, device state or consoles.
+    pub struct VmControl: 49_152 => {
+        /// Bytes of RAM.
+        pub ram_bytes: AtomicLe64,
+        /// Number of harts.
+        pub harts: AtomicLe32,
+        /// [`pause`] bits; change them through [`VmControl::pause`] and [`VmControl::unpause`].
+        pub pause_mask: AtomicLe32,
+        /// [`request`]; set by whoever serves the guest's wish, cleared by the supervisor.
+        pub guest_request: AtomicLe32,
+        /// Non-zero while writes are logged ([`crate::dirty`]).
+        pub log_active: AtomicLe32,
+        /// What came with the request.
+        pub guest_request_code: AtomicLe64,
+        /// The current epoch ([`crate::dirty`]).
+        pub epoch: AtomicLe64,
+        /// Non-zero while pages may be absent.
+        pub residency_active: AtomicLe32,
+        /// Zero.
+        pub reserved0: AtomicLe32,
+        /// HTIF: guest-physical address of `tohost`, 0 when the VM is not a bare program.
+        pub tohost: AtomicLe64,
+        /// HTIF: guest-physical address of `fromhost`.
+        pub fromhost: AtomicLe64,
+        /// HTIF: a command waits in `htif_value`; the hart that posted it waits for the supervisor's answer.
+        pub htif: Mailbox,
+        /// HTIF: the value written to `tohost`.
+        pub htif_value: AtomicLe64,
+        /// A hart parks with [`pause::LIMIT`] when it has retired this many instructions; 0 for no limit.
+        pub instruction_limit: AtomicLe64,
+        /// Zero.
+        pub reserved1: [AtomicLe64; 4],
+        /// Queue notifications posted by harts: bit q of slot n is queue q of virtio slot n.
+        pub notifications: [AtomicLe64; VIRTIO_SLOTS],
+        /// Guest time.
+        pub clock: VmClock,
+        /// The mmu process's counters.
+        pub mmu_counters: MmuCounters,
+        /// By [`PartyId::slot`].
+        pub parties: [Party; MAX_PARTIES],
+        /// Per hart: what others do to it.
+        pub hart_control: [HartControl; MAX_HARTS],
+        /// Per hart: requests to the mmu.
+        pub mmu_mail: [MmuMailbox; MAX_HARTS],
+        /// Per hart: requests to the devices.
+        pub mmio_mail: [MmioMailbox; MAX_HARTS],
+        /// Per hart: counters.
+        pub counters: [HartCounters; MAX_HARTS],
+        /// Per hart: architectural state.
+        pub hart_state: [PublishedHart; MAX_HARTS],
+        /// Zero.
+        pub reserved2: [AtomicLe64; 144],
+    }
+}
+
+/// Payload bytes of the control segment.
+pub const CONTROL_BYTES: usize = size_of::<VmControl>();
+
+/// The control block as attached by this process. Cheap to clone; derefs to [`VmControl`].
+#[derive(Clone, Debug)]
+pub struct Vm {
+    segment: Arc<Segment>,
+}
+
+impl std::ops::Deref for Vm {
+    type Target = VmControl;
+    fn deref(&self) -> &VmControl {
+        match self.segment.view(0) {
+            Ok(control) => control,
+            Err(_) => unreachable!("the length was checked when the segment was taken"),
+        }
+    }
+}
+
+impl Vm {
+    /// Attaches to a VM's control segment.
+    ///
+    /// # Errors
+    /// See [`Segment::attach`].
+    pub fn attach(name: &str) -> Result<Self, SegmentError> {
+        Self::new(Arc::new(Segment::attach(name, SegmentKind::Control)?))
+    }
+
+    /// Takes an attached or created segment.
+    ///
+    /// # Errors
+    /// [`SegmentError::Range`] when it is too small.
+    pub fn new(segment: Arc<Segment>) -> Result<Self, SegmentError> {
+        segment.view::<VmControl>(0)?;
+        Ok(Self { segment })
+    }
+}
+
+/// Parties did not come to rest in time.
+#[derive(Debug, thiserror::Error)]
+#[error("{who:?} did not reach a safepoint within {waited:?}; is the process hung or gone?")]
+pub struct NotParked {
+    /// Who is still running.
+    pub who: Vec<PartyId>,
+    /// How long was waited.
+    pub waited: Duration,
+}
+
+impl VmControl {
+    /// A party's slot.
+    #[must_use]
+    pub fn party(&self, id: PartyId) -> &Party {
+        &self.parties[id.slot()]
+    }
+
+    /// The parties that change guest memory or state on their own: the harts there are, and the devices.
+    /// The mmu acts only for a waiting hart and is at rest when they are.
+    pub fn actors(&self) -> impl Iterator<Item = PartyId> {
+        let harts = self.harts.get().min(u32::try_from(MAX_HARTS).unwrap_or(u32::MAX));
+        (0..u8::try_from(harts).unwrap_or(0)).map(PartyId::Hart).chain([PartyId::Devices])
+    }
+
+    /// Asks everyone to park, for the reason given by [`pause`] bits. Returns at once.
+    pub fn pause(&self, why: u32) {
+        self.pause_mask.fetch_or(why, Ordering::SeqCst);
+        for id in self.actors() {
+            self.party(id).call(attention::PAUSE);
+        }
+    }
+
+    /// Withdraws a reason to be paused.
+    pub fn unpause(&self, why: u32) {
+        self.pause_mask.fetch_and(!why, Ordering::SeqCst);
+        for id in self.actors() {
+            self.party(id).call(attention::PAUSE);
+        }
+    }
+
+    /// Whether every actor is parked or absent.
+    #[must_use]
+    pub fn at_rest(&self) -> bool {
+        self.actors().all(|id| self.party(id).status.load(Ordering::SeqCst) != status::RUNNING)
+    }
+
+    /// Waits until every actor is parked or absent. Call [`VmControl::pause`] first.
+    ///
+    /// # Errors
+    /// [`NotParked`] after `timeout`.
+    pub fn wait_at_rest(&self, timeout: Duration) -> Result<(), NotParked> {
+        let start = Instant::now();
+        while !self.at_rest() {
+            if start.elapsed() > timeout {
+                let running = |id: &PartyId| self.party(*id).status.load(Ordering::SeqCst) == status::RUNNING;
+                return Err(NotParked { who: self.actors().filter(running).collect(), waited: timeout });
+            }
+            if start.elapsed() < Duration::from_micros(200) {
+                std::hint::spin_loop();
+            } else {
+                std::thread::sleep(Duration::from_micros(50));
+            }
+        }
+        Ok(())
+    }
+
+    /// A party's half of the pause: declares itself running unless a pause is on. Returns whether it may run.
+    ///
+    /// SeqCst pairs with [`VmControl::pause`] and [`VmControl::at_rest`]: either the requester sees us
+    /// running and waits, or we see its mask and park again before we have changed anything.
+    #[must_use]
+    pub fn try_run(&self, me: PartyId) -> bool {
+        let party = self.party(me);
+        party.status.store(status::RUNNING, Ordering::SeqCst);
+        if self.pause_mask.load(Ordering::SeqCst) == 0 {
+            return true;
+        }
+        party.status.store(status::PARKED, Ordering::SeqCst);
+        false
+    }
+
+    /// Declares that `me` is parked: its state is published and it changes nothing until
+    /// [`VmControl::try_run`] says so.
+    pub fn park(&self, me: PartyId) {
+        self.party(me).status.store(status::PARKED, Ordering::SeqCst);
+    }
+
+    /// Collector: starts the next epoch and calls every actor. Returns the epoch that it closes.
+    pub fn next_epoch(&self) -> u64 {
+        let closed = self.epoch.fetch_add(1, Ordering::SeqCst);
+        for id in self.actors() {
+            self.party(id).call(attention::EPOCH);
+        }
+        closed
+    }
+
+    /// Collector: whether every running actor has acknowledged the current epoch. Parked and absent
+    /// actors hold no writable translations; they acknowledge when they go on.
+    #[must_use]
+    pub fn epoch_acknowledged(&self) -> bool {
+        let epoch = self.epoch.load(Ordering::SeqCst);
+        self.actors().all(|id| {
+            let party = self.party(id);
+            party.epoch_ack.load(Ordering::SeqCst) == epoch
+                || party.status.load(Ordering::SeqCst) != status::RUNNING
+        })
+    }
+
+    /// Posts the guest's wish, pauses the VM for it and tells the supervisor.
+    pub fn ask(&self, what: u32, code: u64) {
+        self.guest_request_code.set(code);
+        self.guest_request.store(what, Ordering::Release);
+        self.pause(pause::GUEST);
+        self.party(PartyId::Supervisor).doorbell.ring();
+    }
+}
