@@ -5,7 +5,8 @@
 //! consoles, packet rings, and the control messages. All shared integers are little-endian with fixed
 //! widths, so that a process built for another host architecture attaches to the same segments.
 //!
-//! `unsafe` lives in [`le`], [`futex`], [`segment`] and [`ram`]; everything else is built on those.
+//! `unsafe` lives in [`le`], [`futex`], [`segment`], [`ram`] and [`control::channel`]; everything else is
+//! built on those.
 
 pub mod clock;
 pub mod console;

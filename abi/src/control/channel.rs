@@ -6,7 +6,7 @@ use ipc_channel::IpcError;
 use ipc_channel::TryRecvError;
 use ipc_channel::ipc::{IpcOneShotServer, IpcReceiver, IpcSender};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 const KIND_COMMAND: u32 = 1;
@@ -191,6 +191,25 @@ pub struct Child<C> {
 }
 
 impl<C: Serialize + DeserializeOwned> Child<C> {
+    /// [`Child::connect`] on a descriptor number that the supervisor passed to this program. Once.
+    ///
+    /// # Errors
+    /// [`ChannelError`], also when there is no such descriptor.
+    pub fn inherit(
+        fd: RawFd,
+        kind: ProcessKind,
+        version: &str,
+        transport: Transport,
+    ) -> Result<Self, ChannelError> {
+        // SAFETY: borrowed for one call that reports a closed descriptor as an error.
+        let borrowed = unsafe { BorrowedFd::borrow_raw(fd.max(0)) };
+        nix::fcntl::fcntl(borrowed, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))
+            .map_err(|errno| ChannelError::Socket(SocketError::System(errno)))?;
+        // SAFETY: open, as was just seen, and passed by the supervisor for this channel alone.
+        let owned = unsafe { OwnedFd::from_raw_fd(fd.max(0)) };
+        Self::connect(owned, kind, version, transport)
+    }
+
     /// Takes the inherited descriptor, says hello and opens the way for commands.
     ///
     /// # Errors

@@ -1,0 +1,36 @@
+//! Ports: where frames enter and leave the switch.
+
+pub mod card;
+pub mod stream;
+pub mod tap;
+
+use std::sync::Arc;
+
+type Take = dyn Fn(&[u8]) + Send + Sync;
+
+/// A port's way into the switch.
+#[derive(Clone)]
+pub struct Ingress(Arc<Take>);
+
+impl Ingress {
+    /// Wraps what the switch does with a frame.
+    pub fn new(take: impl Fn(&[u8]) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(take))
+    }
+
+    /// Hands a frame that came in at the port to the switch.
+    pub fn frame(&self, frame: &[u8]) {
+        (self.0)(frame);
+    }
+}
+
+/// What the switch needs of a port.
+pub trait Port: Send + Sync {
+    /// Begins to read frames from outside. Called once, after the port stands in its network.
+    fn start(self: Arc<Self>);
+    /// Sends a frame out; false when it was dropped. A patient sender waits briefly for room, so that a
+    /// single slow receiver slows its sender down and loses nothing; a flood is never patient.
+    fn send(&self, frame: &[u8], patient: bool) -> bool;
+    /// Ends the port's threads. Called once, after the port has left its network.
+    fn stop(&self);
+}

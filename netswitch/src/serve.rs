@@ -1,0 +1,68 @@
+//! Commands of the supervisor, carried out.
+
+use crate::ethernet::Mac;
+use crate::port::Port;
+use crate::port::card::CardPort;
+use crate::port::stream::StreamPort;
+use crate::port::tap::TapPort;
+use crate::switch::{Switch, SwitchError};
+use quasar_abi::control::netswitch::{NetswitchCommand, Uplink};
+use quasar_abi::control::{ChannelError, Child, Event, Reply};
+use std::sync::Arc;
+
+/// Carries out one command.
+///
+/// # Errors
+/// [`SwitchError`]; nothing was changed.
+pub fn carry_out(switch: &Arc<Switch>, command: NetswitchCommand) -> Result<Reply, SwitchError> {
+    match command {
+        NetswitchCommand::AttachPort { network, port, segment, mac } => {
+            switch.attach(&network, &port, "card", Some(Mac(mac)), |ingress| {
+                Ok(CardPort::open(&segment, ingress)? as Arc<dyn Port>)
+            })?;
+        }
+        NetswitchCommand::DetachPort { port } => switch.detach(&port),
+        NetswitchCommand::AddUplink { network, name, uplink: Uplink::Tap { interface } } => {
+            switch.attach(&network, &name, "tap", None, |ingress| {
+                Ok(TapPort::open(&interface, ingress)? as Arc<dyn Port>)
+            })?;
+        }
+        NetswitchCommand::AddUplink { network, name, uplink: Uplink::Stream { path } } => {
+            switch.attach(&network, &name, "stream", None, |ingress| {
+                Ok(StreamPort::open(path, ingress) as Arc<dyn Port>)
+            })?;
+        }
+        NetswitchCommand::RemoveUplink { name } => switch.detach(&name),
+        NetswitchCommand::Stats => return Ok(Reply::Json(switch.report())),
+        NetswitchCommand::Shutdown => switch.close(),
+    }
+    Ok(Reply::Unit)
+}
+
+/// Serves the supervisor until it says so or is gone.
+///
+/// # Errors
+/// [`ChannelError`] when the channel fails in another way than by ending.
+pub fn serve(child: &Child<NetswitchCommand>) -> Result<(), ChannelError> {
+    let switch = Arc::new(Switch::default());
+    loop {
+        let envelope = match child.commands.recv(None) {
+            Ok(Some(envelope)) => envelope,
+            Ok(None) => continue,
+            Err(ChannelError::Closed) => break,
+            Err(error) => return Err(error),
+        };
+        let last = envelope.command == NetswitchCommand::Shutdown;
+        let id = envelope.id;
+        let event = match carry_out(&switch, envelope.command) {
+            Ok(reply) => Event::Done { id, reply },
+            Err(error) => Event::Failed { id, error: error.to_string() },
+        };
+        child.events.send(&event)?;
+        if last {
+            break;
+        }
+    }
+    switch.close();
+    Ok(())
+}
