@@ -65,11 +65,7 @@ const fn c(mask: u32, bits: u32, op: Op, pack: Pack) -> Compressed {
 /// Quadrant and bits 15:13, the major opcode.
 const MAJOR: u32 = 0xe003;
 
-/// Which part of [`LIST`] a major opcode owns, indexed by quadrant × 8 + bits 15:13.
-const START: [u8; 25] =
-    [0, 1, 2, 3, 4, 4, 5, 6, 7, 8, 9, 10, 11, 20, 21, 22, 23, 24, 25, 26, 27, 29, 30, 31, 32];
-
-static LIST: [Compressed; 32] = [
+const LIST: &[Compressed] = &[
     c(MAJOR, 0x0000, Op::Addi, Pack::Addi4spn),
     c(MAJOR, 0x2000, Op::Fld, Pack::LoadD),
     c(MAJOR, 0x4000, Op::Lw, Pack::LoadW),
@@ -104,10 +100,30 @@ static LIST: [Compressed; 32] = [
     c(MAJOR, 0xe002, Op::Sd, Pack::StoreSpD),
 ];
 
+/// The part of [`LIST`] that a major opcode owns starts at `START[quadrant * 8 + bits 15:13]`, and ends where
+/// the next one starts.
+#[expect(clippy::cast_possible_truncation, reason = "the list is shorter than 256")]
+static START: [u8; 25] = {
+    let (mut start, mut major, mut at) = ([0; 25], 0, 0);
+    while major < 24 {
+        while at < LIST.len() && major_opcode(LIST[at].bits) == major {
+            at += 1;
+        }
+        major += 1;
+        start[major] = at as u8;
+    }
+    assert!(at == LIST.len(), "the list isn't sorted by major opcode");
+    start
+};
+
+const fn major_opcode(half: u32) -> usize {
+    ((half & 3) << 3 | half >> 13) as usize
+}
+
 /// Decodes `half`, whose quadrant isn't 3.
 #[inline]
 pub(super) fn decode(half: u32) -> Inst {
-    let major = ((half & 3) << 3 | half >> 13) as usize;
+    let major = major_opcode(half);
     LIST[usize::from(START[major])..usize::from(START[major + 1])]
         .iter()
         .find(|entry| half & entry.mask == entry.bits)
@@ -122,66 +138,31 @@ fn expand(entry: &Compressed, half: u32) -> Option<Inst> {
     let (rd_short, rs2_short) = (8 + (rd & 7), 8 + (rs2 & 7));
     let inst = |rd, rs1, rs2, imm| Inst { op: entry.op, len: 2, rd, rs1, rs2, imm, ..Inst::NONE };
     Some(match entry.pack {
-        Pack::Addi4spn => inst(
-            rs2_short,
-            2,
-            0,
-            nonzero(spread(half, &[(5, 3), (6, 2), (7, 6), (8, 7), (9, 8), (10, 9), (11, 4), (12, 5)]))?,
-        ),
-        Pack::LoadW => inst(rs2_short, rd_short, 0, offset_w(half)),
-        Pack::LoadD => inst(rs2_short, rd_short, 0, offset_d(half)),
-        Pack::StoreW => inst(0, rd_short, rs2_short, offset_w(half)),
-        Pack::StoreD => inst(0, rd_short, rs2_short, offset_d(half)),
-        Pack::Addi => inst(rd, rd, 0, immediate(half)),
+        Pack::Addi4spn => inst(rs2_short, 2, 0, nonzero(gather(half, ADDI4SPN))?),
+        Pack::LoadW => inst(rs2_short, rd_short, 0, gather(half, OFFSET_W)),
+        Pack::LoadD => inst(rs2_short, rd_short, 0, gather(half, OFFSET_D)),
+        Pack::StoreW => inst(0, rd_short, rs2_short, gather(half, OFFSET_W)),
+        Pack::StoreD => inst(0, rd_short, rs2_short, gather(half, OFFSET_D)),
+        Pack::Addi => inst(rd, rd, 0, signed(gather(half, IMMEDIATE), 6)),
         Pack::Addiw if rd == 0 => return None,
-        Pack::Addiw => inst(rd, rd, 0, immediate(half)),
-        Pack::Li => inst(rd, 0, 0, immediate(half)),
+        Pack::Addiw => inst(rd, rd, 0, signed(gather(half, IMMEDIATE), 6)),
+        Pack::Li => inst(rd, 0, 0, signed(gather(half, IMMEDIATE), 6)),
         Pack::Lui if rd == 2 => {
-            let imm = signed(spread(half, &[(2, 5), (3, 7), (4, 8), (5, 6), (6, 4), (12, 9)]), 10);
-            Inst { op: Op::Addi, ..inst(2, 2, 0, nonzero(imm)?) }
+            let imm = nonzero(signed(gather(half, ADDI16SP), 10))?;
+            Inst { op: Op::Addi, ..inst(2, 2, 0, imm) }
         }
-        Pack::Lui => inst(rd, 0, 0, nonzero(immediate(half))? << 12),
-        Pack::Shift => inst(rd_short, rd_short, 0, shift(half)),
-        Pack::Andi => inst(rd_short, rd_short, 0, immediate(half)),
+        Pack::Lui => inst(rd, 0, 0, nonzero(signed(gather(half, IMMEDIATE), 6))? << 12),
+        Pack::Shift => inst(rd_short, rd_short, 0, gather(half, IMMEDIATE)),
+        Pack::Andi => inst(rd_short, rd_short, 0, signed(gather(half, IMMEDIATE), 6)),
         Pack::Register => inst(rd_short, rd_short, rs2_short, 0),
-        Pack::Jump => inst(
-            0,
-            0,
-            0,
-            signed(
-                spread(
-                    half,
-                    &[
-                        (2, 5),
-                        (3, 1),
-                        (4, 2),
-                        (5, 3),
-                        (6, 7),
-                        (7, 6),
-                        (8, 10),
-                        (9, 8),
-                        (10, 9),
-                        (11, 4),
-                        (12, 11),
-                    ],
-                ),
-                12,
-            ),
-        ),
-        Pack::Branch => inst(
-            0,
-            rd_short,
-            0,
-            signed(spread(half, &[(2, 5), (3, 1), (4, 2), (5, 6), (6, 7), (10, 3), (11, 4), (12, 8)]), 9),
-        ),
-        Pack::Slli => inst(rd, rd, 0, shift(half)),
+        Pack::Jump => inst(0, 0, 0, signed(gather(half, JUMP), 12)),
+        Pack::Branch => inst(0, rd_short, 0, signed(gather(half, BRANCH), 9)),
+        Pack::Slli => inst(rd, rd, 0, gather(half, IMMEDIATE)),
         Pack::LoadSpW | Pack::LoadSpD if rd == 0 => return None,
-        Pack::LoadSpW => inst(rd, 2, 0, spread(half, &[(2, 6), (3, 7), (4, 2), (5, 3), (6, 4), (12, 5)])),
-        Pack::LoadSpD | Pack::LoadSpFloat => {
-            inst(rd, 2, 0, spread(half, &[(2, 6), (3, 7), (4, 8), (5, 3), (6, 4), (12, 5)]))
-        }
-        Pack::StoreSpW => inst(0, 2, rs2, spread(half, &[(7, 6), (8, 7), (9, 2), (10, 3), (11, 4), (12, 5)])),
-        Pack::StoreSpD => inst(0, 2, rs2, spread(half, &[(7, 6), (8, 7), (9, 8), (10, 3), (11, 4), (12, 5)])),
+        Pack::LoadSpW => inst(rd, 2, 0, gather(half, LOAD_SP_W)),
+        Pack::LoadSpD | Pack::LoadSpFloat => inst(rd, 2, 0, gather(half, LOAD_SP_D)),
+        Pack::StoreSpW => inst(0, 2, rs2, gather(half, STORE_SP_W)),
+        Pack::StoreSpD => inst(0, 2, rs2, gather(half, STORE_SP_D)),
         Pack::JrMv if rs2 != 0 => inst(rd, 0, rs2, 0),
         Pack::JrMv if rd == 0 => return None,
         Pack::JrMv => Inst { op: Op::Jalr, ..inst(0, rd, 0, 0) },
@@ -195,10 +176,26 @@ const fn register(half: u32, low: u32) -> u8 {
     (half >> low & 31) as u8
 }
 
-/// Moves single bits of `half` to their places in an immediate; pairs of (from, to).
+/// A run of bits of an immediate: lowest bit in the encoding, how many, lowest bit in the immediate.
+type Run = (u32, u32, u32);
+
+const ADDI4SPN: &[Run] = &[(6, 1, 2), (5, 1, 3), (11, 2, 4), (7, 4, 6)];
+const ADDI16SP: &[Run] = &[(6, 1, 4), (2, 1, 5), (5, 1, 6), (3, 2, 7), (12, 1, 9)];
+const IMMEDIATE: &[Run] = &[(2, 5, 0), (12, 1, 5)];
+const OFFSET_W: &[Run] = &[(6, 1, 2), (10, 3, 3), (5, 1, 6)];
+const OFFSET_D: &[Run] = &[(10, 3, 3), (5, 2, 6)];
+const LOAD_SP_W: &[Run] = &[(4, 3, 2), (12, 1, 5), (2, 2, 6)];
+const LOAD_SP_D: &[Run] = &[(5, 2, 3), (12, 1, 5), (2, 3, 6)];
+const STORE_SP_W: &[Run] = &[(9, 4, 2), (7, 2, 6)];
+const STORE_SP_D: &[Run] = &[(10, 3, 3), (7, 3, 6)];
+const JUMP: &[Run] =
+    &[(3, 3, 1), (11, 1, 4), (2, 1, 5), (7, 1, 6), (6, 1, 7), (9, 2, 8), (8, 1, 10), (12, 1, 11)];
+const BRANCH: &[Run] = &[(3, 2, 1), (10, 2, 3), (2, 1, 5), (5, 2, 6), (12, 1, 8)];
+
+/// Collects an immediate; inlined, so that the constant runs become a few shifts.
 #[inline(always)]
-fn spread(half: u32, places: &[(u32, u32)]) -> i64 {
-    i64::from(places.iter().fold(0, |imm, &(from, to)| imm | (half >> from & 1) << to))
+fn gather(half: u32, runs: &[Run]) -> i64 {
+    i64::from(runs.iter().fold(0, |imm, &(from, width, to)| imm | (half >> from & ((1 << width) - 1)) << to))
 }
 
 /// Sign-extends from `width` bits.
@@ -206,22 +203,7 @@ const fn signed(imm: i64, width: u32) -> i64 {
     imm << (64 - width) >> (64 - width)
 }
 
+/// Zero is reserved in some places.
 fn nonzero(imm: i64) -> Option<i64> {
     (imm != 0).then_some(imm)
-}
-
-fn shift(half: u32) -> i64 {
-    i64::from(half >> 2 & 31 | half >> 7 & 32)
-}
-
-fn immediate(half: u32) -> i64 {
-    signed(shift(half), 6)
-}
-
-fn offset_w(half: u32) -> i64 {
-    i64::from(half >> 7 & 0x38 | half >> 4 & 4 | half << 1 & 0x40)
-}
-
-fn offset_d(half: u32) -> i64 {
-    i64::from(half >> 7 & 0x38 | half << 1 & 0xc0)
 }

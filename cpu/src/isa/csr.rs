@@ -1,4 +1,4 @@
-//! Control and status registers: numbers and names (Privileged ISA, "CSR Listing"; Sstc; Smstateen isn't here).
+//! Control and status registers: numbers and names (Privileged ISA, "CSR Listing"; Sstc).
 
 macro_rules! registers {
     ($($constant:ident = $number:literal $name:literal;)*) => {
@@ -23,7 +23,6 @@ registers! {
     STVEC = 0x105 "stvec";
     SCOUNTEREN = 0x106 "scounteren";
     SENVCFG = 0x10a "senvcfg";
-    SCOUNTINHIBIT = 0x120 "scountinhibit";
     SSCRATCH = 0x140 "sscratch";
     SEPC = 0x141 "sepc";
     SCAUSE = 0x142 "scause";
