@@ -18,8 +18,9 @@ shm_struct! {
         pub answered: AtomicLe32,
         /// Non-zero while the client sleeps on `answered`.
         pub sleeping: AtomicLe32,
-        /// Zero.
-        pub reserved: AtomicLe32,
+        /// Client: number of the latest answer it has taken up. A request that is answered but not taken was
+        /// interrupted: the client takes that answer instead of asking again.
+        pub taken: AtomicLe32,
     }
 }
 
