@@ -7,6 +7,7 @@
 use crate::le::AtomicLe64;
 use crate::party::MAX_HARTS;
 use crate::shm_struct;
+use std::sync::atomic::{Ordering, fence};
 
 /// Sets of 4 KiB entries per hart.
 pub const SMALL_SETS: usize = 4096;
@@ -94,8 +95,11 @@ shm_struct! {
         pub victim: AtomicLe64,
         /// Entries of level 2 and above ever filled since the last global flush: 0 spares the hart their probe.
         pub huge_filled: AtomicLe64,
+        /// Entries ever filled, since the last global flush, that cover but a part of their superpage: then a
+        /// page flush cannot find all of a superpage's entries and drops everything. Kept by the mmu.
+        pub fractured: AtomicLe64,
         /// Zero.
-        pub reserved: [AtomicLe64; 5],
+        pub reserved: [AtomicLe64; 4],
         /// Generation per ASID slot (low 32 bits count). Global entries use none of them.
         pub asid_generation: [AtomicLe64; ASID_SLOTS],
         /// 4 KiB pages, set by page number.
@@ -204,12 +208,16 @@ impl HartTlb {
     /// mmu: puts a translation in, replacing one of the same page, an outdated one, or the next victim.
     ///
     /// `generation` is [`HartTlb::generation_word`] read before the walk.
+    ///
+    /// The entry is without a tag while its other words change, so that a mmu process killed between two
+    /// stores leaves no entry that translates one page to another's memory.
     pub fn fill(&self, va: u64, level: u32, space: u64, gpa_flags: u64, generation: u64) {
         let tag = tag(va, level);
         let set = if level == 0 { &self.small[small_set(va)] } else { &self.large[large_set(va, level)] };
         let same =
             set.iter().find(|e| e.tag.get() == tag && (e.space.get() == space || gpa_flags & flag::G != 0));
         let entry = same
+            .or_else(|| set.iter().find(|e| e.tag.get() == 0))
             .or_else(|| set.iter().find(|e| e.generation.get() >> 32 != generation >> 32))
             .unwrap_or_else(|| {
                 let way = self.victim.get();
@@ -221,16 +229,24 @@ impl HartTlb {
         if level > 1 {
             self.huge_filled.bump(1);
         }
-        entry.tag.set(tag);
+        entry.tag.set(0);
+        fence(Ordering::Release);
         entry.space.set(space);
         entry.gpa_flags.set(gpa_flags);
         entry.generation.set(generation);
+        entry.tag.store(tag, Ordering::Release);
+    }
+
+    /// mmu: says that an entry about to be filled covers but a part of the guest's superpage.
+    pub fn note_fractured(&self) {
+        self.fractured.bump(1);
     }
 
     /// Hart: drops everything.
     pub fn flush_all(&self) {
         self.generation.set(self.generation.get().wrapping_add(1) & 0xffff_ffff);
         self.huge_filled.set(0);
+        self.fractured.set(0);
     }
 
     /// Hart: drops the non-global translations of an ASID (and of those that share its slot).
@@ -241,7 +257,14 @@ impl HartTlb {
     }
 
     /// Hart: drops what translates `va`, in every address space and at every level.
+    ///
+    /// Any address of a superpage drops all of it (RISC-V Privileged 1.13, 12.2.1). A superpage that was
+    /// filled in parts is found only by dropping everything. An engine's own cache of 4 KiB pages has the
+    /// same duty.
     pub fn flush_page(&self, va: u64) {
+        if self.fractured.get() != 0 {
+            return self.flush_all();
+        }
         for entry in &self.small[small_set(va)] {
             if entry.tag.get() == tag(va, 0) {
                 entry.tag.set(0);

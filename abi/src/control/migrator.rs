@@ -1,10 +1,196 @@
-//! `quasar-migrator`: moves a VM to another host, or to and from a file.
+//! `quasar-migrator`: moves a VM to another host, or to and from a file. One process, one journey.
 
+use crate::machine::VmSegments;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// Commands to the migrator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MigratorCommand {
+    /// Send the VM to the host at `to`. Answers when the VM runs there, or fails and leaves it running
+    /// here, whole. First and once.
+    Send {
+        /// The VM.
+        vm: LocalVm,
+        /// "address:port" where the other host takes migrations.
+        to: String,
+        /// How the connection is protected.
+        security: Security,
+        /// What the user allows.
+        limits: Limits,
+    },
+    /// Receive a VM over the connected socket that was inherited as `--peer-fd`. Tells
+    /// [`MigrationEvent::Incoming`] and waits for `Prepared` or `Refuse`. First and once.
+    Receive {
+        /// How the connection is protected.
+        security: Security,
+    },
+    /// Write the VM to a file and leave it paused. First and once.
+    Suspend {
+        /// The VM.
+        vm: LocalVm,
+        /// The file; it appears under this name when it is whole.
+        file: PathBuf,
+    },
+    /// Read a VM from a file. Tells [`MigrationEvent::Incoming`] and waits for `Prepared`. First and once.
+    Resume {
+        /// The file.
+        file: PathBuf,
+    },
+    /// The VM that was announced is ready to be filled: its segments are made, its processes attached, and
+    /// [`crate::vm::pause::MIGRATOR`] holds it paused.
+    Prepared {
+        /// The VM.
+        vm: LocalVm,
+    },
+    /// The VM that was announced cannot be taken.
+    Refuse {
+        /// Why, for the user at the other end.
+        reason: String,
+    },
+    /// Give the journey up, if the hand-over has not happened. Repeatable.
+    Cancel,
     /// End. Repeatable.
     Shutdown,
+}
+
+/// A VM on this host as the migrator sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalVm {
+    /// Its segments.
+    pub segments: VmSegments,
+    /// What the other supervisor needs to make the same VM: a JSON document of the supervisors.
+    pub description: String,
+    /// Disks whose content travels, by virtio slot.
+    pub disks: Vec<LocalDisk>,
+}
+
+/// A disk whose content travels.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalDisk {
+    /// Its virtio slot.
+    pub slot: u8,
+    /// The raw file.
+    pub path: PathBuf,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// Segment with its dirty maps ([`crate::dirty::PageMaps`] with base 0).
+    pub map_segment: String,
+}
+
+/// How a connection is protected.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Security {
+    /// Not at all; for loopback alone.
+    Insecure,
+    /// TLS with a certificate on both sides, of one authority.
+    MutualTls {
+        /// The authority's certificate (PEM).
+        authority: PathBuf,
+        /// Our certificate (PEM).
+        certificate: PathBuf,
+        /// Its key (PEM).
+        key: PathBuf,
+    },
+}
+
+/// What to do when the guest writes faster than the link carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Converge {
+    /// Slow its harts down, step by step.
+    Throttle,
+    /// Pause it and accept the downtime.
+    Pause,
+    /// Give up; it goes on here.
+    Abort,
+}
+
+/// What the user allows a migration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Longest downtime forecast with which the VM is paused, in microseconds.
+    pub max_downtime_us: u64,
+    /// Bytes per second on the link; 0 for all it has.
+    pub bandwidth: u64,
+    /// Give up after so many seconds; 0 for never.
+    pub timeout_s: u64,
+    /// When it does not converge.
+    pub converge: Converge,
+}
+
+/// What one round has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoundReport {
+    /// Number of the round, from 0; the last one runs while the VM is paused.
+    pub round: u32,
+    /// Pages (and disk blocks of 4 KiB) looked at.
+    pub pages: u64,
+    /// Of these, all zero.
+    pub zero_pages: u64,
+    /// Bytes of them before compression, zero pages not counted.
+    pub raw_bytes: u64,
+    /// Bytes on the wire.
+    pub wire_bytes: u64,
+    /// Microseconds.
+    pub took_us: u64,
+    /// Pages written by the guest meanwhile.
+    pub dirtied: u64,
+    /// Forecast of the downtime if the VM were paused now, in microseconds.
+    pub forecast_us: u64,
+    /// Throttle of the harts in parts per thousand.
+    pub throttle_permille: u64,
+}
+
+/// What happens to a migration, for the supervisor. Wire and phases: `docs/migration.md`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MigrationEvent {
+    /// Receiver: a VM wants to come; answer with `Prepared` or `Refuse`.
+    Incoming {
+        /// The sender's `description`.
+        description: String,
+        /// Bytes of RAM.
+        ram_bytes: u64,
+        /// Number of harts.
+        harts: u32,
+        /// Bytes of each disk that travels, by slot.
+        disks: Vec<(u8, u64)>,
+    },
+    /// A phase of our role begins.
+    Phase(String),
+    /// A round has ended.
+    Round(RoundReport),
+    /// Sender: the other side has accepted; from here on this VM never runs again here. The supervisor
+    /// moves its network ports.
+    HandingOver,
+    /// Receiver: the VM runs here.
+    Running {
+        /// Microseconds from the pause at the source to here.
+        downtime_us: u64,
+    },
+    /// Sender: all done. The VM runs there.
+    Completed {
+        /// Microseconds from the first byte to the end.
+        total_us: u64,
+        /// Microseconds without a running VM, as the receiver measured.
+        downtime_us: u64,
+        /// The last forecast before the pause, in microseconds.
+        forecast_us: u64,
+        /// Bytes on the wire in all.
+        wire_bytes: u64,
+        /// Rounds, the paused one included.
+        rounds: u32,
+        /// Hash over RAM and state that both sides found, hexadecimal.
+        hash: String,
+    },
+    /// The connection broke after the hand-over was sent and before it was confirmed: the VM stays paused
+    /// here; it may run there.
+    Unclear {
+        /// What was seen.
+        reason: String,
+    },
+    /// It does not converge; what was measured and what will be done.
+    NotConverging {
+        /// An explanation for people.
+        explanation: String,
+    },
 }

@@ -94,6 +94,8 @@ pub enum Event {
     Progress(String),
     /// The child cannot go on and ends.
     Fatal(String),
+    /// From a migrator.
+    Migration(migrator::MigrationEvent),
 }
 
 /// Answers of commands.
