@@ -104,6 +104,6 @@ fn rounding(inst: &Inst) -> &'static str {
         3 => ",rup",
         4 => ",rmm",
         7 => "",
-        _ => ",reserved",
+        _ => ",unknown",
     }
 }
