@@ -3,4 +3,5 @@ pub mod csr;
 pub mod fp;
 pub mod hart;
 pub mod isa;
+pub mod sbi;
 pub mod trap;

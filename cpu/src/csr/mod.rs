@@ -4,7 +4,7 @@
 //! the CSR instructions' checks.
 
 pub mod access;
-mod pmp;
+pub(crate) mod pmp;
 mod read;
 pub mod status;
 mod write;

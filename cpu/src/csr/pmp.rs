@@ -13,7 +13,7 @@ const LOCKED: u8 = 1 << 7;
 /// Bits 5 and 6 are zero.
 const BYTE: u8 = 0x9f;
 /// Guest-physical addresses have 56 bits; the register holds bits 55 to 2.
-pub(super) const ADDRESS: u64 = (1 << 54) - 1;
+pub(crate) const ADDRESS: u64 = (1 << 54) - 1;
 
 /// The nearest legal configuration: writable without readable is reserved and loses W.
 const fn legal(byte: u8) -> u8 {
