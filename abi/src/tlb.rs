@@ -7,7 +7,7 @@
 use crate::le::AtomicLe64;
 use crate::party::MAX_HARTS;
 use crate::shm_struct;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 
 /// Sets of 4 KiB entries per hart.
 pub const SMALL_SETS: usize = 4096;
@@ -151,6 +151,26 @@ pub const fn asid(satp: u64) -> u64 {
     (satp >> 44) & 0xffff
 }
 
+impl TlbEntry {
+    /// The stores that fill an entry, in order: it has no tag while its other words change, so that
+    /// whoever is killed between two of them leaves no entry that mixes two pages.
+    const fn stores(
+        &self,
+        tag: u64,
+        space: u64,
+        gpa_flags: u64,
+        generation: u64,
+    ) -> [(&AtomicLe64, u64); 5] {
+        [
+            (&self.tag, 0),
+            (&self.space, space),
+            (&self.gpa_flags, gpa_flags),
+            (&self.generation, generation),
+            (&self.tag, tag),
+        ]
+    }
+}
+
 impl HartTlb {
     /// The generation word an entry must carry to be valid now. Global entries survive ASID flushes.
     #[inline]
@@ -209,8 +229,7 @@ impl HartTlb {
     ///
     /// `generation` is [`HartTlb::generation_word`] read before the walk.
     ///
-    /// The entry is without a tag while its other words change, so that a mmu process killed between two
-    /// stores leaves no entry that translates one page to another's memory.
+    /// A mmu process killed in the middle leaves the entry without a tag ([`TlbEntry::stores`]).
     pub fn fill(&self, va: u64, level: u32, space: u64, gpa_flags: u64, generation: u64) {
         let tag = tag(va, level);
         let set = if level == 0 { &self.small[small_set(va)] } else { &self.large[large_set(va, level)] };
@@ -229,12 +248,9 @@ impl HartTlb {
         if level > 1 {
             self.huge_filled.bump(1);
         }
-        entry.tag.set(0);
-        fence(Ordering::Release);
-        entry.space.set(space);
-        entry.gpa_flags.set(gpa_flags);
-        entry.generation.set(generation);
-        entry.tag.store(tag, Ordering::Release);
+        for (cell, value) in entry.stores(tag, space, gpa_flags, generation) {
+            cell.store(value, Ordering::Release);
+        }
     }
 
     /// mmu: says that an entry about to be filled covers but a part of the guest's superpage.
@@ -276,6 +292,105 @@ impl HartTlb {
                     entry.tag.set(0);
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segment::{Segment, SegmentKind};
+
+    const SV39: u64 = 8 << 60;
+
+    fn cache(test: &str) -> Segment {
+        let name = format!("/quasar-test-{}-tlb-{test}", std::process::id());
+        Segment::create(&name, SegmentKind::Tlb, size_of::<HartTlb>(), 1).expect("create")
+    }
+
+    fn put(tlb: &HartTlb, va: u64, level: u32, space: u64, gpa_flags: u64) {
+        tlb.fill(va, level, space, gpa_flags, tlb.generation_word(space, gpa_flags));
+    }
+
+    #[test]
+    fn a_large_entry_is_narrowed_and_a_narrower_one_goes_first() {
+        let segment = cache("narrow");
+        let tlb: &HartTlb = segment.view(0).expect("view");
+        put(tlb, 0x4000_0000, 1, SV39, 0x8020_0000 | flag::R);
+        assert_eq!(tlb.probe(0x4000_5123, SV39, 0), Some(0x8020_5000 | flag::R));
+        assert_eq!(tlb.probe(0x4000_5123, SV39, flag::WRITE_GRANTED), None);
+        put(tlb, 0x4000_5000, 0, SV39, 0x8020_5000 | flag::R | flag::WRITE_GRANTED);
+        assert!(tlb.probe(0x4000_5123, SV39, flag::WRITE_GRANTED).is_some());
+        assert_eq!(tlb.probe(0x4000_5123, SV39 | 1, 0), None, "another root");
+    }
+
+    #[test]
+    fn global_entries_outlive_their_asid_and_serve_every_space_of_their_mode() {
+        let segment = cache("global");
+        let tlb: &HartTlb = segment.view(0).expect("view");
+        let space = SV39 | (7 << 44);
+        put(tlb, 0x1000, 0, space, 0x8000_1000 | flag::R);
+        put(tlb, 0x2000, 0, space, 0x8000_2000 | flag::R | flag::G);
+        tlb.flush_asid(7);
+        assert_eq!(tlb.probe(0x1000, space, 0), None);
+        assert!(tlb.probe(0x2000, SV39 | (9 << 44) | 5, 0).is_some());
+        assert_eq!(tlb.probe(0x2000, 9 << 60, 0), None, "Sv48 is another mode");
+        tlb.flush_all();
+        assert_eq!(tlb.probe(0x2000, space, 0), None);
+    }
+
+    #[test]
+    fn a_fill_cut_short_anywhere_translates_nothing_wrongly() {
+        let segment = cache("cut");
+        let tlb: &HartTlb = segment.view(0).expect("view");
+        let (old, new) = (0x1000, 0x1000 + ((SMALL_SETS as u64) << 12));
+        for cut in 0..=5 {
+            let entry = &tlb.small[small_set(old)][0];
+            let generation = tlb.generation_word(SV39, 0);
+            for (cell, value) in entry.stores(tag(old, 0), SV39, 0x8000_1000 | flag::R, generation) {
+                cell.set(value);
+            }
+            let stores = entry.stores(tag(new, 0), SV39, 0x8000_2000 | flag::R, generation);
+            for (cell, value) in stores.into_iter().take(cut) {
+                cell.set(value);
+            }
+            let (of_old, of_new) = (tlb.probe(old, SV39, 0), tlb.probe(new, SV39, 0));
+            assert!(matches!(of_old, None | Some(0x8000_1002)), "{cut} stores: {of_old:x?}");
+            assert!(matches!(of_new, None | Some(0x8000_2002)), "{cut} stores: {of_new:x?}");
+            assert_eq!(of_new.is_some(), cut == 5);
+        }
+    }
+
+    #[test]
+    fn a_page_flush_finds_all_parts_of_a_superpage() {
+        let segment = cache("parts");
+        let tlb: &HartTlb = segment.view(0).expect("view");
+        put(tlb, 0x9000, 0, SV39, 0x8000_9000 | flag::R);
+        put(tlb, 0x4000_0000, 1, SV39, 0x8020_0000 | flag::R);
+        tlb.flush_page(0x4012_3000);
+        assert_eq!(tlb.probe(0x4000_0000, SV39, 0), None, "any address drops the large entry");
+        assert!(tlb.probe(0x9000, SV39, 0).is_some(), "and nothing else");
+        for part in [0x4000_1000, 0x4000_2000] {
+            tlb.note_fractured();
+            put(tlb, part, 0, SV39, 0x8020_0000 | flag::R);
+        }
+        tlb.flush_page(0x4000_1000);
+        assert_eq!(tlb.probe(0x4000_2000, SV39, 0), None);
+        assert_eq!(tlb.fractured.get(), 0);
+    }
+
+    #[test]
+    fn free_and_outdated_ways_are_used_before_one_that_serves() {
+        let segment = cache("ways");
+        let tlb: &HartTlb = segment.view(0).expect("view");
+        let page = |n: u64| 0x1000 + n * ((SMALL_SETS as u64) << 12);
+        for n in 0..4 {
+            put(tlb, page(n), 0, SV39, flag::R);
+        }
+        tlb.flush_page(page(2));
+        put(tlb, page(4), 0, SV39, flag::R);
+        for n in [0, 1, 3, 4] {
+            assert!(tlb.probe(page(n), SV39, 0).is_some(), "page {n} was replaced without need");
         }
     }
 }
