@@ -43,6 +43,10 @@ fn parse(line: &str) -> Option<(u64, String, String)> {
     let mnemonic = columns.next()?.trim().to_owned();
     let operands = columns.next().unwrap_or("");
     let operands = operands.split('#').next().unwrap_or("").trim();
+    if mnemonic == "unimp" {
+        // Binutils has no other text for this one, aliases or not.
+        return Some((address, "csrrw".to_owned(), "zero,cycle,zero".to_owned()));
+    }
     let Some((plain, _symbol)) = operands.split_once(" <") else {
         return Some((address, mnemonic, operands.to_owned()));
     };
