@@ -1,7 +1,15 @@
 //! One hart of the guest: decode, execute, traps, control and status registers, built-in SBI.
+//!
+//! `unsafe` is in `mem/l1.rs` alone.
+#![deny(unsafe_code)]
+
 pub mod csr;
+pub mod engine;
 pub mod fp;
 pub mod hart;
 pub mod isa;
+pub mod listing;
+pub mod mem;
+pub mod run;
 pub mod sbi;
 pub mod trap;

@@ -1,2 +1,41 @@
-//! Placeholder.
-fn main() {}
+//! `quasar-cpu`: one hart of a VM as a process.
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use quasar_abi::control::Transport;
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+
+/// One hart of a Quasar VM. Started by the supervisor.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// Descriptor of the supervisor's channel.
+    #[arg(long)]
+    control_fd: Option<RawFd>,
+    /// What carries the commands: ipc or socket.
+    #[arg(long, default_value = "socket")]
+    transport: Transport,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print the instructions of an ELF file's executable sections.
+    Disassemble {
+        /// The file.
+        elf: PathBuf,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+    let arguments = Arguments::parse();
+    if let Some(Command::Disassemble { elf }) = arguments.command {
+        return quasar_cpu::listing::print(&elf);
+    }
+    let fd = arguments.control_fd.context("--control-fd is missing; quasar-cpu is started by quasar")?;
+    quasar_cpu::run::serve(fd, arguments.transport)?;
+    Ok(())
+}

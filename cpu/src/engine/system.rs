@@ -1,0 +1,180 @@
+//! Instructions that change more than registers and memory: CSRs, traps and their return, fences, WFI, SBI.
+
+use super::Exit;
+use super::context::ExecContext;
+use crate::csr::CsrEffects;
+use crate::isa::{self, Inst, Op};
+use crate::mem::Memory;
+use crate::sbi::host::{EnginePorts, SharedHost};
+use crate::sbi::{self, SbiOutcome};
+use crate::trap::{Trap, cause};
+use quasar_abi::hart::HartControl;
+use quasar_abi::party::{PartyId, attention};
+use quasar_abi::vm::Vm;
+use std::sync::atomic::Ordering;
+
+/// What comes after the instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// The next instruction.
+    Next,
+    /// The engine's caller.
+    Exit(Exit),
+}
+
+/// Executes the system instruction at the hart's pc; `retired` counts what came before it.
+pub(super) fn execute(context: &mut ExecContext, inst: &Inst) -> Step {
+    match attempt(context, inst) {
+        Ok(step) => step,
+        Err(trap) => {
+            let pc = context.hart.pc;
+            context.raise(trap, pc);
+            Step::Next
+        }
+    }
+}
+
+fn attempt(context: &mut ExecContext, inst: &Inst) -> Result<Step, Trap> {
+    let encoding = || isa::encode(inst).map_or(0, u64::from);
+    let pc = context.hart.pc;
+    match inst.op {
+        Op::Illegal => {
+            return Err(Trap::illegal(inst.imm as u64 & if inst.len == 2 { 0xffff } else { 0xffff_ffff }));
+        }
+        Op::Ebreak => return Err(Trap { cause: cause::BREAKPOINT, tval: pc }),
+        Op::Ecall if context.calls_sbi() => return Ok(call_sbi(context)),
+        Op::Ecall => return Err(context.hart.ecall()),
+        Op::Mret | Op::Sret => {
+            if inst.op == Op::Mret { context.hart.mret() } else { context.hart.sret() }?;
+            context.hart.retired += 1;
+            context.translation_changed();
+            context.take_interrupt();
+            return Ok(Step::Next);
+        }
+        Op::Wfi => {
+            context.hart.check_wfi()?;
+            advance(context, inst);
+            context.hart.waiting = true;
+            return Ok(Step::Exit(Exit::Wait));
+        }
+        Op::SfenceVma | Op::SinvalVma => {
+            context.hart.check_sfence(encoding())?;
+            let operand = |register: u8| (register != 0).then(|| context.hart.x[usize::from(register & 31)]);
+            let (va, asid) = (operand(inst.rs1), operand(inst.rs2));
+            std::sync::atomic::fence(Ordering::SeqCst);
+            context.memory.fence(va, asid);
+        }
+        Op::SfenceWInval | Op::SfenceInvalIr => context.hart.check_sfence_order(encoding())?,
+        Op::FenceI => {
+            std::sync::atomic::fence(Ordering::SeqCst);
+            context.memory.instructions_changed();
+            context.counters().fence_i.bump(1);
+        }
+        _ => return csr(context, inst),
+    }
+    advance(context, inst);
+    Ok(Step::Next)
+}
+
+fn advance(context: &mut ExecContext, inst: &Inst) {
+    context.hart.pc = context.hart.pc.wrapping_add(inst.len.into());
+    context.hart.retired += 1;
+}
+
+fn csr(context: &mut ExecContext, inst: &Inst) -> Result<Step, Trap> {
+    let (hart, env) = context.parts();
+    let effects = hart.csr_instruction(inst, &env)?;
+    advance(context, inst);
+    if effects.is_empty() {
+        return Ok(Step::Next);
+    }
+    if effects.contains(CsrEffects::TRANSLATION) {
+        if translation_rules_changed(inst) {
+            context.memory.flush_all();
+        }
+        context.translation_changed();
+    }
+    if effects.contains(CsrEffects::INTERRUPTS) || effects.contains(CsrEffects::TIMER) {
+        context.take_interrupt();
+    }
+    Ok(if effects.contains(CsrEffects::TIMER) { Step::Exit(Exit::Timer) } else { Step::Next })
+}
+
+/// PMP and menvcfg are no part of what tells cached translations apart: a change drops all of them. satp and
+/// mstatus are, and drop nothing.
+fn translation_rules_changed(inst: &Inst) -> bool {
+    use crate::isa::csr::{MSTATUS, SATP, SSTATUS};
+    !matches!(u16::try_from(inst.imm), Ok(SATP | MSTATUS | SSTATUS))
+}
+
+/// Serves an `ecall` of S-mode.
+fn call_sbi(context: &mut ExecContext) -> Step {
+    let ram = context.memory.ram().clone();
+    let outcome = {
+        let ExecContext { hart, memory, maps, vm } = context;
+        let me = hart.index;
+        let mut engine = Ports { memory, vm, me };
+        sbi::handle(hart, &mut SharedHost { vm, ram: &ram, maps, me, engine: &mut engine })
+    };
+    if outcome == SbiOutcome::Again {
+        return Step::Exit(Exit::Interrupted);
+    }
+    context.hart.retired += 1;
+    context.counters().sbi_calls.bump(1);
+    match outcome {
+        SbiOutcome::Continue | SbiOutcome::Again => {}
+        SbiOutcome::ContinueWithFence { sfence, fencei } => {
+            if sfence {
+                context.memory.fence(None, None);
+            }
+            if fencei {
+                context.memory.instructions_changed();
+            }
+        }
+        SbiOutcome::Wait => {
+            context.hart.waiting = true;
+            return Step::Exit(Exit::Wait);
+        }
+        SbiOutcome::Stopped | SbiOutcome::Reset => return Step::Exit(Exit::Stopped),
+    }
+    // The call may have set the timer; the engine's caller looks at it and at interrupts.
+    Step::Exit(Exit::Timer)
+}
+
+/// What the SBI needs of this hart's engine.
+struct Ports<'a> {
+    memory: &'a mut Memory,
+    vm: &'a Vm,
+    me: u8,
+}
+
+impl EnginePorts for Ports<'_> {
+    fn serve_while_waiting(&mut self) -> bool {
+        serve_fences(self.memory, &self.vm.hart_control[usize::from(self.me)]);
+        let party = self.vm.party(PartyId::Hart(self.me));
+        self.vm.pause_mask.load(Ordering::SeqCst) == 0
+            && party.attention.load(Ordering::SeqCst) & attention::STOP == 0
+    }
+
+    fn uart_write(&mut self, byte: u8) {
+        self.memory.uart_write(byte);
+    }
+
+    fn uart_read(&mut self) -> Option<u8> {
+        self.memory.uart_read()
+    }
+}
+
+/// Serves the remote fences that were asked of this hart.
+pub(crate) fn serve_fences(memory: &mut Memory, control: &HartControl) {
+    let sfence = control.sfence_asked.load(Ordering::SeqCst);
+    if sfence != control.sfence_done.load(Ordering::SeqCst) {
+        memory.fence(None, None);
+        control.sfence_done.store(sfence, Ordering::SeqCst);
+    }
+    let fencei = control.fencei_asked.load(Ordering::SeqCst);
+    if fencei != control.fencei_done.load(Ordering::SeqCst) {
+        memory.instructions_changed();
+        control.fencei_done.store(fencei, Ordering::SeqCst);
+    }
+}

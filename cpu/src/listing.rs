@@ -1,0 +1,89 @@
+//! The disassembly of an ELF file, as `quasar isa dis` prints it.
+
+use crate::isa;
+use anyhow::Context;
+use object::{Object, ObjectSection, ObjectSegment, ObjectSymbol, SectionFlags, SegmentFlags, elf};
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+
+/// Prints the executable sections of an ELF file, or its executable segments when it has no sections.
+///
+/// # Errors
+/// When the file cannot be read or is no RISC-V ELF file, or the output cannot be written.
+pub fn print(path: &Path) -> anyhow::Result<()> {
+    let bytes = std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    match write(&bytes, &mut out).and_then(|()| Ok(out.flush()?)) {
+        // A reader such as `head` that has seen enough is no failure.
+        Err(error)
+            if error
+                .downcast_ref::<std::io::Error>()
+                .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe) =>
+        {
+            Ok(())
+        }
+        other => other.with_context(|| format!("{} cannot be disassembled", path.display())),
+    }
+}
+
+/// Writes the disassembly of an ELF file's bytes.
+///
+/// # Errors
+/// As for [`print`].
+pub fn write(bytes: &[u8], out: &mut dyn Write) -> anyhow::Result<()> {
+    let file = object::File::parse(bytes)?;
+    let machine = file.architecture();
+    anyhow::ensure!(machine == object::Architecture::Riscv64, "it is for {machine:?}, not 64-bit RISC-V");
+    let names: BTreeMap<u64, &str> = file
+        .symbols()
+        .filter_map(|symbol| Some((symbol.address(), symbol.name().ok()?)))
+        .filter(|(_, name)| !name.is_empty() && !name.starts_with('$'))
+        .collect();
+    let mut found = false;
+    for section in file.sections() {
+        let code = matches!(section.flags(), SectionFlags::Elf { sh_flags, .. } if sh_flags.contains(elf::SHF_EXECINSTR));
+        if code {
+            found = true;
+            writeln!(out, "\n{}:", section.name().unwrap_or("?"))?;
+            write_code(section.address(), section.data()?, &names, out)?;
+        }
+    }
+    if found {
+        return Ok(());
+    }
+    for segment in file.segments() {
+        if matches!(segment.flags(), SegmentFlags::Elf { p_flags, .. } if p_flags.contains(elf::PF_X)) {
+            writeln!(out, "\nsegment at {:#x}:", segment.address())?;
+            write_code(segment.address(), segment.data()?, &names, out)?;
+        }
+    }
+    Ok(())
+}
+
+fn write_code(
+    base: u64,
+    code: &[u8],
+    names: &BTreeMap<u64, &str>,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let mut rest = code;
+    let mut at = base;
+    while let Some((low, after)) = rest.split_first_chunk::<2>() {
+        if let Some(name) = names.get(&at) {
+            writeln!(out, "\n{at:016x} <{name}>:")?;
+        }
+        let low = u16::from_le_bytes(*low);
+        let high = after.first_chunk::<2>().map(|high| u16::from_le_bytes(*high));
+        let (word, len) = match high {
+            Some(high) if low & 3 == 3 => (u32::from(low) | u32::from(high) << 16, 4),
+            _ => (u32::from(low), 2),
+        };
+        let text = isa::disassemble(&isa::decode(word), at);
+        let width = len * 2;
+        writeln!(out, "{at:12x}:  {word:0width$x}{:pad$}  {text}", "", pad = 8 - width)?;
+        rest = &rest[len..];
+        at += len as u64;
+    }
+    Ok(())
+}

@@ -1,0 +1,134 @@
+//! LR, SC and AMOs by host atomics, so that they hold between harts in different processes
+//! (RISC-V Unprivileged, chapter "A"). All of them are sequentially consistent.
+
+use super::translate::Target;
+use super::{Cause, Fault, Memory};
+use crate::hart::Reservation;
+use crate::trap::{Trap, cause};
+use quasar_abi::ram::NotRam;
+use quasar_abi::tlb::access;
+use std::sync::atomic::Ordering::SeqCst;
+
+/// What an AMO does with the old value and its operand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the specification's")]
+pub enum AmoOp {
+    Swap,
+    Add,
+    Xor,
+    And,
+    Or,
+    Min,
+    Max,
+    Minu,
+    Maxu,
+}
+
+const fn sign_extend32(value: u32) -> u64 {
+    value.cast_signed() as i64 as u64
+}
+
+impl Memory {
+    /// The guest-physical address of an atomic's operand: aligned and in RAM.
+    fn atomic_at(&mut self, va: u64, len: u64, access: u64) -> Result<u64, Fault> {
+        if !va.is_multiple_of(len) {
+            let cause = if access == access::READ { cause::LOAD_MISALIGNED } else { cause::STORE_MISALIGNED };
+            self.fault = Cause::Trap(Trap { cause, tval: va });
+            return Err(Fault);
+        }
+        match self.translate(va, len, access)? {
+            Target::Ram(gpa) => Ok(gpa),
+            Target::Io(_) => Err(self.refuse(access, false, va)),
+        }
+    }
+
+    fn in_ram<T>(&mut self, done: Result<T, NotRam>, access: u64, va: u64) -> Result<T, Fault> {
+        done.map_err(|_| self.refuse(access, false, va))
+    }
+
+    /// LR: loads and reserves.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub fn load_reserved(&mut self, va: u64, len: u8) -> Result<Reservation, Fault> {
+        let gpa = self.atomic_at(va, len.into(), access::READ)?;
+        let value = match len {
+            4 => self.ram.cell32(gpa).map(|cell| cell.load(SeqCst).into()),
+            _ => self.ram.cell64(gpa).map(|cell| cell.load(SeqCst)),
+        };
+        let value = self.in_ram(value, access::READ, va)?;
+        Ok(Reservation { gpa, value, len })
+    }
+
+    /// SC: stores if the reservation holds and the value is still the one that LR saw.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub fn store_conditional(
+        &mut self,
+        va: u64,
+        len: u8,
+        value: u64,
+        reservation: Option<Reservation>,
+    ) -> Result<bool, Fault> {
+        let gpa = self.atomic_at(va, len.into(), access::WRITE)?;
+        let Some(held) = reservation.filter(|r| r.gpa == gpa && r.len == len) else { return Ok(false) };
+        let done = match len {
+            4 => self
+                .ram
+                .cell32(gpa)
+                .map(|c| c.compare_exchange(held.value as u32, value as u32, SeqCst, SeqCst).is_ok()),
+            _ => self.ram.cell64(gpa).map(|c| c.compare_exchange(held.value, value, SeqCst, SeqCst).is_ok()),
+        };
+        let done = self.in_ram(done, access::WRITE, va)?;
+        if done {
+            self.after_store(gpa, len.into());
+        }
+        Ok(done)
+    }
+
+    /// A 32-bit AMO; the old value, sign-extended.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub fn amo32(&mut self, va: u64, op: AmoOp, operand: u64) -> Result<u64, Fault> {
+        let gpa = self.atomic_at(va, 4, access::WRITE)?;
+        let by = operand as u32;
+        let old = self.ram.cell32(gpa).map(|cell| match op {
+            AmoOp::Swap => cell.swap(by, SeqCst),
+            AmoOp::Add => cell.fetch_add(by, SeqCst),
+            AmoOp::Xor => cell.fetch_xor(by, SeqCst),
+            AmoOp::And => cell.fetch_and(by, SeqCst),
+            AmoOp::Or => cell.fetch_or(by, SeqCst),
+            AmoOp::Min => cell.update(SeqCst, |v| if v.cast_signed() < by.cast_signed() { v } else { by }),
+            AmoOp::Max => cell.update(SeqCst, |v| if v.cast_signed() > by.cast_signed() { v } else { by }),
+            AmoOp::Minu => cell.update(SeqCst, |v| v.min(by)),
+            AmoOp::Maxu => cell.update(SeqCst, |v| v.max(by)),
+        });
+        let old = self.in_ram(old, access::WRITE, va)?;
+        self.after_store(gpa, 4);
+        Ok(sign_extend32(old))
+    }
+
+    /// A 64-bit AMO; the old value.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub fn amo64(&mut self, va: u64, op: AmoOp, by: u64) -> Result<u64, Fault> {
+        let gpa = self.atomic_at(va, 8, access::WRITE)?;
+        let old = self.ram.cell64(gpa).map(|cell| match op {
+            AmoOp::Swap => cell.swap(by, SeqCst),
+            AmoOp::Add => cell.fetch_add(by, SeqCst),
+            AmoOp::Xor => cell.fetch_xor(by, SeqCst),
+            AmoOp::And => cell.fetch_and(by, SeqCst),
+            AmoOp::Or => cell.fetch_or(by, SeqCst),
+            AmoOp::Min => cell.update(SeqCst, |v| if v.cast_signed() < by.cast_signed() { v } else { by }),
+            AmoOp::Max => cell.update(SeqCst, |v| if v.cast_signed() > by.cast_signed() { v } else { by }),
+            AmoOp::Minu => cell.update(SeqCst, |v| v.min(by)),
+            AmoOp::Maxu => cell.update(SeqCst, |v| v.max(by)),
+        });
+        let old = self.in_ram(old, access::WRITE, va)?;
+        self.after_store(gpa, 8);
+        Ok(old)
+    }
+}

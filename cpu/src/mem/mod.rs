@@ -1,0 +1,287 @@
+//! A hart's way to memory: L1, then the shared L2, then the mmu process; device registers by mailbox.
+//!
+//! [`Memory`] is owned by the hart's thread. Its fast path is [`Memory::load`] and [`Memory::store`]; what
+//! those miss goes through [`translate`], [`mmio`], [`atomic`] and [`htif`]. `unsafe` is in `l1` alone.
+
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "registers are 64 bits wide; narrow accesses keep their low bytes by definition"
+)]
+
+mod atomic;
+mod context;
+mod filter;
+mod htif;
+#[expect(unsafe_code, reason = "accesses through host addresses")]
+mod l1;
+mod mmio;
+mod slow;
+mod translate;
+
+pub use atomic::AmoOp;
+pub use l1::Width;
+
+use crate::trap::Trap;
+use context::{Contexts, View};
+use filter::PageFilter;
+use l1::{Context, L1};
+use quasar_abi::party::PartyId;
+use quasar_abi::segment::{Segment, SegmentError};
+use quasar_abi::tlb::{HartTlb, space};
+use quasar_abi::vm::Vm;
+use quasar_abi::{GuestRam, doorbell, hart::HartCounters};
+use std::sync::Arc;
+
+/// mstatus.SUM and MXR (RISC-V Privileged 1.13, 3.1.6.3).
+const SUM: u64 = 1 << 18;
+const MXR: u64 = 1 << 19;
+
+/// An access that was not carried out; [`Memory::fault`] says why. A marker, so that the fast path's
+/// result fits registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault;
+
+/// Why an access was not carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The instruction raises this exception.
+    Trap(Trap),
+    /// The hart has to park or end while another process has not answered: nothing happened yet, and
+    /// the instruction is executed again later.
+    Interrupted,
+}
+
+/// What decides how addresses are translated; taken from the hart whenever one of them changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TranslationState {
+    /// satp.
+    pub satp: u64,
+    /// mstatus.
+    pub mstatus: u64,
+    /// menvcfg.
+    pub menvcfg: u64,
+    /// Privilege of fetches (0 U, 1 S, 3 M).
+    pub privilege: u64,
+    /// Privilege of loads and stores, by MPRV.
+    pub data_privilege: u64,
+}
+
+/// One hart's memory.
+pub struct Memory {
+    l1: L1,
+    contexts: Contexts,
+    data_view: View,
+    data: Context,
+    fetch_view: View,
+    fetch: Context,
+    /// Counts what makes all remembered instruction addresses stale.
+    fetch_epoch: u64,
+    /// How often instructions in memory were said to have changed.
+    instruction_generation: u64,
+    /// Pages entered into L1 from large translations, and pages that were fetched from.
+    large: PageFilter,
+    executed: PageFilter,
+    menvcfg: u64,
+    fault: Cause,
+    htif_waiting: bool,
+    vm: Vm,
+    ram: GuestRam,
+    tlb: Arc<Segment>,
+    hart: u8,
+    spins: u32,
+}
+
+impl Memory {
+    /// The memory of hart `hart` over the VM's segments.
+    ///
+    /// # Errors
+    /// [`SegmentError::Range`] when the segment of translation caches is too small.
+    pub fn new(vm: Vm, ram: GuestRam, tlb: Arc<Segment>, hart: u8) -> Result<Self, SegmentError> {
+        tlb.view::<HartTlb>(usize::from(hart) * size_of::<HartTlb>())?;
+        let mut contexts = Contexts::new();
+        let (context, _) = contexts.of(View::MACHINE);
+        Ok(Self {
+            l1: L1::new(ram.clone()),
+            contexts,
+            data_view: View::MACHINE,
+            data: context,
+            fetch_view: View::MACHINE,
+            fetch: context,
+            fetch_epoch: 0,
+            instruction_generation: 0,
+            large: PageFilter::new(),
+            executed: PageFilter::new(),
+            menvcfg: 0,
+            fault: Cause::Interrupted,
+            htif_waiting: false,
+            vm,
+            ram,
+            tlb,
+            hart,
+            spins: doorbell::default_spins(),
+        })
+    }
+
+    /// Guest RAM.
+    #[must_use]
+    pub const fn ram(&self) -> &GuestRam {
+        &self.ram
+    }
+
+    /// Makes `trap` the reason of a fault.
+    pub const fn raise(&mut self, trap: Trap) -> Fault {
+        self.fault = Cause::Trap(trap);
+        Fault
+    }
+
+    /// Why the latest [`Fault`] was returned.
+    #[must_use]
+    pub const fn fault(&self) -> Cause {
+        self.fault
+    }
+
+    /// Distinguishes instruction address spaces: while it is the same, an instruction address has the
+    /// same guest-physical address and the instructions there are the same.
+    #[inline(always)]
+    #[must_use]
+    pub const fn fetch_key(&self) -> u64 {
+        self.fetch.0 | self.fetch_epoch << 12
+    }
+
+    /// Loads, zero-extended.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    #[inline(always)]
+    pub fn load<W: Width>(&mut self, va: u64) -> Result<u64, Fault> {
+        match self.l1.load::<W>(self.data, va) {
+            Some(value) => Ok(value),
+            None => self.load_slow(va, W::BYTES),
+        }
+    }
+
+    /// Stores the low bytes.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    #[inline(always)]
+    pub fn store<W: Width>(&mut self, va: u64, value: u64) -> Result<(), Fault> {
+        if self.l1.store::<W>(self.data, va, value) { Ok(()) } else { self.store_slow(va, W::BYTES, value) }
+    }
+
+    /// Takes up a new translation state. Nothing is flushed: each view has its own L1 context.
+    pub fn set_state(&mut self, state: &TranslationState) {
+        let space_of = |privilege: u64| match (privilege, state.satp >> 60) {
+            (3, _) => space::MACHINE,
+            (_, 0) => space::BARE,
+            _ => state.satp,
+        };
+        // SUM matters to S-mode loads and stores, MXR to loads of U- and S-mode, neither to fetches.
+        let relevant = match state.data_privilege {
+            3 => 0,
+            1 => SUM | MXR,
+            _ => MXR,
+        };
+        self.menvcfg = state.menvcfg;
+        self.data_view = View {
+            space: space_of(state.data_privilege),
+            privilege: state.data_privilege,
+            mstatus: state.mstatus & relevant,
+        };
+        self.fetch_view = View { space: space_of(state.privilege), privilege: state.privilege, mstatus: 0 };
+        self.take_contexts();
+    }
+
+    fn take_contexts(&mut self) {
+        let (fetch, wipe) = self.contexts.of(self.fetch_view);
+        let (data, again) = self.contexts.of(self.data_view);
+        (self.fetch, self.data) = (fetch, data);
+        if wipe || again {
+            self.l1.wipe();
+            self.fetch_epoch += 1;
+            // When the second ran out the first is no longer known; both come from the new numbers now.
+            self.fetch = self.contexts.of(self.fetch_view).0;
+            self.data = self.contexts.of(self.data_view).0;
+        }
+    }
+
+    /// sfence.vma (RISC-V Privileged 1.13, 12.2.1), by virtual address, by ASID, by both, or of everything.
+    pub fn fence(&mut self, va: Option<u64>, asid: Option<u64>) {
+        self.counters().tlb_flushes.bump(1);
+        match (va, asid) {
+            (Some(va), _) => self.fence_page(va),
+            (None, Some(asid)) => {
+                self.own_tlb().flush_asid(asid);
+                self.forget();
+            }
+            (None, None) => self.flush_all(),
+        }
+    }
+
+    fn fence_page(&mut self, va: u64) {
+        let tlb = self.own_tlb();
+        let huge = tlb.huge_filled.get() != 0;
+        let fractured = tlb.fractured.get() != 0;
+        tlb.flush_page(va);
+        // A large page lies in L1 as many small ones, of which only one has this address.
+        if fractured || self.large.has(va >> 21) || (huge && !self.large.is_empty()) {
+            self.forget();
+        } else {
+            self.l1.drop_page(va);
+            if self.executed.has(va >> 12) {
+                self.fetch_epoch += 1;
+                self.executed.clear();
+            }
+        }
+    }
+
+    /// Drops every translation, writable ones among them.
+    pub fn flush_all(&mut self) {
+        self.own_tlb().flush_all();
+        self.forget();
+    }
+
+    fn forget(&mut self) {
+        self.contexts.forget();
+        self.large.clear();
+        self.executed.clear();
+        self.take_contexts();
+    }
+
+    /// fence.i: instructions seen so far may have changed.
+    pub fn instructions_changed(&mut self) {
+        self.instruction_generation += 1;
+        self.fetch_epoch += 1;
+        self.executed.clear();
+    }
+
+    /// Changes with each [`Memory::instructions_changed`]: what was decoded before must be compared with memory.
+    #[must_use]
+    pub const fn instruction_generation(&self) -> u64 {
+        self.instruction_generation
+    }
+
+    fn own_tlb(&self) -> &HartTlb {
+        match self.tlb.view(usize::from(self.hart) * size_of::<HartTlb>()) {
+            Ok(tlb) => tlb,
+            Err(_) => unreachable!("the range was checked when the segment was taken"),
+        }
+    }
+
+    fn counters(&self) -> &HartCounters {
+        &self.vm.counters[usize::from(self.hart)]
+    }
+
+    const fn me(&self) -> PartyId {
+        PartyId::Hart(self.hart)
+    }
+}
+
+impl std::fmt::Debug for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Memory")
+            .field("hart", &self.hart)
+            .field("data", &self.data_view)
+            .finish_non_exhaustive()
+    }
+}

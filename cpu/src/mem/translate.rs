@@ -1,0 +1,210 @@
+//! What an L1 miss does: probe the shared translation cache, then ask the mmu process.
+
+use super::context::View;
+use super::l1::Context;
+use super::{Cause, Fault, MXR, Memory, SUM};
+use crate::trap::{Trap, cause};
+use quasar_abi::clock::host_monotonic_ns;
+use quasar_abi::party::{PartyId, attention};
+use quasar_abi::tlb::{access, flag, space, tag};
+use quasar_abi::vm::mmu_status;
+use std::sync::atomic::Ordering;
+
+/// Where an access goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    /// RAM at this guest-physical address.
+    Ram(u64),
+    /// A device register.
+    Io(u64),
+}
+
+/// Whether cached rights allow an access (RISC-V Privileged 1.13, 12.3.2). A no is not a fault: the mmu decides.
+pub(super) fn permits(flags: u64, view: View, access: u64) -> bool {
+    let has = |wanted: u64| flags & wanted == wanted;
+    if !has(flag::A) {
+        return false;
+    }
+    let translated = !matches!(view.space, space::BARE | space::MACHINE);
+    if translated {
+        let user_page = has(flag::U);
+        let allowed = match view.privilege {
+            0 => user_page,
+            _ => !user_page || (access != access::FETCH && view.mstatus & SUM != 0),
+        };
+        if !allowed {
+            return false;
+        }
+    }
+    match access {
+        access::READ => has(flag::PMP_R) && (has(flag::R) || (view.mstatus & MXR != 0 && has(flag::X))),
+        access::WRITE => has(flag::PMP_W | flag::W | flag::D),
+        _ => has(flag::PMP_X | flag::X),
+    }
+}
+
+impl Memory {
+    /// Raises the exception of an access that is refused.
+    pub(super) fn refuse(&mut self, access: u64, page_fault: bool, va: u64) -> Fault {
+        let cause = match (access, page_fault) {
+            (access::READ, true) => cause::LOAD_PAGE,
+            (access::READ, false) => cause::LOAD_ACCESS,
+            (access::WRITE, true) => cause::STORE_PAGE,
+            (access::WRITE, false) => cause::STORE_ACCESS,
+            (_, true) => cause::FETCH_PAGE,
+            (_, false) => cause::FETCH_ACCESS,
+        };
+        self.fault = Cause::Trap(Trap { cause, tval: va });
+        Fault
+    }
+
+    /// Where `len` bytes at `va`, which do not cross a page, are.
+    pub(super) fn translate(&mut self, va: u64, len: u64, access: u64) -> Result<Target, Fault> {
+        let known = match access {
+            access::FETCH => self.l1.fetch_gpa(self.fetch, va),
+            _ => self.l1.data_gpa(self.data, va, access == access::WRITE),
+        };
+        if let Some(gpa) = known {
+            return Ok(Target::Ram(gpa));
+        }
+        let (view, context) = match access {
+            access::FETCH => (self.fetch_view, self.fetch),
+            _ => (self.data_view, self.data),
+        };
+        // An entry may do without the grant when it is a device's: nothing there is ever marked dirty.
+        let wanted = if access == access::WRITE { flag::WRITE_GRANTED } else { 0 };
+        let flags = match self.own_tlb().probe(va, view.space, wanted) {
+            Some(flags) if permits(flags, view, access) => {
+                self.counters().l2_hits.bump(1);
+                self.enter(va, flags, view, context, access);
+                flags
+            }
+            _ => {
+                let (status, flags) = self.ask_mmu(va, len, access, view)?;
+                match status {
+                    mmu_status::OK => self.enter(va, flags, view, context, access),
+                    mmu_status::ONCE => {}
+                    mmu_status::PAGE_FAULT => return Err(self.refuse(access, true, va)),
+                    _ => return Err(self.refuse(access, false, va)),
+                }
+                flags
+            }
+        };
+        let gpa = flags & flag::GPA | va & 0xfff;
+        if flags & flag::IO == 0 && self.ram.contains(gpa, len) {
+            Ok(Target::Ram(gpa))
+        } else if flags & flag::IO != 0 {
+            Ok(Target::Io(gpa))
+        } else {
+            Err(self.refuse(access, false, va))
+        }
+    }
+
+    /// Enters a page into L1 as far as its rights go.
+    fn enter(&mut self, va: u64, flags: u64, view: View, context: Context, access: u64) {
+        if flags & flag::IO != 0 {
+            return;
+        }
+        let gpa = flags & flag::GPA;
+        if access == access::FETCH {
+            self.l1.fill_fetch(context, va, gpa);
+            self.executed.add(va >> 12);
+        } else {
+            if access == access::READ || permits(flags, view, access::READ) {
+                self.l1.fill_data(context, va, gpa, false);
+            }
+            let granted = flags & flag::WRITE_GRANTED != 0 && permits(flags, view, access::WRITE);
+            if granted && !self.holds_tohost(gpa) {
+                self.l1.fill_data(context, va, gpa, true);
+            }
+        }
+        let small = tag(va, 0);
+        let set = &self.own_tlb().small[quasar_abi::tlb::small_set(va)];
+        if !set.iter().any(|entry| entry.tag.get() == small) {
+            self.large.add(va >> 21);
+        }
+    }
+
+    /// Whether to give up waiting: the hart is asked to park or to end. The mmu's answers may be asked for again.
+    fn must_rest(&self) -> bool {
+        let stop = self.vm.party(self.me()).attention.load(Ordering::Relaxed) & attention::STOP != 0;
+        stop || self.vm.pause_mask.load(Ordering::Relaxed) != 0
+    }
+
+    fn await_mmu(&mut self) -> Result<(), Fault> {
+        let mail = &self.vm.mmu_mail[usize::from(self.hart)].mailbox;
+        if mail.wait(self.spins, || !self.must_rest()) {
+            return Ok(());
+        }
+        self.fault = Cause::Interrupted;
+        Err(Fault)
+    }
+
+    #[cold]
+    fn ask_mmu(&mut self, va: u64, len: u64, access: u64, view: View) -> Result<(u64, u64), Fault> {
+        let start = host_monotonic_ns();
+        let hart = usize::from(self.hart);
+        if self.vm.mmu_mail[hart].mailbox.pending() {
+            // Left over from a wait that was given up; a request must not be posted over it.
+            self.await_mmu()?;
+        }
+        let mail = &self.vm.mmu_mail[hart];
+        mail.va.set(va);
+        mail.space.set(view.space);
+        mail.access.set(access);
+        mail.privilege.set(view.privilege);
+        mail.mstatus.set(view.mstatus);
+        mail.menvcfg.set(self.menvcfg);
+        mail.len.set(len);
+        mail.mailbox.post();
+        self.vm.party(PartyId::Mmu).doorbell.ring();
+        self.counters().mmu_requests.bump(1);
+        let answered = self.await_mmu();
+        self.counters().mmu_wait_ns.bump(host_monotonic_ns().saturating_sub(start));
+        answered?;
+        let mail = &self.vm.mmu_mail[hart];
+        Ok((mail.status.get(), mail.gpa_flags.get()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: u64 = flag::MASK & !flag::U & !1 | flag::PMP_R | flag::PMP_W | flag::PMP_X;
+
+    fn view(privilege: u64, mstatus: u64) -> View {
+        View { space: 8 << 60, privilege, mstatus }
+    }
+
+    #[test]
+    fn user_pages_need_sum_and_never_run_in_supervisor_mode() {
+        let user = ALL | flag::U;
+        assert!(permits(user, view(0, 0), access::FETCH));
+        assert!(!permits(user, view(1, 0), access::READ));
+        assert!(permits(user, view(1, SUM), access::WRITE));
+        assert!(!permits(user, view(1, SUM), access::FETCH));
+        assert!(!permits(ALL, view(0, 0), access::READ));
+    }
+
+    #[test]
+    fn execute_only_pages_are_readable_with_mxr() {
+        let execute_only = ALL & !flag::R;
+        assert!(!permits(execute_only, view(1, 0), access::READ));
+        assert!(permits(execute_only, view(1, MXR), access::READ));
+    }
+
+    #[test]
+    fn each_pmp_right_and_each_pte_bit_is_needed() {
+        for (access, bits) in [
+            (access::READ, [flag::R, flag::PMP_R, flag::A].as_slice()),
+            (access::WRITE, &[flag::W, flag::PMP_W, flag::A, flag::D]),
+            (access::FETCH, &[flag::X, flag::PMP_X, flag::A]),
+        ] {
+            assert!(permits(ALL, view(1, 0), access));
+            for bit in bits {
+                assert!(!permits(ALL & !bit, view(1, 0), access), "{access} without {bit:#x}");
+            }
+        }
+    }
+}
