@@ -1,2 +1,8 @@
 //! The supervisor: command line, per-host daemon and its API, launching and watching of the VM processes.
+//!
+//! [`machine`] makes a VM's memory and its harts' first state, [`children`] starts and watches processes,
+//! [`vm`] runs one VM through its life, [`daemon`] serves the API for all VMs of a host, [`cli`] is what people
+//! type, [`isa`] runs bare programs without a daemon, [`image`] makes guests.
+
 pub mod image;
+pub mod machine;

@@ -1,0 +1,413 @@
+//! Filling a machine's memory and starting its harts, at power-on and at each reboot.
+//!
+//! Order: programs are read and placed, then the ramdisk, then the device tree, which tells where they lie,
+//! then the harts. Nothing is written before everything is known to fit.
+
+use super::config::Boot;
+use super::elf::{self, ElfFault, Program};
+use super::fdt::{self, Description};
+use super::harts::Start;
+use super::image::{ImageFault, ImageHeader};
+use super::{Machine, MachineConfig};
+use quasar_abi::machine::RAM_BASE;
+use quasar_abi::ram::NotRam;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+const MIB: u64 = 1 << 20;
+/// The device tree lies at a multiple of this.
+const DTB_ALIGN: u64 = 2 * MIB;
+/// Below 3 GiB, so that a 32-bit pointer reaches it, as firmware expects.
+const DTB_CEILING: u64 = 0xc000_0000;
+/// Room kept behind the tree for what firmware adds to it.
+const DTB_ROOM: u64 = 64 << 10;
+/// `fw_dynamic_info` (OpenSBI, docs/firmware/fw_dynamic.md): "OSBI", version 2.
+const FW_DYNAMIC_MAGIC: u64 = 0x4942_534f;
+const FW_DYNAMIC_VERSION: u64 = 2;
+const FW_DYNAMIC_NEXT_MODE_S: u64 = 1;
+const RNG_SEED_BYTES: usize = 64;
+
+/// Why a machine cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// A file cannot be read.
+    #[error("cannot read the {what} {path}: {source}")]
+    Read {
+        /// Its role.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file that is no kernel.
+    #[error("the kernel {path} cannot be started: {source}")]
+    Image {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: ImageFault,
+    },
+    /// An ELF that cannot be loaded.
+    #[error("{path} cannot be loaded: {source}")]
+    Elf {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: ElfFault,
+    },
+    /// It does not fit.
+    #[error("the {what} needs {need} bytes at {at:#x}, but RAM ends at {end:#x}; give the machine more memory (--memory)")]
+    Memory {
+        /// What does not fit.
+        what: &'static str,
+        /// First address.
+        at: u64,
+        /// Bytes.
+        need: u64,
+        /// First address behind RAM.
+        end: u64,
+    },
+    /// The device tree.
+    #[error("the device tree cannot be made: {0}; is there a NUL byte in the kernel's command line?")]
+    Tree(#[from] vm_fdt::Error),
+    /// A range that was checked is no RAM after all.
+    #[error(transparent)]
+    Ram(#[from] NotRam),
+}
+
+/// What was found in the files and concerns the machine beyond its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Booted {
+    /// First instruction.
+    pub entry: u64,
+    /// Address of `begin_signature` and `end_signature` of a bare program.
+    pub signature: Option<(u64, u64)>,
+}
+
+fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, BootError> {
+    std::fs::read(path).map_err(|source| BootError::Read { what, path: path.to_owned(), source })
+}
+
+/// Where a ramdisk of `len` bytes goes: half of RAM, 512 MiB at most, behind the kernel's start, as QEMU
+/// does; directly behind the kernel when that is too high. `limit` is the first address it must not reach.
+fn place_initrd(kernel: u64, kernel_end: u64, len: u64, memory: u64, limit: u64) -> Option<u64> {
+    let usual = (kernel + (memory / 2).min(512 * MIB)).max(kernel_end.next_multiple_of(4096));
+    [usual, kernel_end.next_multiple_of(DTB_ALIGN), kernel_end.next_multiple_of(4096)]
+        .into_iter()
+        .find(|start| start.saturating_add(len) <= limit)
+}
+
+/// Where a tree of `len` bytes goes: at the end of RAM below 3 GiB, on a 2 MiB boundary where there is one.
+fn place_dtb(end: u64, len: u64, lowest: u64) -> u64 {
+    let top = end.min(DTB_CEILING);
+    let aligned = top.saturating_sub(len) & !(DTB_ALIGN - 1);
+    if aligned >= lowest { aligned } else { top.saturating_sub(len) & !4095 }
+}
+
+fn random_seed() -> Vec<u8> {
+    use std::io::Read;
+    let mut seed = vec![0; RNG_SEED_BYTES];
+    let read = std::fs::File::open("/dev/urandom").and_then(|mut f| f.read_exact(&mut seed));
+    if read.is_ok() { seed } else { vec![] }
+}
+
+/// A program to be written at an address.
+enum Load<'a> {
+    Elf(&'a Path, Program<'a>),
+    Raw(u64, &'a [u8]),
+}
+
+impl Load<'_> {
+    fn write(&self, machine: &Machine) -> Result<(), BootError> {
+        match self {
+            Self::Elf(path, program) => program
+                .load(&machine.ram)
+                .map_err(|source| BootError::Elf { path: (*path).to_owned(), source }),
+            Self::Raw(at, bytes) => Ok(machine.ram.write(*at, bytes)?),
+        }
+    }
+}
+
+struct Placed<'a> {
+    load: Load<'a>,
+    entry: u64,
+    start: u64,
+    end: u64,
+}
+
+fn parse_elf<'a>(path: &'a Path, bytes: &'a [u8]) -> Result<Program<'a>, BootError> {
+    Program::parse(bytes).map_err(|source| BootError::Elf { path: path.to_owned(), source })
+}
+
+fn place_firmware<'a>(path: &'a Path, bytes: &'a [u8]) -> Result<Placed<'a>, BootError> {
+    if elf::is_elf(bytes) {
+        let program = parse_elf(path, bytes)?;
+        let (entry, end) = (program.entry(), program.end());
+        return Ok(Placed { load: Load::Elf(path, program), entry, start: RAM_BASE, end });
+    }
+    let end = RAM_BASE + bytes.len() as u64;
+    Ok(Placed { load: Load::Raw(RAM_BASE, bytes), entry: RAM_BASE, start: RAM_BASE, end })
+}
+
+fn place_kernel<'a>(path: &'a Path, bytes: &'a [u8], lowest: u64) -> Result<Placed<'a>, BootError> {
+    if elf::is_elf(bytes) {
+        let program = parse_elf(path, bytes)?;
+        let (entry, end) = (program.entry(), program.end());
+        return Ok(Placed { load: Load::Elf(path, program), entry, start: entry, end });
+    }
+    let header =
+        ImageHeader::parse(bytes).map_err(|source| BootError::Image { path: path.to_owned(), source })?;
+    let start = header.load_address(lowest);
+    let end = start.saturating_add(header.span(bytes.len() as u64));
+    Ok(Placed { load: Load::Raw(start, bytes), entry: start, start, end })
+}
+
+/// The structure that tells `fw_dynamic` what to start next.
+fn dynamic_info(next: u64) -> Vec<u8> {
+    let boot_hart = 0;
+    [FW_DYNAMIC_MAGIC, FW_DYNAMIC_VERSION, next, FW_DYNAMIC_NEXT_MODE_S, 0, boot_hart]
+        .map(u64::to_le_bytes)
+        .concat()
+}
+
+impl MachineConfig {
+    fn fits(&self, what: &'static str, at: u64, end: u64) -> Result<(), BootError> {
+        if at >= RAM_BASE && end >= at && end <= self.ram_end() {
+            return Ok(());
+        }
+        Err(BootError::Memory { what, at, need: end.saturating_sub(at), end: self.ram_end() })
+    }
+
+    /// Loads what the machine starts and sets its harts up. `virtio` is how many slots hold a device. Only
+    /// while no process of the machine runs but those that are parked or idle.
+    ///
+    /// # Errors
+    /// [`BootError`].
+    pub fn boot(&self, machine: &Machine, virtio: usize) -> Result<Booted, BootError> {
+        match &self.boot {
+            Boot::Kernel { kernel, initrd, append, firmware } => {
+                self.boot_kernel(machine, virtio, kernel, initrd.as_deref(), append, firmware.as_deref())
+            }
+            Boot::Bare { elf, max_instructions } => self.boot_bare(machine, virtio, elf, *max_instructions),
+        }
+    }
+
+    fn description(&self, virtio: usize, bootargs: &str, initrd: Option<(u64, u64)>) -> Description {
+        Description {
+            harts: self.harts,
+            memory: self.memory,
+            virtio,
+            bootargs: bootargs.to_owned(),
+            initrd,
+            rng_seed: random_seed(),
+        }
+    }
+
+    fn boot_kernel(
+        &self,
+        machine: &Machine,
+        virtio: usize,
+        kernel_path: &Path,
+        initrd_path: Option<&Path>,
+        append: &str,
+        firmware_path: Option<&Path>,
+    ) -> Result<Booted, BootError> {
+        let kernel_bytes = read("kernel", kernel_path)?;
+        let initrd_bytes = initrd_path.map(|path| read("initial ramdisk", path)).transpose()?;
+        let firmware_bytes = firmware_path.map(|path| read("firmware", path)).transpose()?;
+
+        let firmware = match (firmware_path, &firmware_bytes) {
+            (Some(path), Some(bytes)) => Some(place_firmware(path, bytes)?),
+            _ => None,
+        };
+        if let Some(firmware) = &firmware {
+            self.fits("firmware", firmware.start, firmware.end)?;
+        }
+        let kernel =
+            place_kernel(kernel_path, &kernel_bytes, firmware.as_ref().map_or(RAM_BASE, |f| f.end))?;
+        self.fits("kernel", kernel.start, kernel.end)?;
+
+        // The tree's length does not depend on the ramdisk's address: made twice, it has a place before it.
+        let provisional = fdt::build(&self.description(virtio, append, initrd_path.map(|_| (0, 0))))?;
+        let room = (provisional.len() as u64 + DTB_ROOM).next_multiple_of(4096);
+        let dtb = place_dtb(self.ram_end(), room, kernel.end);
+        self.fits("device tree", dtb.max(kernel.end), dtb.max(kernel.end) + room)?;
+        let initrd = match &initrd_bytes {
+            Some(bytes) => {
+                let need = bytes.len() as u64;
+                // A tree below 3 GiB is below the ramdisk's usual place when RAM is large.
+                let limit = if self.ram_end() <= DTB_CEILING { dtb } else { DTB_CEILING.min(dtb) };
+                let at = place_initrd(kernel.start, kernel.end, need, self.memory, limit).ok_or(
+                    BootError::Memory { what: "initial ramdisk", at: kernel.end, need, end: limit },
+                )?;
+                machine.ram.write(at, bytes)?;
+                Some((at, at + need))
+            }
+            None => None,
+        };
+        kernel.load.write(machine)?;
+        let tree = fdt::build(&self.description(virtio, append, initrd))?;
+        machine.ram.write(dtb, &tree)?;
+        let start = match firmware {
+            Some(firmware) => {
+                firmware.load.write(machine)?;
+                let info = dtb + room - 4096;
+                machine.ram.write(info, &dynamic_info(kernel.entry))?;
+                Start::Machine { entry: firmware.entry, dtb, a2: info }
+            }
+            None => Start::Supervisor { entry: kernel.entry, dtb },
+        };
+        start_harts(machine, start);
+        Ok(Booted { entry: kernel.entry, signature: None })
+    }
+
+    fn boot_bare(
+        &self,
+        machine: &Machine,
+        virtio: usize,
+        path: &Path,
+        max_instructions: u64,
+    ) -> Result<Booted, BootError> {
+        let bytes = read("program", path)?;
+        let program = parse_elf(path, &bytes)?;
+        let tree = fdt::build(&self.description(virtio, "", None))?;
+        let dtb = place_dtb(self.ram_end(), tree.len() as u64, program.end());
+        let load = Load::Elf(path, program);
+        if dtb >= RAM_BASE {
+            machine.ram.write(dtb, &tree)?;
+        }
+        load.write(machine)?;
+        let Load::Elf(_, program) = load else { unreachable!("made two lines above") };
+        let symbol = |name| program.symbol(name);
+        machine.vm.tohost.set(symbol("tohost").unwrap_or(0));
+        machine.vm.fromhost.set(symbol("fromhost").unwrap_or(0));
+        machine.vm.instruction_limit.set(max_instructions);
+        start_harts(machine, Start::Machine { entry: program.entry(), dtb, a2: 0 });
+        Ok(Booted {
+            entry: program.entry(),
+            signature: symbol("begin_signature").zip(symbol("end_signature")),
+        })
+    }
+}
+
+/// Sets the harts up and drops every cached translation.
+fn start_harts(machine: &Machine, start: Start) {
+    start.apply(&machine.vm);
+    for tlb in machine.tlbs() {
+        tlb.flush_all();
+    }
+    for word in &machine.vm.notifications {
+        word.set(0);
+    }
+}
+
+/// Starts the guest's clock at zero and ties it to the wall clock.
+pub fn start_clock(machine: &Machine) {
+    machine.vm.clock.start(0);
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos());
+    machine.vm.clock.wall_offset_ns.set(u64::try_from(wall).unwrap_or(u64::MAX));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::image;
+    use quasar_abi::hart::hsm;
+
+    fn config(memory: u64, boot: Boot) -> MachineConfig {
+        MachineConfig { memory, harts: 2, boot }
+    }
+
+    fn file(dir: &tempfile::TempDir, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = dir.path().join(name);
+        std::fs::write(&path, bytes).expect("write");
+        path
+    }
+
+    #[test]
+    fn the_ramdisk_lies_where_qemu_puts_it_or_closer() {
+        let kernel = 0x8020_0000;
+        let end = 0x8206_b000;
+        let place = |len, memory| place_initrd(kernel, end, len, memory, RAM_BASE + memory - 2 * MIB);
+        assert_eq!(place(23 * MIB, 512 * MIB), Some(0x9020_0000));
+        assert_eq!(place(23 * MIB, 4096 * MIB), Some(0xa020_0000));
+        assert_eq!(place(23 * MIB, 96 * MIB), Some(0x8320_0000));
+        assert_eq!(place(60 * MIB, 96 * MIB), Some(0x8220_0000));
+        assert_eq!(place(100 * MIB, 96 * MIB), None);
+    }
+
+    #[test]
+    fn the_tree_lies_at_the_end_below_3_gib() {
+        assert_eq!(place_dtb(RAM_BASE + 512 * MIB, 70_000, RAM_BASE), RAM_BASE + 510 * MIB);
+        assert_eq!(place_dtb(RAM_BASE + 8192 * MIB, 70_000, RAM_BASE), DTB_CEILING - 2 * MIB);
+        assert_eq!(place_dtb(RAM_BASE + MIB, 5000, RAM_BASE + 8192), RAM_BASE + MIB - 8192);
+    }
+
+    #[test]
+    fn a_kernel_with_a_ramdisk_starts_in_s_mode_and_with_firmware_in_m_mode() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let mut bytes = image::header(0x20_0000, 0x10_0000, 0);
+        bytes.extend_from_slice(b"KERNEL");
+        let kernel = file(&dir, "Image", &bytes);
+        let initrd = Some(file(&dir, "initrd", b"RAMDISK"));
+        let boot = |firmware| Boot::Kernel {
+            kernel: kernel.clone(),
+            initrd: initrd.clone(),
+            append: "quiet".into(),
+            firmware,
+        };
+        let plain = config(16 * MIB, boot(None));
+        let machine = Machine::create("boot-test", &plain).expect("machine");
+        assert_eq!(plain.boot(&machine, 1).expect("boot").entry, 0x8020_0000);
+        let state = machine.vm.hart_state[0].current();
+        assert_eq!((state.pc.get(), state.privilege.get()), (0x8020_0000, 1));
+        let mut text = [0; 6];
+        machine.ram.read(0x8020_0040, &mut text).expect("read");
+        assert_eq!(&text, b"KERNEL");
+        let mut text = [0; 7];
+        machine.ram.read(0x80a0_0000, &mut text).expect("read");
+        assert_eq!(&text, b"RAMDISK");
+        let dtb = state.x[11].get();
+        let mut magic = [0; 4];
+        machine.ram.read(dtb, &mut magic).expect("read");
+        assert_eq!(magic, 0xd00d_feed_u32.to_be_bytes());
+        assert_eq!(machine.vm.hart_control[1].hsm.get(), hsm::STOPPED);
+
+        let firmware = file(&dir, "fw_dynamic.bin", &[0x13; 100]);
+        config(16 * MIB, boot(Some(firmware))).boot(&machine, 1).expect("boot");
+        let state = machine.vm.hart_state[1].current();
+        assert_eq!((state.pc.get(), state.privilege.get(), state.x[10].get()), (RAM_BASE, 3, 1));
+        let info = state.x[12].get();
+        let word = |i: u64| machine.ram.cell64(info + 8 * i).expect("cell").get();
+        assert_eq!([word(0), word(1), word(2), word(3)], [0x4942_534f, 2, 0x8020_0000, 1]);
+        assert_eq!(machine.vm.hart_control[1].hsm.get(), hsm::STARTED);
+    }
+
+    #[test]
+    fn what_does_not_fit_or_is_missing_is_said() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let kernel = file(&dir, "Image", &image::header(0x20_0000, 1 << 30, 0));
+        let boot = |kernel| Boot::Kernel { kernel, initrd: None, append: String::new(), firmware: None };
+        let large = config(16 * MIB, boot(kernel));
+        let machine = Machine::create("boot-fit", &large).expect("machine");
+        assert!(matches!(large.boot(&machine, 0), Err(BootError::Memory { what: "kernel", .. })));
+        let missing = config(16 * MIB, boot(dir.path().join("none")));
+        let error = missing.boot(&machine, 0).expect_err("missing").to_string();
+        assert!(error.contains("cannot read the kernel") && error.contains("none"), "{error}");
+    }
+
+    #[test]
+    fn a_bare_program_starts_every_hart_in_m_mode() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let program = elf::synthetic(RAM_BASE, RAM_BASE, &[0x6f, 0, 0, 0], 4);
+        let bare = Boot::Bare { elf: file(&dir, "a.elf", &program), max_instructions: 9 };
+        let bare = config(2 * MIB, bare);
+        let machine = Machine::create("boot-bare", &bare).expect("machine");
+        let booted = bare.boot(&machine, 0).expect("boot");
+        assert_eq!(booted, Booted { entry: RAM_BASE, signature: None });
+        assert_eq!(machine.vm.instruction_limit.get(), 9);
+        let state = machine.vm.hart_state[1].current();
+        assert_eq!((state.pc.get(), state.privilege.get(), state.x[10].get()), (RAM_BASE, 3, 1));
+    }
+}

@@ -1,0 +1,86 @@
+//! What a machine consists of, as the daemon is asked for it.
+
+use quasar_abi::machine::{RAM_BASE, VIRTIO_SLOTS};
+use quasar_abi::party::MAX_HARTS;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// Least RAM that is accepted.
+pub const MIN_MEMORY: u64 = 1 << 20;
+/// Largest RAM that is accepted: what lies above [`RAM_BASE`] in 56 bits is far more, a host's is not.
+pub const MAX_MEMORY: u64 = 1 << 40;
+
+/// What the harts execute first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Boot {
+    /// A kernel (Linux `Image` or ELF), with the built-in SBI or with firmware in M-mode.
+    Kernel {
+        /// The kernel.
+        kernel: PathBuf,
+        /// An initial ramdisk.
+        #[serde(default)]
+        initrd: Option<PathBuf>,
+        /// The kernel's command line.
+        #[serde(default)]
+        append: String,
+        /// OpenSBI `fw_dynamic` or the like, started in M-mode; without it the built-in SBI serves.
+        #[serde(default)]
+        firmware: Option<PathBuf>,
+    },
+    /// A bare program: every hart starts in M-mode at its entry.
+    Bare {
+        /// An ELF file.
+        elf: PathBuf,
+        /// Instructions per hart after which the machine is stopped; 0 for no limit.
+        #[serde(default)]
+        max_instructions: u64,
+    },
+}
+
+/// A machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineConfig {
+    /// Bytes of RAM.
+    pub memory: u64,
+    /// Harts.
+    pub harts: u8,
+    /// What is started.
+    pub boot: Boot,
+}
+
+/// A configuration that no machine can have.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ConfigError {
+    /// Memory out of range.
+    #[error("memory of {0} bytes: it must be between 1M and 1T and a multiple of 4K")]
+    Memory(u64),
+    /// Harts out of range.
+    #[error("{0} harts: a machine has 1 to {MAX_HARTS}")]
+    Harts(u8),
+    /// Too many devices.
+    #[error("{0} virtio devices: there are {VIRTIO_SLOTS} slots; use fewer disks")]
+    Slots(usize),
+}
+
+impl MachineConfig {
+    /// Checks what can be checked without the host.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if !(MIN_MEMORY..=MAX_MEMORY).contains(&self.memory) || !self.memory.is_multiple_of(4096) {
+            return Err(ConfigError::Memory(self.memory));
+        }
+        if self.harts == 0 || usize::from(self.harts) > MAX_HARTS {
+            return Err(ConfigError::Harts(self.harts));
+        }
+        Ok(())
+    }
+
+    /// First guest-physical address behind RAM.
+    #[must_use]
+    pub const fn ram_end(&self) -> u64 {
+        RAM_BASE + self.memory
+    }
+}

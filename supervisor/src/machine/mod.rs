@@ -1,0 +1,17 @@
+//! Making a virtual machine: its segments, its memory's first content, its harts' first state.
+//!
+//! [`config`] says what a machine is, [`segments`] makes its shared memory, [`image`] and [`elf`] load
+//! programs, [`fdt`] describes the machine to the guest, [`harts`] sets the harts up, and [`boot`] does all of
+//! that in order: once when a VM starts and again when its guest reboots.
+
+pub mod boot;
+pub mod config;
+pub mod elf;
+pub mod fdt;
+pub mod harts;
+pub mod image;
+pub mod segments;
+
+pub use boot::BootError;
+pub use config::MachineConfig;
+pub use segments::Machine;

@@ -1,0 +1,150 @@
+//! A machine's shared memory, owned by this process and removed with it.
+
+use super::MachineConfig;
+use quasar_abi::console::ConsoleSegment;
+use quasar_abi::dirty::maps_bytes;
+use quasar_abi::frames::PortSegment;
+use quasar_abi::machine::{RAM_BASE, VmSegments};
+use quasar_abi::saved::DEVICES_SEGMENT_BYTES;
+use quasar_abi::tlb::{HartTlb, TLB_SEGMENT_BYTES};
+use quasar_abi::vm::{CONTROL_BYTES, Vm};
+use quasar_abi::{GuestRam, Segment, SegmentError, SegmentKind};
+use std::path::Path;
+use std::sync::Arc;
+
+const PREFIX: &str = "quasar-";
+
+/// The segments of one VM and the views of them that the supervisor needs. Dropping it removes their names.
+#[derive(Debug)]
+pub struct Machine {
+    /// Names, as the children are told.
+    pub names: VmSegments,
+    /// The control block.
+    pub vm: Vm,
+    /// Guest memory.
+    pub ram: GuestRam,
+    tlb: Segment,
+    console: Segment,
+    devices: Segment,
+    _maps: Segment,
+}
+
+/// A segment's name: `/quasar-<pid>-<vm>-<kind>`, so that a later daemon knows whose it was.
+#[must_use]
+pub fn segment_name(vm: &str, kind: &str) -> String {
+    format!("/{PREFIX}{}-{vm}-{kind}", std::process::id())
+}
+
+impl Machine {
+    /// Makes the segments of a machine, all zero but for its sizes.
+    ///
+    /// # Errors
+    /// [`SegmentError`] when shared memory is short or the names are taken.
+    pub fn create(id: &str, config: &MachineConfig) -> Result<Self, SegmentError> {
+        let name = |kind| segment_name(id, kind);
+        let make = |kind, what, len: u64| {
+            let len = usize::try_from(len).unwrap_or(usize::MAX);
+            Segment::create(&name(what), kind, len, 1)
+        };
+        let control = make(SegmentKind::Control, "control", CONTROL_BYTES as u64)?;
+        let ram = make(SegmentKind::Ram, "ram", config.memory)?;
+        let tlb = make(SegmentKind::Tlb, "tlb", TLB_SEGMENT_BYTES as u64)?;
+        let maps = make(SegmentKind::Maps, "maps", maps_bytes(config.memory))?;
+        let devices = make(SegmentKind::Devices, "devices", DEVICES_SEGMENT_BYTES as u64)?;
+        let console = make(SegmentKind::Console, "console", size_of::<ConsoleSegment>() as u64)?;
+        console.view::<ConsoleSegment>(0)?;
+        tlb.slice::<HartTlb>(0, usize::from(config.harts))?;
+        let names = VmSegments {
+            vm: id.to_owned(),
+            control: name("control"),
+            ram: name("ram"),
+            tlb: name("tlb"),
+            maps: name("maps"),
+            devices: name("devices"),
+            console: name("console"),
+        };
+        let vm = Vm::new(Arc::new(control))?;
+        vm.ram_bytes.set(config.memory);
+        vm.harts.set(config.harts.into());
+        let ram = GuestRam::new(Arc::new(ram), RAM_BASE);
+        Ok(Self { names, vm, ram, tlb, console, devices, _maps: maps })
+    }
+
+    /// The consoles.
+    #[must_use]
+    pub fn consoles(&self) -> &ConsoleSegment {
+        match self.console.view(0) {
+            Ok(consoles) => consoles,
+            Err(_) => unreachable!("the length was checked when the segment was made"),
+        }
+    }
+
+    /// The translation caches, one per hart.
+    #[must_use]
+    pub fn tlbs(&self) -> &[HartTlb] {
+        let harts = usize::try_from(self.vm.harts.get()).unwrap_or(0);
+        self.tlb.slice(0, harts).unwrap_or(&[])
+    }
+
+    /// Bytes of shared memory that the segments other than RAM occupy at most.
+    #[must_use]
+    pub fn overhead_bytes(&self) -> u64 {
+        (self.tlb.len() + self.console.len() + self.devices.len() + CONTROL_BYTES) as u64
+    }
+}
+
+/// Makes the packet rings of a VM's network card.
+///
+/// # Errors
+/// See [`Segment::create`].
+pub fn create_port(vm: &str) -> Result<Segment, SegmentError> {
+    Segment::create(&segment_name(vm, "port0"), SegmentKind::Port, size_of::<PortSegment>(), 1)
+}
+
+/// The process that made a segment of this file name, if it is one of ours.
+fn creator(file_name: &str) -> Option<u32> {
+    file_name.strip_prefix(PREFIX)?.split('-').next()?.parse().ok()
+}
+
+/// Removes the segments in `directory` whose creator is gone; returns their names.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn remove_stale(directory: &Path) -> std::io::Result<Vec<String>> {
+    let mut removed = vec![];
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let Some(pid) = creator(&name) else { continue };
+        if !Path::new(&format!("/proc/{pid}")).exists() && std::fs::remove_file(entry.path()).is_ok() {
+            removed.push(name);
+        }
+    }
+    Ok(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_tell_their_creator() {
+        assert_eq!(creator("quasar-123-web-ram"), Some(123));
+        assert_eq!(creator("quasar-test-5-x"), None);
+        assert_eq!(creator("sem.quasar-1-a"), None);
+        assert_eq!(creator(&segment_name("web", "ram")[1..]), Some(std::process::id()));
+    }
+
+    #[test]
+    fn only_segments_of_dead_processes_are_removed() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let mine = format!("quasar-{}-a-ram", std::process::id());
+        // Above the kernel's largest possible process id.
+        let dead = "quasar-4194999-a-ram";
+        for name in [mine.as_str(), dead, "quasar-test-1-a", "other"] {
+            std::fs::write(dir.path().join(name), "").expect("write");
+        }
+        assert_eq!(remove_stale(dir.path()).expect("remove"), [dead]);
+        assert!(dir.path().join(mine).exists() && dir.path().join("other").exists());
+    }
+}
