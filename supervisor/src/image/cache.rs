@@ -1,0 +1,103 @@
+//! Where everything is kept between builds, and the lock that lets one build at a time work there.
+//!
+//! Below the root: `apt-<suite>/` the isolated apt, `pool/` packages, `bench/<hash>/` compiled programs, `keys/`,
+//! `resolution-<suite>.json` what apt chose last, `images/<suite>-<key>/` finished images.
+
+use super::error::{ImageError, IoContext};
+use super::options::Progress;
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// The cache root: `$XDG_CACHE_HOME/quasar`, or `~/.cache/quasar`.
+pub fn default_root() -> PathBuf {
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
+    base.unwrap_or_else(std::env::temp_dir).join("quasar")
+}
+
+/// Holds the cache for this process; the lock ends with the value (or with the process).
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+/// Takes the cache's lock; waits for a build that runs in another process.
+pub fn lock(root: &Path, progress: &dyn Progress) -> Result<Lock, ImageError> {
+    std::fs::create_dir_all(root).at("making directory", root)?;
+    let path = root.join("lock");
+    let file = File::create(&path).at("opening", &path)?;
+    if file.try_lock().is_err() {
+        progress.step("waiting for another build to end");
+        file.lock().at("locking", &path)?;
+    }
+    Ok(Lock { _file: file })
+}
+
+/// SHA-256 over parts; each part's length counts, so that shifting a boundary changes the result.
+#[derive(Default)]
+pub struct Hasher(Sha256);
+
+impl Hasher {
+    /// Adds a part.
+    pub fn add(&mut self, part: &[u8]) {
+        self.0.update((part.len() as u64).to_le_bytes());
+        self.0.update(part);
+    }
+
+    /// The hash in hexadecimal.
+    pub fn hex(self) -> String {
+        hex(&self.0.finalize())
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// SHA-256 of a file, in hexadecimal.
+pub fn sha256_file(path: &Path) -> Result<String, ImageError> {
+    let mut file = File::open(path).at("opening", path)?;
+    let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut buffer).at("reading", path)? {
+            0 => return Ok(hex(&hash.finalize())),
+            count => hash.update(&buffer[..count]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_know_their_parts() {
+        let hash = |parts: &[&str]| {
+            let mut hasher = Hasher::default();
+            parts.iter().for_each(|part| hasher.add(part.as_bytes()));
+            hasher.hex()
+        };
+        assert_eq!(hash(&["ab", "c"]), hash(&["ab", "c"]));
+        assert_ne!(hash(&["ab", "c"]), hash(&["a", "bc"]));
+    }
+
+    #[test]
+    fn file_hash_is_sha256() {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::fs::write(file.path(), "abc").expect("writable");
+        let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(sha256_file(file.path()).expect("readable"), expected);
+    }
+
+    #[test]
+    fn the_lock_excludes_until_it_is_dropped() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let held = lock(dir.path(), &super::super::NoProgress).expect("free");
+        let other = File::create(dir.path().join("lock")).expect("writable");
+        assert!(other.try_lock().is_err());
+        drop(held);
+        assert!(other.try_lock().is_ok());
+    }
+}
