@@ -1,0 +1,129 @@
+//! The file behind a disk: the one place through which its bytes are read and written.
+
+use super::config::SECTOR;
+use crate::error::DevicesError;
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, Flock, FlockArg, fallocate};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// A raw disk image, locked: any number of readers, or one writer. The lock goes with the process.
+#[derive(Debug)]
+pub struct Backing {
+    file: Flock<File>,
+    path: PathBuf,
+    read_only: bool,
+    bytes: u64,
+}
+
+impl Backing {
+    /// Opens and locks the file.
+    ///
+    /// # Errors
+    /// [`DevicesError::Disk`], [`DevicesError::DiskInUse`].
+    pub fn open(path: &Path, read_only: bool) -> Result<Self, DevicesError> {
+        let failed = |what| move |source| DevicesError::Disk { path: path.to_owned(), what, source };
+        let mut file =
+            OpenOptions::new().read(true).write(!read_only).open(path).map_err(failed("cannot be opened"))?;
+        // Of block devices the end is the size, where metadata say nothing.
+        let end = file.seek(SeekFrom::End(0)).map_err(failed("has no size"))?;
+        let how = if read_only { FlockArg::LockSharedNonblock } else { FlockArg::LockExclusiveNonblock };
+        let file = Flock::lock(file, how).map_err(|(_, errno)| match errno {
+            Errno::EWOULDBLOCK => DevicesError::DiskInUse { path: path.to_owned(), read_only },
+            other => failed("cannot be locked")(other.into()),
+        })?;
+        Ok(Self { file, path: path.to_owned(), read_only, bytes: end / SECTOR * SECTOR })
+    }
+
+    /// Where the file is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether writes are refused.
+    #[must_use]
+    pub fn read_only(&self) -> bool {
+        self.read_only
+    }
+
+    /// Whole sectors in the file.
+    #[must_use]
+    pub fn sectors(&self) -> u64 {
+        self.bytes / SECTOR
+    }
+
+    /// Whether `[offset, offset + len)` lies on the disk.
+    #[must_use]
+    pub fn contains(&self, offset: u64, len: u64) -> bool {
+        offset.checked_add(len).is_some_and(|end| end <= self.bytes)
+    }
+
+    /// An error about this file.
+    #[must_use]
+    pub fn error(&self, what: &'static str, source: io::Error) -> DevicesError {
+        DevicesError::Disk { path: self.path.clone(), what, source }
+    }
+
+    /// Reads bytes.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(out, offset)
+    }
+
+    /// Writes bytes.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.changing()?;
+        self.file.write_all_at(bytes, offset)
+    }
+
+    /// Makes a range read as zeros, giving its space back to the host where that is possible.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn zero(&self, offset: u64, len: u64, give_back: bool) -> io::Result<()> {
+        self.changing()?;
+        let mode = if give_back {
+            FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE
+        } else {
+            FallocateFlags::FALLOC_FL_ZERO_RANGE | FallocateFlags::FALLOC_FL_KEEP_SIZE
+        };
+        let signed =
+            |value: u64| i64::try_from(value).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
+        match fallocate(&*self.file, mode, signed(offset)?, signed(len)?) {
+            Ok(()) => Ok(()),
+            Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => self.write_zeros(offset, len),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn write_zeros(&self, offset: u64, len: u64) -> io::Result<()> {
+        let zeros = vec![0; 1 << 16];
+        let mut done = 0;
+        while done < len {
+            let piece = usize::try_from(len - done).unwrap_or(zeros.len()).min(zeros.len());
+            self.file.write_all_at(&zeros[..piece], offset + done)?;
+            done += piece as u64;
+        }
+        Ok(())
+    }
+
+    /// Waits until what was written is on the host's disk.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn sync(&self) -> io::Result<()> {
+        if self.read_only { Ok(()) } else { self.file.sync_data() }
+    }
+
+    fn changing(&self) -> io::Result<()> {
+        if self.read_only { Err(io::ErrorKind::PermissionDenied.into()) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,110 @@
+//! Console with one port (virtio 1.3, 5.3) on the VM's second console.
+
+use super::device::{Device, Wants};
+use super::queue::{Queue, RingError};
+use super::transport::FEATURES;
+use super::transport::registers::Identity;
+use crate::console::ConsolePort;
+use crate::error::{BadState, DevicesError};
+use crate::virtio::card::plain_state;
+use quasar_abi::Segment;
+use quasar_abi::console::VIRTIO_CONSOLE;
+use std::sync::Arc;
+
+const RECEIVE: usize = 0;
+const TRANSMIT: usize = 1;
+/// Bytes moved at a time.
+const CHUNK: usize = 4096;
+
+/// The console. It keeps nothing: what waits, waits in the rings.
+#[derive(Debug)]
+pub struct VirtioConsole {
+    console: ConsolePort,
+}
+
+impl VirtioConsole {
+    /// The device on the VM's second console.
+    ///
+    /// # Errors
+    /// [`DevicesError::Segment`].
+    pub fn new(consoles: &Arc<Segment>) -> Result<Self, DevicesError> {
+        Ok(Self { console: ConsolePort::new(consoles, VIRTIO_CONSOLE)? })
+    }
+
+    fn receive(&self, queue: &mut Queue<'_>) -> Result<(), RingError> {
+        while self.console.has_input() {
+            let Some(chain) = queue.next_buffer()? else { break };
+            let room = usize::try_from(chain.writable_len()).unwrap_or(CHUNK).min(CHUNK);
+            if room == 0 {
+                return Err(RingError::Short { needed: 1, found: 0 });
+            }
+            let bytes: Vec<u8> = std::iter::from_fn(|| self.console.pop_input()).take(room).collect();
+            chain.write(queue.dma(), 0, &bytes)?;
+            queue.finish(&[(chain.head, u32::try_from(bytes.len()).unwrap_or(0))])?;
+        }
+        Ok(())
+    }
+
+    fn transmit(&self, queue: &mut Queue<'_>) -> Result<(), RingError> {
+        while let Some(chain) = queue.next_buffer()? {
+            let len = chain.readable_len();
+            let mut at = 0;
+            while at < len {
+                let mut bytes = vec![0; usize::try_from(len - at).unwrap_or(CHUNK).min(CHUNK)];
+                chain.read(queue.dma(), at, &mut bytes)?;
+                self.console.write(&bytes);
+                at += bytes.len() as u64;
+            }
+            queue.finish(&[(chain.head, 0)])?;
+        }
+        Ok(())
+    }
+}
+
+impl Device for VirtioConsole {
+    fn identity(&self) -> Identity {
+        Identity { id: 3, features: FEATURES, queues: &[64, 64] }
+    }
+
+    fn name(&self) -> &'static str {
+        "console"
+    }
+
+    fn config(&self) -> Vec<u8> {
+        vec![0; 12]
+    }
+
+    fn write_config(&mut self, _offset: u64, _byte: u8) {}
+
+    fn start(&mut self, _features: u64) {}
+
+    fn work(&mut self, index: usize, queue: &mut Queue<'_>) -> Result<(), RingError> {
+        match index {
+            RECEIVE => self.receive(queue),
+            TRANSMIT => self.transmit(queue),
+            _ => Ok(()),
+        }
+    }
+
+    fn wants(&self) -> Wants {
+        Wants { queue: self.console.has_input().then_some(RECEIVE), again: None }
+    }
+
+    fn save(&self) -> Vec<u8> {
+        vec![]
+    }
+
+    fn load(&mut self, state: &[u8]) -> Result<(), BadState> {
+        plain_state::<[u8; 0]>("console", state).map(drop)
+    }
+
+    fn reset(&mut self) {}
+
+    fn press_power(&mut self, _live: bool) -> Option<bool> {
+        None
+    }
+
+    fn stats(&self) -> serde_json::Value {
+        serde_json::json!({ "written": self.console.written.get(), "read": self.console.input_tail.get() })
+    }
+}

@@ -1,0 +1,17 @@
+//! Virtio over MMIO (virtio 1.3, 4.2.2): transport, split virtqueues, and the devices on them.
+//!
+//! Each device folder has `mod.rs` (the device and its queues), `state.rs` (what it keeps beside the
+//! transport's) and `config.rs` (its configuration space).
+
+pub mod block;
+pub mod card;
+pub mod console;
+pub mod device;
+pub mod input;
+pub mod net;
+pub mod queue;
+pub mod rng;
+pub mod transport;
+
+pub use card::Card;
+pub use transport::registers::empty_slot;
