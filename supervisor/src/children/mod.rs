@@ -1,0 +1,11 @@
+//! Child processes: starting them so that they never outlive us, hearing them, ending them.
+//!
+//! Whoever owns a [`Process`] never waits on it: a thread per child reads what it says and how it ends and
+//! hands that on as [`Note`]s. What to do when a child dies is [`policy`], a function without processes.
+
+pub mod policy;
+mod process;
+mod spawn;
+
+pub use process::{Command, Launcher, Note, Process, SendError};
+pub use spawn::{PidFd, spawn_bound};

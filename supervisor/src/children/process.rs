@@ -1,0 +1,333 @@
+//! A child with a control channel.
+
+use super::spawn::{PidFd, spawn_bound};
+use quasar_abi::control::cpu::CpuCommand;
+use quasar_abi::control::devices::DevicesCommand;
+use quasar_abi::control::mmu::MmuCommand;
+use quasar_abi::control::netswitch::NetswitchCommand;
+use quasar_abi::control::{
+    ChannelError, CommandSender, Event, EventReceiver, Hello, Parent, ProcessKind, Transport,
+};
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often a silent child's reader looks whether the process still is.
+const LOOK: Duration = Duration::from_millis(200);
+/// How long a child may take to end after it has closed its channel.
+const LINGER_MS: u16 = 2000;
+/// Commands that may be unanswered: sending more could block on a child that does not read.
+const MAX_OUTSTANDING: usize = 64;
+
+/// Where the programs are and how commands reach them.
+#[derive(Clone, Debug)]
+pub struct Launcher {
+    /// Directory of the sibling programs.
+    pub directory: PathBuf,
+    /// What carries commands.
+    pub transport: Transport,
+}
+
+impl Launcher {
+    /// The directory given, or `QUASAR_LIBEXEC`, or the running executable's own.
+    ///
+    /// # Errors
+    /// When the running executable cannot be found.
+    pub fn locate(directory: Option<PathBuf>) -> std::io::Result<Self> {
+        let directory = match directory.or_else(|| std::env::var_os("QUASAR_LIBEXEC").map(PathBuf::from)) {
+            Some(directory) => directory,
+            None => std::env::current_exe()?.parent().map(PathBuf::from).unwrap_or_default(),
+        };
+        Ok(Self { directory, transport: Transport::Ipc })
+    }
+
+    /// Path of a program.
+    #[must_use]
+    pub fn program(&self, kind: ProcessKind) -> PathBuf {
+        self.directory.join(kind.program())
+    }
+}
+
+/// A command to any kind of child.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// To a hart.
+    Cpu(CpuCommand),
+    /// To the mmu.
+    Mmu(MmuCommand),
+    /// To the devices.
+    Devices(DevicesCommand),
+    /// To the switch.
+    Netswitch(NetswitchCommand),
+}
+
+/// The channel of a child that has said hello.
+#[derive(Debug)]
+pub enum Sender {
+    /// A hart's.
+    Cpu(CommandSender<CpuCommand>),
+    /// The mmu's.
+    Mmu(CommandSender<MmuCommand>),
+    /// The devices'.
+    Devices(CommandSender<DevicesCommand>),
+    /// The switch's.
+    Netswitch(CommandSender<NetswitchCommand>),
+}
+
+/// What is heard of a child.
+#[derive(Debug)]
+pub enum Note {
+    /// It said hello and takes commands; give the sender to [`Process::greeted`].
+    Hello(Hello, Sender),
+    /// It said something.
+    Event(Event),
+    /// It said something that is not understood, or is not what it should be.
+    Garbled(String),
+    /// It has ended: the last note. How, in words ("killed by signal 9").
+    Ended(String),
+}
+
+/// Why a command was not sent.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// It has not said hello yet.
+    #[error("the process is still starting")]
+    NotReady,
+    /// It has not answered for long.
+    #[error("the process has left {MAX_OUTSTANDING} commands unanswered; it hangs")]
+    Silent,
+    /// The command is for another kind of child.
+    #[error("that is no command for this kind of process")]
+    WrongKind,
+    /// The channel failed.
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
+}
+
+impl Sender {
+    fn send(&mut self, command: Command) -> Result<u64, SendError> {
+        Ok(match (self, command) {
+            (Self::Cpu(sender), Command::Cpu(command)) => sender.send(command)?,
+            (Self::Mmu(sender), Command::Mmu(command)) => sender.send(command)?,
+            (Self::Devices(sender), Command::Devices(command)) => sender.send(command)?,
+            (Self::Netswitch(sender), Command::Netswitch(command)) => sender.send(command)?,
+            _ => return Err(SendError::WrongKind),
+        })
+    }
+}
+
+/// A running child. Dropping it kills the process.
+#[derive(Debug)]
+pub struct Process {
+    pid: u32,
+    pidfd: Arc<PidFd>,
+    sender: Option<Sender>,
+    outstanding: usize,
+}
+
+impl Process {
+    /// Starts a program with its output going to `log`. `notify` hears of it from a thread of its own, up
+    /// to [`Note::Ended`]. The child dies with the calling thread.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn(
+        launcher: &Launcher,
+        kind: ProcessKind,
+        log: &File,
+        notify: impl Fn(Note) + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let (parent, theirs) = Parent::new().map_err(std::io::Error::other)?;
+        let mut command = std::process::Command::new(launcher.program(kind));
+        command.arg("--control-fd").arg(theirs.as_raw_fd().to_string());
+        command.arg("--transport").arg(launcher.transport.to_string());
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?);
+        let (child, pidfd) = spawn_bound(&mut command, Some(theirs.as_fd()))?;
+        drop(theirs);
+        let pid = child.id();
+        let pidfd = Arc::new(pidfd);
+        let watched = Arc::clone(&pidfd);
+        let reader = move || listen(&parent, kind, child, &watched, &notify);
+        let started = std::thread::Builder::new().name(format!("{}-{pid}", kind.program())).spawn(reader);
+        if let Err(error) = started {
+            pidfd.kill();
+            return Err(error);
+        }
+        Ok(Self { pid, pidfd, sender: None, outstanding: 0 })
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Takes the sender that came with [`Note::Hello`].
+    pub fn greeted(&mut self, sender: Sender) {
+        self.sender = Some(sender);
+    }
+
+    /// Whether it takes commands.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.sender.is_some()
+    }
+
+    /// Sends a command; the answer carries the number returned.
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub fn send(&mut self, command: Command) -> Result<u64, SendError> {
+        if self.outstanding >= MAX_OUTSTANDING {
+            return Err(SendError::Silent);
+        }
+        let id = self.sender.as_mut().ok_or(SendError::NotReady)?.send(command)?;
+        self.outstanding += 1;
+        Ok(id)
+    }
+
+    /// Counts an answer.
+    pub fn answered(&mut self) {
+        self.outstanding = self.outstanding.saturating_sub(1);
+    }
+
+    /// Kills it; [`Note::Ended`] follows.
+    pub fn kill(&self) {
+        self.pidfd.kill();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.pidfd.kill();
+    }
+}
+
+type Greeting = Result<Option<(Hello, Sender, EventReceiver)>, ChannelError>;
+
+fn greet(parent: &Parent, kind: ProcessKind) -> Greeting {
+    let timeout = Some(LOOK);
+    Ok(match kind {
+        ProcessKind::Cpu => parent.greet(timeout)?.map(|(h, s, e)| (h, Sender::Cpu(s), e)),
+        ProcessKind::Mmu => parent.greet(timeout)?.map(|(h, s, e)| (h, Sender::Mmu(s), e)),
+        ProcessKind::Devices => parent.greet(timeout)?.map(|(h, s, e)| (h, Sender::Devices(s), e)),
+        ProcessKind::Netswitch => parent.greet(timeout)?.map(|(h, s, e)| (h, Sender::Netswitch(s), e)),
+        ProcessKind::Migrator => None,
+    })
+}
+
+fn listen(parent: &Parent, kind: ProcessKind, mut child: Child, pidfd: &PidFd, notify: &dyn Fn(Note)) {
+    if let Some(events) = hello(parent, kind, pidfd, notify) {
+        relay(&events, pidfd, notify);
+    }
+    // The channel is closed or of no use: the process has ended or is to end.
+    if !pidfd.ended(LINGER_MS) {
+        pidfd.kill();
+    }
+    let how = match child.wait() {
+        Ok(status) => describe(status),
+        Err(error) => format!("ended unseen ({error})"),
+    };
+    notify(Note::Ended(how));
+}
+
+fn hello(
+    parent: &Parent,
+    kind: ProcessKind,
+    pidfd: &PidFd,
+    notify: &dyn Fn(Note),
+) -> Option<EventReceiver> {
+    loop {
+        match greet(parent, kind) {
+            Ok(Some((hello, sender, events))) if hello.kind == kind => {
+                notify(Note::Hello(hello, sender));
+                return Some(events);
+            }
+            Ok(Some((hello, ..))) => {
+                notify(Note::Garbled(format!("it says it is {}", hello.kind.program())));
+                pidfd.kill();
+                return None;
+            }
+            Ok(None) if pidfd.ended(0) => return None,
+            Ok(None) => {}
+            Err(ChannelError::Closed) => return None,
+            Err(error) => {
+                notify(Note::Garbled(error.to_string()));
+                pidfd.kill();
+                return None;
+            }
+        }
+    }
+}
+
+fn relay(events: &EventReceiver, pidfd: &PidFd, notify: &dyn Fn(Note)) {
+    loop {
+        match events.recv(Some(LOOK)) {
+            Ok(Some(event)) => notify(Note::Event(event)),
+            Ok(None) if pidfd.ended(0) => return,
+            Ok(None) => {}
+            Err(ChannelError::Closed) => return,
+            Err(error) => notify(Note::Garbled(error.to_string())),
+        }
+    }
+}
+
+fn describe(status: std::process::ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    match (status.code(), status.signal()) {
+        (Some(0), _) => "ended by itself".to_owned(),
+        (Some(code), _) => format!("ended with exit status {code}"),
+        (None, Some(signal)) => {
+            let name = nix::sys::signal::Signal::try_from(signal).map_or("", |s| s.as_str());
+            format!("was killed by signal {signal} {name}").trim_end().to_owned()
+        }
+        (None, None) => "ended".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn notes_of(script: &str) -> (tempfile::TempDir, crossbeam_channel::Receiver<Note>, Process) {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let program = dir.path().join(ProcessKind::Mmu.program());
+        std::fs::write(&program, script).expect("write");
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("chmod");
+        let launcher = Launcher { directory: dir.path().to_owned(), transport: Transport::Socket };
+        let log = File::create(dir.path().join("log")).expect("log");
+        let (send, notes) = crossbeam_channel::unbounded();
+        let notify = move |note| drop(send.send(note));
+        let process = Process::spawn(&launcher, ProcessKind::Mmu, &log, notify).expect("spawn");
+        (dir, notes, process)
+    }
+
+    #[test]
+    fn a_child_that_ends_at_once_is_a_note_and_its_words_are_in_the_log() {
+        let (dir, notes, mut process) = notes_of("#!/bin/sh\necho cannot >&2\nexit 3\n");
+        let Ok(Note::Ended(how)) = notes.recv_timeout(Duration::from_secs(20)) else { panic!("no end") };
+        assert_eq!(how, "ended with exit status 3");
+        assert_eq!(std::fs::read_to_string(dir.path().join("log")).expect("log"), "cannot\n");
+        assert!(matches!(process.send(Command::Mmu(MmuCommand::Shutdown)), Err(SendError::NotReady)));
+    }
+
+    #[test]
+    fn a_child_that_says_nothing_can_be_killed() {
+        let (_dir, notes, process) = notes_of("#!/bin/sh\nexec sleep 1000\n");
+        process.kill();
+        let Ok(Note::Ended(how)) = notes.recv_timeout(Duration::from_secs(20)) else { panic!("no end") };
+        assert_eq!(how, "was killed by signal 9 SIGKILL");
+    }
+
+    #[test]
+    fn a_missing_program_is_an_error() {
+        let launcher = Launcher { directory: "/nonexistent".into(), transport: Transport::Socket };
+        let log = tempfile::tempfile().expect("log");
+        let error = Process::spawn(&launcher, ProcessKind::Cpu, &log, |_| ()).expect_err("no program");
+        assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+    }
+}

@@ -1,0 +1,98 @@
+//! Spawning bound to this process's life; the supervisor's only unsafe code.
+
+#![allow(unsafe_code, reason = "pre_exec and the pidfd system calls have no safe wrapper")]
+
+use nix::libc;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
+
+/// A descriptor of a process: readable when it has ended, and a safe address for signals (a number could by
+/// then belong to another process).
+#[derive(Debug)]
+pub struct PidFd(OwnedFd);
+
+impl PidFd {
+    fn open(pid: u32) -> io::Result<Self> {
+        // SAFETY: takes two integers; the result is checked.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+        let fd = i32::try_from(fd).unwrap_or(-1);
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: a new descriptor that nobody else owns.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Sends SIGKILL; a process that has ended is left alone.
+    pub fn kill(&self) {
+        self.signal(libc::SIGKILL);
+    }
+
+    /// Sends SIGTERM.
+    pub fn terminate(&self) {
+        self.signal(libc::SIGTERM);
+    }
+
+    fn signal(&self, signal: i32) {
+        // SAFETY: the descriptor is a live pidfd; a null siginfo means an ordinary kill.
+        unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                self.0.as_raw_fd(),
+                signal,
+                std::ptr::null::<libc::siginfo_t>(),
+                0,
+            );
+        }
+    }
+
+    /// Whether the process has ended, waiting for it at most `timeout_ms`.
+    #[must_use]
+    pub fn ended(&self, timeout_ms: u16) -> bool {
+        use nix::poll::{PollFd, PollFlags, poll};
+        use std::os::fd::AsFd;
+        let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        matches!(poll(&mut fds, timeout_ms), Ok(n) if n > 0)
+    }
+}
+
+/// Starts `command` in a process group of its own (a terminal's Ctrl-C is for the supervisor), with no
+/// signals blocked, to be killed when the calling *thread* ends. `inherit` stays open in it under its number.
+///
+/// # Errors
+/// What the system says; a program that cannot be executed is reported here too.
+pub fn spawn_bound(command: &mut Command, inherit: Option<BorrowedFd<'_>>) -> io::Result<(Child, PidFd)> {
+    let parent = std::process::id();
+    let inherit = inherit.map(|fd| fd.as_raw_fd());
+    command.process_group(0);
+    // SAFETY: the closure makes only async-signal-safe system calls and allocates nothing.
+    unsafe {
+        command.pre_exec(move || {
+            let check = |result: i32| if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) };
+            let mut none = std::mem::zeroed::<libc::sigset_t>();
+            libc::sigemptyset(&raw mut none);
+            check(libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()))?;
+            check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
+            if u32::try_from(libc::getppid()) != Ok(parent) {
+                // The parent died before the line above: nobody will send the signal.
+                libc::_exit(1);
+            }
+            if let Some(fd) = inherit {
+                check(libc::fcntl(fd, libc::F_SETFD, 0))?;
+            }
+            Ok(())
+        });
+    }
+    let mut child = command.spawn()?;
+    match PidFd::open(child.id()) {
+        Ok(pidfd) => Ok((child, pidfd)),
+        Err(error) => {
+            // Not watched, so not wanted. Both can only fail when it has ended already.
+            drop(child.kill());
+            drop(child.wait());
+            Err(error)
+        }
+    }
+}
