@@ -77,6 +77,21 @@ impl ExecContext {
         &self.vm.counters[usize::from(self.hart.index)]
     }
 
+    /// Publishes the architectural state. At an instruction boundary.
+    pub fn publish(&self) {
+        let published = &self.vm.hart_state[usize::from(self.hart.index)];
+        self.hart.save(published.next());
+        published.publish();
+    }
+
+    /// After a change of PMP or menvcfg, which cached translations are not told apart by. The mmu process
+    /// reads the PMP registers from the published state.
+    pub fn protection_changed(&mut self) {
+        self.publish();
+        self.memory.flush_all();
+        self.translation_changed();
+    }
+
     /// After anything that changes how addresses translate.
     pub fn translation_changed(&mut self) {
         let hart = &self.hart;

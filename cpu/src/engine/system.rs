@@ -89,10 +89,11 @@ fn csr(context: &mut ExecContext, inst: &Inst) -> Result<Step, Trap> {
         return Ok(Step::Next);
     }
     if effects.contains(CsrEffects::TRANSLATION) {
-        if translation_rules_changed(inst) {
-            context.memory.flush_all();
+        if protection_changed(inst) {
+            context.protection_changed();
+        } else {
+            context.translation_changed();
         }
-        context.translation_changed();
     }
     if effects.contains(CsrEffects::INTERRUPTS) || effects.contains(CsrEffects::TIMER) {
         context.take_interrupt();
@@ -102,7 +103,7 @@ fn csr(context: &mut ExecContext, inst: &Inst) -> Result<Step, Trap> {
 
 /// PMP and menvcfg are no part of what tells cached translations apart: a change drops all of them. satp and
 /// mstatus are, and drop nothing.
-fn translation_rules_changed(inst: &Inst) -> bool {
+fn protection_changed(inst: &Inst) -> bool {
     use crate::isa::csr::{MSTATUS, SATP, SSTATUS};
     !matches!(u16::try_from(inst.imm), Ok(SATP | MSTATUS | SSTATUS))
 }

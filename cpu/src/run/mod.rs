@@ -115,7 +115,7 @@ impl HartRunner {
         while self.wait_until_free() {
             self.take_up_state()?;
             self.execute();
-            self.publish();
+            self.context.publish();
             self.context.vm.park(self.me);
         }
         self.party().pid.set(0);

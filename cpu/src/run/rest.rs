@@ -62,13 +62,6 @@ impl HartRunner {
         }
     }
 
-    /// Publishes the architectural state.
-    pub(super) fn publish(&self) {
-        let published = &self.context.vm.hart_state[usize::from(self.context.hart.index)];
-        self.context.hart.save(published.next());
-        published.publish();
-    }
-
     /// Sleeps until somebody calls or `timeout` has passed, unless attention bits are set.
     fn sleep(&self, timeout: Option<Duration>) {
         let party = self.party();

@@ -55,9 +55,8 @@ impl HartRunner {
             return false;
         };
         self.context.hart.start(address, opaque);
-        self.context.memory.flush_all();
         self.context.memory.instructions_changed();
-        self.context.translation_changed();
+        self.context.protection_changed();
         true
     }
 
