@@ -154,13 +154,7 @@ pub const fn asid(satp: u64) -> u64 {
 impl TlbEntry {
     /// The stores that fill an entry, in order: it has no tag while its other words change, so that
     /// whoever is killed between two of them leaves no entry that mixes two pages.
-    const fn stores(
-        &self,
-        tag: u64,
-        space: u64,
-        gpa_flags: u64,
-        generation: u64,
-    ) -> [(&AtomicLe64, u64); 5] {
+    const fn stores(&self, tag: u64, space: u64, gpa_flags: u64, generation: u64) -> [(&AtomicLe64, u64); 5] {
         [
             (&self.tag, 0),
             (&self.space, space),

@@ -14,6 +14,9 @@ use std::sync::atomic::Ordering;
 /// PTEs looked at per walk: the asked one and its neighbours, two cache lines.
 pub const BATCH: u64 = 16;
 
+/// Largest level that the cache has entries of.
+const LARGEST: u32 = 3;
+
 /// The answer to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -195,7 +198,7 @@ impl Keeper<'_> {
         let by_page = target.place == Place::Device
             || now.residency
             || (now.logged.is_some() && kind == AccessKind::Write);
-        let top = if by_page { 0 } else { target.level };
+        let top = if by_page { 0 } else { target.level.min(LARGEST) };
         (0..=top).rev().find_map(|level| {
             let size = 1 << level_shift(level);
             let start = target.page & !(size - 1);

@@ -52,6 +52,8 @@ pub struct Server {
     maps: PageMaps,
     tlb: Segment,
     harts: usize,
+    /// A senseless request was reported; further ones are not, so that a hart gone wild fills no log.
+    complained: AtomicBool,
 }
 
 /// What one look at all mailboxes found.
@@ -98,7 +100,7 @@ impl Server {
         party.generation.fetch_add(1, Ordering::Relaxed);
         party.pid.set(std::process::id());
         party.status.store(status::RUNNING, Ordering::SeqCst);
-        Ok(Self { vm, ram, maps, tlb, harts })
+        Ok(Self { vm, ram, maps, tlb, harts, complained: AtomicBool::new(false) })
     }
 
     /// The control block.
@@ -178,9 +180,9 @@ impl Server {
                 keeper.answer(&request)
             }
             (Err(bad), _) => {
-                log::warn!(
-                    "hart {hart} asks for what no hart asks for: {bad}; answered with an access fault"
-                );
+                if !self.complained.swap(true, Ordering::Relaxed) {
+                    log::warn!("hart {hart}: {bad}; answered with an access fault, further ones silently");
+                }
                 (Answer::AccessFault, Effects::default())
             }
             (_, Err(error)) => {

@@ -22,7 +22,7 @@ fn matches(words: &PmpWords, index: usize, byte: u128) -> bool {
             while (address(index) >> ones) & 1 == 1 {
                 ones += 1;
             }
-            byte >> (ones + 3) == address(index) * 4 >> (ones + 3)
+            byte >> (ones + 3) == (address(index) * 4) >> (ones + 3)
         }
     }
 }
