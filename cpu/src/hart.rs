@@ -154,10 +154,6 @@ impl Hart {
         for cell in &state.spare {
             within("spare", cell.get(), 0)?;
         }
-        // The built-in SBI always lets S-mode use stimecmp: without that nothing has set the hart up yet.
-        if hart.builtin_sbi && !hart.csr.sstc() {
-            hart.set_up_for_supervisor();
-        }
         Ok(hart)
     }
 

@@ -25,6 +25,8 @@ struct Fake {
     output: Vec<u8>,
     input: VecDeque<u8>,
     gives_up: bool,
+    /// Bytes of console output after which the hart shall rest.
+    rest_after: usize,
 }
 
 impl Fake {
@@ -39,6 +41,7 @@ impl Fake {
             output: vec![],
             input: VecDeque::new(),
             gives_up: false,
+            rest_after: usize::MAX,
         }
     }
 
@@ -95,6 +98,9 @@ impl SbiHost for Fake {
         let at = self.at(gpa);
         self.ram[at..at + bytes.len()].copy_from_slice(bytes);
         true
+    }
+    fn interrupted(&mut self) -> bool {
+        self.output.len() >= self.rest_after
     }
     fn uart_write(&mut self, byte: u8) {
         self.output.push(byte);
@@ -295,7 +301,11 @@ fn a_started_hart_is_in_supervisor_mode_with_its_id() {
     hart.start(RAM + 0x100, 77);
     assert_eq!((hart.privilege, hart.pc, hart.x[10], hart.x[11]), (Privilege::S, RAM + 0x100, 3, 77));
     assert_eq!((hart.csr.satp, hart.csr.mstatus >> 1 & 1, hart.waiting), (0, 0, false));
-    assert!(hart.csr.sstc() && hart.builtin_sbi);
+    // What firmware would have set up (the supervisor publishes the same for the first hart).
+    assert_eq!((hart.csr.medeleg, hart.csr.mideleg), (0xb1ff, 0x222), "all but ecall from S-mode");
+    assert_eq!((hart.csr.menvcfg, hart.csr.mcounteren), (7 << 61, 7));
+    assert_eq!((hart.csr.pmpcfg, hart.csr.pmpaddr[0]), ([0x1f, 0], (1 << 54) - 1));
+    assert!(hart.builtin_sbi);
 }
 
 #[test]
@@ -362,6 +372,19 @@ fn a_long_text_is_written_by_several_calls() {
         from += written;
     }
     assert_eq!(host.output, host.ram);
+}
+
+#[test]
+fn a_rest_ends_a_write_early_and_no_byte_is_lost() {
+    let mut host = Fake::new(1);
+    host.ram[..6].copy_from_slice(b"moment");
+    host.rest_after = 4;
+    assert_eq!(call(&mut host, DBCN, 0, &[6, RAM, 0]), success(4));
+    let (hart, outcome) = call_from(guest(), &mut host, DBCN, 0, &[2, RAM + 4, 0]);
+    assert_eq!((outcome, hart.x[10], hart.x[11]), (SbiOutcome::Again, 2, RAM + 4));
+    host.rest_after = usize::MAX;
+    assert_eq!(call(&mut host, DBCN, 0, &[2, RAM + 4, 0]), success(2));
+    assert_eq!(host.output, b"moment");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use priv_support::{MODES, write};
 use proptest::prelude::*;
 use quasar_abi::hart::HartState;
 use quasar_abi::{AtomicLe64, Segment, SegmentKind};
-use quasar_cpu::hart::{Hart, LoadError, Privilege, Reservation};
+use quasar_cpu::hart::{Hart, LoadError, Reservation};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A state in shared memory, as processes exchange it.
@@ -128,20 +128,4 @@ fn each_register_refuses_what_it_cannot_hold() {
         Hart::load(0, state)
     });
     assert_eq!(other, Err(LoadError::Version { found: 9 }));
-}
-
-#[test]
-fn the_builtin_sbi_sets_up_a_hart_that_nobody_has_set_up() {
-    let hart = with_state(|state| {
-        let mut hart = Hart::new(0);
-        hart.builtin_sbi = true;
-        hart.privilege = Privilege::S;
-        hart.save(state);
-        Hart::load(0, state).expect("a state out of reset")
-    });
-    assert_eq!(hart.csr.medeleg, 0xb1ff, "all but ecall from S-mode");
-    assert_eq!(hart.csr.mideleg, 0x222);
-    assert_eq!(hart.csr.menvcfg >> 61, 7);
-    assert_eq!(hart.csr.mcounteren, 0xffff_ffff);
-    assert_eq!((hart.csr.pmpcfg[0], hart.csr.pmpaddr[0]), (0x1f, (1 << 54) - 1));
 }

@@ -76,6 +76,8 @@ pub const MENVCFG_STCE: u64 = 1 << 63;
 pub(crate) const MENVCFG: u64 = ENVCFG_FIOM | MENVCFG_ADUE | MENVCFG_PBMTE | MENVCFG_STCE;
 /// mcountinhibit.CY and IR; `time` cannot be stopped.
 pub(crate) const MCOUNTINHIBIT: u64 = 0b101;
+/// mcounteren.CY, TM and IR: the counters that count.
+pub(crate) const COUNTERS: u64 = 0b111;
 /// mcounteren and scounteren are 32 bits wide.
 pub(crate) const COUNTEREN: u64 = 0xffff_ffff;
 /// mtvec and stvec: modes 0 and 1.

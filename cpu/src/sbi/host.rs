@@ -185,6 +185,10 @@ impl SbiHost for SharedHost<'_> {
         done
     }
 
+    fn interrupted(&mut self) -> bool {
+        !self.engine.serve_while_waiting()
+    }
+
     fn uart_write(&mut self, byte: u8) {
         self.engine.uart_write(byte);
     }

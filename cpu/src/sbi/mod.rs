@@ -65,6 +65,8 @@ pub trait SbiHost {
     fn read_ram(&mut self, gpa: u64, bytes: &mut [u8]) -> bool;
     /// Writes guest RAM; says whether it could be written.
     fn write_ram(&mut self, gpa: u64, bytes: &[u8]) -> bool;
+    /// Whether the hart shall come to rest: a call of many steps ends early then.
+    fn interrupted(&mut self) -> bool;
     /// Sends a byte through the UART.
     fn uart_write(&mut self, byte: u8);
     /// Takes a byte from the UART, if one has come.
@@ -166,7 +168,7 @@ pub fn handle(hart: &mut Hart, host: &mut dyn SbiHost) -> SbiOutcome {
         eid::RFENCE => masks::remote_fence(hart.index, host, function, a0, a1),
         eid::HSM => hsm::call(host, function, a0, a1, a2),
         eid::SRST if function == 0 => system::reset(host, a0, a1),
-        eid::DBCN => console::call(host, function, a0, a1, a2).into(),
+        eid::DBCN => console::call(host, function, a0, a1, a2),
         _ => Answer::Error(SbiError::NotSupported),
     };
     finish(hart, answer)
@@ -209,13 +211,14 @@ impl Hart {
     }
 
     /// Does what firmware would have done before S-mode: whatever S-mode can handle is delegated to it,
-    /// except its own `ecall`; it may read the counters and use stimecmp; PMP allows everything.
+    /// except its own `ecall`; it may read the counters and use stimecmp; PMP allows everything. A first
+    /// state that the supervisor publishes says the same.
     pub fn set_up_for_supervisor(&mut self) {
         let csr = &mut self.csr;
         csr.medeleg = csr::MEDELEG & !(1 << cause::ECALL_S);
         csr.mideleg = csr::MIDELEG;
-        csr.mcounteren = csr::COUNTEREN;
-        csr.menvcfg = csr::MENVCFG;
+        csr.mcounteren = csr::COUNTERS;
+        csr.menvcfg = csr::MENVCFG & !csr::ENVCFG_FIOM;
         csr.pmpcfg = [PMP_ALL, 0];
         csr.pmpaddr[0] = csr::pmp::ADDRESS;
         self.builtin_sbi = true;
