@@ -1,2 +1,53 @@
-//! Placeholder.
-fn main() {}
+//! `quasar-migrator`: moves a VM. Started by the supervisor; `inspect` looks into a suspend file.
+#![forbid(unsafe_code)]
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use quasar_abi::control::channel::inherited;
+use quasar_abi::control::{Child, ProcessKind, Transport};
+use std::net::TcpStream;
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+
+/// Mover of Quasar's VMs. It is started by `quasar host`.
+#[derive(Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+struct Arguments {
+    /// Inherited socket to the supervisor.
+    #[arg(long)]
+    control_fd: Option<RawFd>,
+    /// What carries the commands: ipc or socket.
+    #[arg(long, default_value_t = Transport::Ipc)]
+    transport: Transport,
+    /// Inherited, connected TCP socket of a VM that comes.
+    #[arg(long)]
+    peer_fd: Option<RawFd>,
+    #[command(subcommand)]
+    look: Option<Look>,
+}
+
+#[derive(Subcommand)]
+enum Look {
+    /// Check a suspend file and print what is in it as JSON.
+    Inspect {
+        /// The file.
+        file: PathBuf,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    let arguments = Arguments::parse();
+    if let Some(Look::Inspect { file }) = arguments.look {
+        let found = quasar_migrator::resume::inspect(&file)?;
+        println!("{}", serde_json::to_string_pretty(&found)?);
+        return Ok(());
+    }
+    let control =
+        arguments.control_fd.context("--control-fd is missing; `quasar host` starts this program")?;
+    let peer = arguments.peer_fd.map(inherited).transpose()?.map(TcpStream::from);
+    let child =
+        Child::inherit(control, ProcessKind::Migrator, env!("CARGO_PKG_VERSION"), arguments.transport)
+            .context("no connection to the supervisor")?;
+    quasar_migrator::serve::serve(child, peer).context("the channel to the supervisor failed")
+}

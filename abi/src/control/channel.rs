@@ -201,12 +201,7 @@ impl<C: Serialize + DeserializeOwned> Child<C> {
         version: &str,
         transport: Transport,
     ) -> Result<Self, ChannelError> {
-        // SAFETY: borrowed for one call that reports a closed descriptor as an error.
-        let borrowed = unsafe { BorrowedFd::borrow_raw(fd.max(0)) };
-        nix::fcntl::fcntl(borrowed, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))
-            .map_err(|errno| ChannelError::Socket(SocketError::System(errno)))?;
-        // SAFETY: open, as was just seen, and passed by the supervisor for this channel alone.
-        let owned = unsafe { OwnedFd::from_raw_fd(fd.max(0)) };
+        let owned = inherited(fd)?;
         Self::connect(owned, kind, version, transport)
     }
 
@@ -250,6 +245,20 @@ impl<C: Serialize + DeserializeOwned> Child<C> {
 enum ReceiverLink<C> {
     Ipc { receiver: IpcReceiver<Envelope<C>>, first: std::cell::RefCell<Option<Envelope<C>>> },
     Socket(SeqPacket),
+}
+
+/// Takes a descriptor number that the parent passed to this program, and keeps it from children of ours.
+/// Once per number.
+///
+/// # Errors
+/// [`ChannelError::Socket`] when there is no such descriptor.
+pub fn inherited(fd: RawFd) -> Result<OwnedFd, ChannelError> {
+    // SAFETY: borrowed for one call that reports a closed descriptor as an error.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(fd.max(0)) };
+    nix::fcntl::fcntl(borrowed, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))
+        .map_err(|errno| ChannelError::Socket(SocketError::System(errno)))?;
+    // SAFETY: open, as was just seen, and passed by the parent for one purpose.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd.max(0)) })
 }
 
 /// A child's half for commands.

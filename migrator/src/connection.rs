@@ -1,0 +1,175 @@
+//! The connection between two migrators.
+
+use crate::frame::{FrameError, FrameReader, FrameWriter, Kind};
+use crate::message::{self, Refused};
+use quasar_abi::control::codec::CodecError;
+use serde::{Serialize, de::DeserializeOwned};
+use std::io::{BufReader, BufWriter, ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long the other side may stay silent, or take nothing, before the connection counts as broken.
+pub const PATIENCE: Duration = Duration::from_secs(15);
+/// How often a waiting side looks whether it was told to end.
+const GLANCE: Duration = Duration::from_millis(100);
+
+/// What carries the bytes.
+pub trait Stream: Read + Write + Send {}
+impl<T: Read + Write + Send> Stream for T {}
+
+/// Why talking to the other side failed.
+#[derive(Debug, thiserror::Error)]
+pub enum PeerError {
+    /// The stream.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// A message.
+    #[error("malformed message: {0}")]
+    Message(#[from] CodecError),
+    /// It does not want.
+    #[error("the other side gave up: {0}")]
+    Refused(String),
+    /// It is out of step.
+    #[error("{found:?} came where {expected:?} was due")]
+    Unexpected {
+        /// What came.
+        found: Kind,
+        /// What was due.
+        expected: Kind,
+    },
+}
+
+/// One direction of the stream; both share it.
+pub struct Half {
+    stream: Arc<Mutex<Box<dyn Stream>>>,
+    cancelled: Arc<AtomicBool>,
+    patience: Duration,
+}
+
+impl Half {
+    /// Repeats an operation that gives up every [`GLANCE`] until it does something, is cancelled, or the
+    /// other side has been still for too long.
+    fn patiently(
+        &self,
+        mut operation: impl FnMut(&mut dyn Stream) -> std::io::Result<usize>,
+    ) -> std::io::Result<usize> {
+        let start = Instant::now();
+        loop {
+            let result = operation(&mut **self.stream.lock().unwrap_or_else(PoisonError::into_inner));
+            match result {
+                Err(e)
+                    if matches!(
+                        e.kind(),
+                        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+                    ) =>
+                {
+                    if self.cancelled.load(Ordering::Acquire) {
+                        return Err(std::io::Error::other("cancelled"));
+                    }
+                    if start.elapsed() > self.patience {
+                        let what =
+                            format!("the other side has been silent for {} s", self.patience.as_secs());
+                        return Err(std::io::Error::new(ErrorKind::TimedOut, what));
+                    }
+                }
+                other => return other,
+            }
+        }
+    }
+}
+
+impl Read for Half {
+    fn read(&mut self, space: &mut [u8]) -> std::io::Result<usize> {
+        self.patiently(|stream| stream.read(space))
+    }
+}
+
+impl Write for Half {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.patiently(|stream| stream.write(bytes))
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.patiently(|stream| stream.flush().map(|()| 0)).map(drop)
+    }
+}
+
+/// The other side.
+pub struct Peer {
+    /// What we send.
+    pub out: FrameWriter<BufWriter<Half>>,
+    /// What we receive.
+    pub input: FrameReader<BufReader<Half>>,
+}
+
+/// Prepares a socket for [`Peer::new`]: short time-outs, which [`Half`] turns into patience, and no delay.
+///
+/// # Errors
+/// When the socket is closed already.
+pub fn prepare(socket: &TcpStream) -> std::io::Result<()> {
+    socket.set_nodelay(true)?;
+    socket.set_read_timeout(Some(GLANCE))?;
+    socket.set_write_timeout(Some(GLANCE))
+}
+
+/// Decodes a frame that was read, when it is of the kind that is due.
+///
+/// # Errors
+/// As [`Peer::expect`].
+pub fn decode<T: DeserializeOwned>(found: Kind, expected: Kind, payload: &[u8]) -> Result<T, PeerError> {
+    if found == expected {
+        return Ok(message::decode(payload)?);
+    }
+    if found == Kind::Refused {
+        return Err(PeerError::Refused(message::decode::<Refused>(payload)?.reason));
+    }
+    Err(PeerError::Unexpected { found, expected })
+}
+
+impl Peer {
+    /// Takes a connected stream. A side that is silent for `patience` ([`PATIENCE`]) counts as gone.
+    #[must_use]
+    pub fn new(stream: Box<dyn Stream>, cancelled: &Arc<AtomicBool>, patience: Duration) -> Self {
+        let stream = Arc::new(Mutex::new(stream));
+        let half = || Half { stream: Arc::clone(&stream), cancelled: Arc::clone(cancelled), patience };
+        Self {
+            out: FrameWriter::new(BufWriter::with_capacity(256 * 1024, half())),
+            input: FrameReader::new(BufReader::with_capacity(256 * 1024, half())),
+        }
+    }
+
+    /// Sends a message at once.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub fn tell<T: Serialize>(&mut self, kind: Kind, message: &T) -> Result<(), PeerError> {
+        self.out.write(kind, &message::encode(message)?)?;
+        self.out.flush()?;
+        Ok(())
+    }
+
+    /// Receives the message that is due.
+    ///
+    /// # Errors
+    /// [`PeerError`], [`PeerError::Refused`] when the other side says why it ends.
+    pub fn expect<T: DeserializeOwned>(&mut self, kind: Kind) -> Result<T, PeerError> {
+        let (found, payload) = self.input.read()?;
+        decode(found, kind, &payload)
+    }
+
+    /// After sending failed: what the other side may have said before it closed.
+    #[must_use]
+    pub fn last_words(&mut self) -> Option<String> {
+        (0..4).find_map(|_| match self.input.read() {
+            Ok((Kind::Refused, payload)) => message::decode::<Refused>(&payload).ok().map(|r| r.reason),
+            _ => None,
+        })
+    }
+
+    /// Says that we give up; whether the other side hears it does not matter.
+    pub fn refuse(&mut self, reason: &str) {
+        let _ = self.tell(Kind::Refused, &Refused { reason: reason.to_owned() });
+    }
+}

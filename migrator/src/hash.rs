@@ -1,0 +1,123 @@
+//! The hash that both sides compare at the switch.
+//!
+//! Each page has a hash over its place and its bytes; zero pages have none. The hash of the memory is the
+//! exclusive or of its pages' hashes, so that pages are hashed as they travel, by any thread in any order,
+//! and the pause pays for the last ones alone.
+
+use quasar_abi::ram::PAGE_BYTES;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A page's hash: 16 bytes of BLAKE3.
+pub type PageHash = [u64; 2];
+
+/// The hash of page `index` of `area` (0 RAM, 1 + slot for disks).
+#[must_use]
+pub fn page_hash(area: u8, index: u64, bytes: &[u8]) -> PageHash {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(bytes).update(&[area]).update(&index.to_le_bytes());
+    let [a0, a1, a2, a3, a4, a5, a6, a7, b0, b1, b2, b3, b4, b5, b6, b7, ..] = *hasher.finalize().as_bytes();
+    [
+        u64::from_le_bytes([a0, a1, a2, a3, a4, a5, a6, a7]),
+        u64::from_le_bytes([b0, b1, b2, b3, b4, b5, b6, b7]),
+    ]
+}
+
+/// The hashes of an area's pages, as they were last sent or received.
+#[derive(Debug)]
+pub struct AreaHashes {
+    area: u8,
+    pages: Vec<[AtomicU64; 2]>,
+}
+
+impl AreaHashes {
+    /// An area of `bytes` bytes, all zero.
+    #[must_use]
+    pub fn new(area: u8, bytes: u64) -> Self {
+        let pages = usize::try_from(bytes.div_ceil(PAGE_BYTES)).unwrap_or(0);
+        Self { area, pages: (0..pages).map(|_| [AtomicU64::new(0), AtomicU64::new(0)]).collect() }
+    }
+
+    /// The area's number.
+    #[must_use]
+    pub fn area(&self) -> u8 {
+        self.area
+    }
+
+    fn set(&self, index: u64, hash: PageHash) {
+        if let Some(cell) = usize::try_from(index).ok().and_then(|i| self.pages.get(i)) {
+            cell[0].store(hash[0], Ordering::Relaxed);
+            cell[1].store(hash[1], Ordering::Relaxed);
+        }
+    }
+
+    /// Notes a page's content.
+    pub fn note(&self, index: u64, bytes: &[u8]) {
+        self.set(index, page_hash(self.area, index, bytes));
+    }
+
+    /// Notes that a page is zero.
+    pub fn note_zero(&self, index: u64) {
+        self.set(index, [0, 0]);
+    }
+
+    /// Whether a page is zero as far as it was noted.
+    #[must_use]
+    pub fn is_zero(&self, index: u64) -> bool {
+        let cell = usize::try_from(index).ok().and_then(|i| self.pages.get(i));
+        cell.is_none_or(|page| page[0].load(Ordering::Relaxed) == 0 && page[1].load(Ordering::Relaxed) == 0)
+    }
+
+    /// The area's hash.
+    #[must_use]
+    pub fn sum(&self) -> PageHash {
+        self.pages.iter().fold([0, 0], |sum, page| {
+            [sum[0] ^ page[0].load(Ordering::Relaxed), sum[1] ^ page[1].load(Ordering::Relaxed)]
+        })
+    }
+}
+
+/// The hash over all areas and state payloads, in their order.
+#[must_use]
+pub fn whole<'a>(
+    areas: impl Iterator<Item = &'a AreaHashes>,
+    payloads: impl Iterator<Item = &'a [u8]>,
+) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    for area in areas {
+        let sum = area.sum();
+        hasher.update(&[area.area]).update(&sum[0].to_le_bytes()).update(&sum[1].to_le_bytes());
+    }
+    for payload in payloads {
+        hasher.update(&(payload.len() as u64).to_le_bytes()).update(payload);
+    }
+    *hasher.finalize().as_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_and_place_count_order_of_arrival_does_not() {
+        let page = |byte| vec![byte; 4096];
+        let (a, b, c) =
+            (AreaHashes::new(0, 1 << 20), AreaHashes::new(0, 1 << 20), AreaHashes::new(0, 1 << 20));
+        a.note(3, &page(1));
+        a.note(5, &page(2));
+        b.note(5, &page(9));
+        b.note(5, &page(2));
+        b.note(3, &page(1));
+        b.note(7, &page(1));
+        b.note_zero(7);
+        c.note(5, &page(1));
+        c.note(3, &page(2));
+        assert_eq!(a.sum(), b.sum());
+        assert_ne!(a.sum(), c.sum());
+        let none: [&[u8]; 0] = [];
+        assert_ne!(whole([&a].into_iter(), none.into_iter()), whole([&c].into_iter(), none.into_iter()));
+        assert_ne!(
+            whole([&a].into_iter(), [&b"ab"[..], &b"c"[..]].into_iter()),
+            whole([&a].into_iter(), [&b"a"[..], &b"bc"[..]].into_iter())
+        );
+    }
+}

@@ -1,0 +1,391 @@
+//! The source's role on the wire: a straight list of phases.
+//!
+//! 1. *negotiate*: offers are exchanged before anything else, so that two builds that cannot talk find out
+//!    at once; then the machine is described, and the destination makes it.
+//! 2. *rounds*: writes are logged from before the first page is read, so that nothing written during a
+//!    round is missed; every round is closed by an acknowledged epoch before its pages are copied.
+//! 3. *pause*: every party parks; from here on the guest notices.
+//! 4. *last pages and state*, with the hash over everything.
+//! 5. *hand over*: only after the destination has accepted. Up to here every failure ends in
+//!    [`Attempt::back`] and the guest goes on here; from here on it never runs here again.
+//! 6. *release*: the destination says that it runs.
+
+use crate::connection::{Peer, PeerError};
+use crate::convergence::{Decision, Measured, decide, stalled_after};
+use crate::frame::Kind;
+use crate::hash;
+use crate::message::{self, Accepted, Agreement, Final, HandOver, Machine, Offer, RoundEnd, Running};
+use crate::pump::{Area, Outlet, PumpError};
+use crate::state::{StateSegments, gather};
+use crate::store::{DiskStore, RamStore};
+use anyhow::Context;
+use quasar_abi::control::migrator::{Limits, LocalVm, MigrationEvent, RoundReport};
+use quasar_abi::dirty::PageMaps;
+use quasar_abi::machine::RAM_BASE;
+use quasar_abi::ram::PAGE_BYTES;
+use quasar_abi::vm::{Vm, pause, request};
+use quasar_abi::{GuestRam, Segment, SegmentKind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// What the switch costs beside pages, before it has been measured: state, hash, acknowledgements.
+const FIXED_COST: Duration = Duration::from_micros(1500);
+/// How long parties may take to acknowledge an epoch or to park.
+const SAFEPOINT: Duration = Duration::from_secs(5);
+
+/// How a migration ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It runs there.
+    Completed(MigrationEvent),
+    /// It runs here, whole; nothing has happened.
+    StaysHere(anyhow::Error),
+    /// It is paused here and may run there.
+    Unclear(anyhow::Error),
+}
+
+/// A VM on this host, attached.
+pub struct Attached {
+    /// Control block.
+    pub vm: Vm,
+    /// RAM, then disks.
+    pub areas: Vec<Area>,
+    devices: Segment,
+    console: Segment,
+}
+
+impl Attached {
+    /// Attaches to a VM. With `writable` disks are opened to be filled, otherwise to be read with their maps.
+    ///
+    /// # Errors
+    /// When a segment or disk is missing or another than described.
+    pub fn open(local: &LocalVm, writable: bool) -> anyhow::Result<Self> {
+        let names = &local.segments;
+        let vm = Vm::attach(&names.control)?;
+        let ram = GuestRam::attach(&names.ram, RAM_BASE)?;
+        let maps = PageMaps::attach(&names.maps, RAM_BASE, ram.len())?;
+        let mut areas = vec![Area::new(Box::new(RamStore::new(ram, maps, &names.ram)))];
+        for disk in &local.disks {
+            let maps = if writable {
+                None
+            } else {
+                Some(PageMaps::attach(&disk.map_segment, 0, disk.bytes.next_multiple_of(PAGE_BYTES))?)
+            };
+            let store = DiskStore::open(&disk.path, disk.slot, disk.bytes, maps);
+            areas.push(Area::new(Box::new(store.with_context(|| format!("disk {}", disk.path.display()))?)));
+        }
+        Ok(Self {
+            vm,
+            areas,
+            devices: Segment::attach(&names.devices, SegmentKind::Devices)?,
+            console: Segment::attach(&names.console, SegmentKind::Console)?,
+        })
+    }
+
+    /// The segments that hold state.
+    #[must_use]
+    pub fn state_segments(&self) -> StateSegments<'_> {
+        StateSegments { devices: &self.devices, console: &self.console }
+    }
+
+    /// The machine as the other side must make it.
+    #[must_use]
+    pub fn machine(&self, local: &LocalVm) -> Machine {
+        Machine {
+            description: local.description.clone(),
+            ram_bytes: self.areas[0].store.bytes(),
+            harts: self.vm.harts.get(),
+            disks: local.disks.iter().map(|d| (d.slot, d.bytes)).collect(),
+        }
+    }
+}
+
+/// Closes the current epoch: returns it once everyone who could still write under it has let go.
+///
+/// # Errors
+/// When a party does not answer.
+pub fn close_epoch(vm: &Vm) -> anyhow::Result<u64> {
+    let closed = vm.next_epoch();
+    let start = Instant::now();
+    while !vm.epoch_acknowledged() {
+        if start.elapsed() > SAFEPOINT {
+            anyhow::bail!(
+                "a process of the VM does not acknowledge the end of a round; is it hung? (`quasar ps`)"
+            );
+        }
+        if start.elapsed() < Duration::from_micros(200) {
+            std::hint::spin_loop();
+        } else {
+            std::thread::sleep(Duration::from_micros(50));
+        }
+    }
+    Ok(closed)
+}
+
+/// What was marked in a closed epoch, per area.
+pub fn drain(areas: &[Area], epoch: u64) -> Vec<Vec<u64>> {
+    let pages = |area: &Area| {
+        let mut pages = vec![];
+        area.store.drain(epoch, &mut |index| pages.push(index));
+        pages
+    };
+    areas.iter().map(pages).collect()
+}
+
+fn populated(areas: &[Area]) -> std::io::Result<Vec<Vec<u64>>> {
+    areas.iter().map(|area| Ok(area.store.populated()?.into_iter().flatten().collect())).collect()
+}
+
+/// Sends the VM and says how it ended.
+pub fn send(
+    local: &LocalVm,
+    connect: impl FnOnce() -> anyhow::Result<Peer>,
+    limits: &Limits,
+    cancelled: &Arc<AtomicBool>,
+    tell: &mut dyn FnMut(MigrationEvent),
+) -> Outcome {
+    let attached = match Attached::open(local, false) {
+        Ok(attached) => attached,
+        Err(error) => return Outcome::StaysHere(error.context("the VM cannot be read")),
+    };
+    let mut peer = match connect() {
+        Ok(peer) => peer,
+        Err(error) => return Outcome::StaysHere(error),
+    };
+    let mut attempt =
+        Attempt { attached: &attached, limits, cancelled, start: Instant::now(), handed_over: false };
+    match attempt.run(local, &mut peer, tell) {
+        Ok(done) => {
+            attempt.stop_logging();
+            Outcome::Completed(done)
+        }
+        Err(error) if attempt.handed_over => {
+            attempt.stop_logging();
+            Outcome::Unclear(error)
+        }
+        Err(error) => {
+            attempt.back();
+            let words = if cancelled.load(Ordering::Acquire) { None } else { peer.last_words() };
+            peer.refuse(&format!("{error:#}"));
+            Outcome::StaysHere(match words {
+                Some(words) => error.context(format!("the other side says: {words}")),
+                None => error,
+            })
+        }
+    }
+}
+
+struct Attempt<'a> {
+    attached: &'a Attached,
+    limits: &'a Limits,
+    cancelled: &'a Arc<AtomicBool>,
+    start: Instant,
+    handed_over: bool,
+}
+
+impl Attempt<'_> {
+    fn stop_logging(&self) {
+        self.attached.vm.log_active.store(0, Ordering::SeqCst);
+    }
+
+    /// The way back of every phase before the hand-over: full speed, no log, no pause.
+    fn back(&self) {
+        self.throttle(0);
+        self.stop_logging();
+        self.attached.vm.unpause(pause::MIGRATOR);
+    }
+
+    fn throttle(&self, permille: u64) {
+        for hart in &self.attached.vm.hart_control {
+            hart.throttle_permille.set(permille);
+        }
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        if self.cancelled.load(Ordering::Acquire) {
+            anyhow::bail!(PumpError::Cancelled);
+        }
+        let limit = self.limits.timeout_s;
+        if limit != 0 && self.start.elapsed() > Duration::from_secs(limit) {
+            anyhow::bail!("not done within the {limit} s that were allowed");
+        }
+        Ok(())
+    }
+
+    fn run(
+        &mut self,
+        local: &LocalVm,
+        peer: &mut Peer,
+        tell: &mut dyn FnMut(MigrationEvent),
+    ) -> anyhow::Result<MigrationEvent> {
+        tell(MigrationEvent::Phase("negotiate".into()));
+        let agreement = self.negotiate(local, peer)?;
+        let outlet = Outlet::new(
+            &self.attached.areas,
+            agreement.codecs,
+            self.limits.bandwidth,
+            Arc::clone(self.cancelled),
+        );
+        tell(MigrationEvent::Phase("rounds".into()));
+        let (rounds, forecast) = self.rounds(peer, &outlet, tell)?;
+        tell(MigrationEvent::Phase("pause".into()));
+        let paused = Instant::now();
+        let vm = &self.attached.vm;
+        vm.pause(pause::MIGRATOR);
+        vm.wait_at_rest(SAFEPOINT)?;
+        if vm.guest_request.load(Ordering::Acquire) != request::NONE {
+            anyhow::bail!("the guest is powering off or rebooting right now; try again when it is up");
+        }
+        let hash = self.last(peer, &outlet, rounds, tell)?;
+        let accepted: Accepted = peer.expect(Kind::Accepted).context("the destination did not accept")?;
+        if accepted.hash != hash {
+            anyhow::bail!(
+                "the destination found another hash over RAM and state; the copy is not exact and was dropped"
+            );
+        }
+        self.check()?;
+        tell(MigrationEvent::HandingOver);
+        // From this message on the guest never runs here again, whatever happens.
+        self.handed_over = true;
+        let paused_ns = u64::try_from(paused.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        peer.tell(Kind::HandOver, &HandOver { paused_ns })?;
+        let running: Running =
+            peer.expect(Kind::Running).context("the destination has not confirmed that it runs")?;
+        Ok(MigrationEvent::Completed {
+            total_us: micros(self.start.elapsed()),
+            downtime_us: running.downtime_ns / 1000,
+            forecast_us: micros(forecast),
+            wire_bytes: peer.out.bytes(),
+            rounds: rounds + 1,
+            hash: hash.iter().map(|b| format!("{b:02x}")).collect(),
+        })
+    }
+
+    fn negotiate(&self, local: &LocalVm, peer: &mut Peer) -> anyhow::Result<Agreement> {
+        peer.tell(Kind::Offer, &Offer::ours())?;
+        let agreement: Agreement = peer.expect(Kind::Agreement)?;
+        if !message::VERSIONS.contains(&agreement.version) {
+            anyhow::bail!(
+                "the destination chose stream version {}, which was not offered",
+                agreement.version
+            );
+        }
+        peer.tell(Kind::Machine, &self.attached.machine(local))?;
+        let () = peer.expect(Kind::Ready).context("the destination cannot take the VM")?;
+        Ok(agreement)
+    }
+
+    /// Rounds until it may be paused. Returns their number and the last forecast.
+    fn rounds(
+        &self,
+        peer: &mut Peer,
+        outlet: &Outlet<'_>,
+        tell: &mut dyn FnMut(MigrationEvent),
+    ) -> anyhow::Result<(u32, Duration)> {
+        let (vm, areas) = (&self.attached.vm, &self.attached.areas);
+        // Logging first, then an acknowledged epoch: from here on every write is marked, and whatever was
+        // granted before is gone. Only then the first page is read.
+        vm.log_active.store(1, Ordering::SeqCst);
+        drain(areas, close_epoch(vm)?);
+        let mut pages = populated(areas).context("the VM's memory cannot be listed")?;
+        let (mut round, mut stalled, mut throttle, mut previous, mut moved) = (0, 0, 0, None, (0.0, 0.0));
+        loop {
+            self.check()?;
+            let begun = Instant::now();
+            let before = peer.out.bytes();
+            let sent = outlet.send(&mut peer.out, &pages)?;
+            peer.tell(Kind::RoundEnd, &RoundEnd { round, pages: sent.pages, last: false })?;
+            let () = peer.expect(Kind::RoundTaken)?;
+            let took = begun.elapsed();
+            let epoch = vm.epoch.load(Ordering::SeqCst);
+            let dirty: u64 = areas.iter().map(|a| a.store.dirty(epoch)).sum();
+            let sent_bytes = (sent.pages - sent.zero) * PAGE_BYTES;
+            #[expect(clippy::cast_precision_loss, reason = "a rate")]
+            let bytes = sent_bytes as f64;
+            moved = (moved.0 + bytes, moved.1 + took.as_secs_f64());
+            let measured = Measured {
+                rounds: round + 1,
+                sent_bytes,
+                took,
+                dirty_bytes: dirty * PAGE_BYTES,
+                previous_dirty_bytes: previous,
+                throttle_permille: throttle,
+                fixed: FIXED_COST,
+                rate: moved.0 / f64::max(moved.1, 1e-6),
+            };
+            tell(MigrationEvent::Round(RoundReport {
+                round,
+                pages: sent.pages,
+                zero_pages: sent.zero,
+                raw_bytes: sent_bytes,
+                wire_bytes: peer.out.bytes() - before,
+                took_us: micros(took),
+                dirtied: dirty,
+                forecast_us: micros(measured.forecast()),
+                throttle_permille: throttle,
+            }));
+            round += 1;
+            stalled = stalled_after(&measured, stalled);
+            match decide(&measured, self.limits, stalled) {
+                Decision::Round => {}
+                Decision::Pause => return Ok((round, measured.forecast())),
+                Decision::Throttle(to) => {
+                    let explanation = measured.explanation(self.limits);
+                    let percent = to / 10;
+                    tell(MigrationEvent::NotConverging {
+                        explanation: format!(
+                            "{explanation}; the harts are held back {percent} % of the time from now on"
+                        ),
+                    });
+                    throttle = to;
+                    stalled = 0;
+                    self.throttle(to);
+                }
+                Decision::GiveUp(why) => anyhow::bail!("the migration does not converge: {why}"),
+            }
+            previous = Some(measured.dirty_bytes);
+            pages = drain(areas, close_epoch(vm)?);
+        }
+    }
+
+    /// The last pages and the state of the paused VM. Returns the hash over everything.
+    fn last(
+        &self,
+        peer: &mut Peer,
+        outlet: &Outlet<'_>,
+        round: u32,
+        tell: &mut dyn FnMut(MigrationEvent),
+    ) -> anyhow::Result<[u8; 32]> {
+        let (vm, areas) = (&self.attached.vm, &self.attached.areas);
+        let begun = Instant::now();
+        let before = peer.out.bytes();
+        let pages = drain(areas, close_epoch(vm)?);
+        let sent = outlet.send(&mut peer.out, &pages)?;
+        peer.out
+            .write(Kind::RoundEnd, &message::encode(&RoundEnd { round, pages: sent.pages, last: true })?)
+            .map_err(PeerError::from)?;
+        let payloads = gather(vm, &self.attached.state_segments())?;
+        let encoded: Vec<Vec<u8>> = payloads.iter().map(message::encode).collect::<Result<_, _>>()?;
+        for payload in &encoded {
+            peer.out.write(Kind::State, payload).map_err(PeerError::from)?;
+        }
+        let hash = hash::whole(areas.iter().map(|a| &a.hashes), encoded.iter().map(Vec::as_slice));
+        let payloads = u32::try_from(encoded.len())?;
+        peer.tell(Kind::Final, &Final { hash, payloads })?;
+        tell(MigrationEvent::Round(RoundReport {
+            round,
+            pages: sent.pages,
+            zero_pages: sent.zero,
+            raw_bytes: (sent.pages - sent.zero) * PAGE_BYTES,
+            wire_bytes: peer.out.bytes() - before,
+            took_us: micros(begun.elapsed()),
+            ..RoundReport::default()
+        }));
+        Ok(hash)
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,93 @@
+//! Suspend: the source's role with a file in the place of the peer.
+//!
+//! The stream is that of a migration without its dialogue: machine, one round, state, final. The file
+//! appears under its name when it is whole and on the disk.
+
+use crate::frame::{FrameWriter, Kind};
+use crate::hash;
+use crate::message::{self, Codec, Final, RoundEnd};
+use crate::pump::Outlet;
+use crate::source::Attached;
+use crate::state::gather;
+use anyhow::Context;
+use quasar_abi::control::migrator::LocalVm;
+use quasar_abi::ram::PAGE_BYTES;
+use quasar_abi::vm::{pause, request};
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Zstandard's level for files: they are written once and kept.
+const FILE_LEVEL: i32 = 3;
+
+/// What was written.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Suspended {
+    /// Bytes of the file.
+    pub file_bytes: u64,
+    /// Bytes of pages that are not zero.
+    pub raw_bytes: u64,
+    /// Hash over RAM and state, hexadecimal.
+    pub hash: String,
+}
+
+/// Writes the VM to `file` and leaves it paused; on failure it goes on as before and no file is left.
+///
+/// # Errors
+/// When the VM cannot be read or the file cannot be written.
+pub fn suspend(local: &LocalVm, file: &Path, cancelled: &Arc<AtomicBool>) -> anyhow::Result<Suspended> {
+    let attached = Attached::open(local, false)?;
+    attached.vm.pause(pause::MIGRATOR);
+    let partial = file.with_extension("partial");
+    let result = write(&attached, local, &partial, cancelled).and_then(|done| {
+        std::fs::rename(&partial, file)
+            .with_context(|| format!("cannot name the file {}", file.display()))?;
+        Ok(done)
+    });
+    if result.is_err() {
+        // It may not exist; there is nothing else to clean.
+        let _ = std::fs::remove_file(&partial);
+        attached.vm.unpause(pause::MIGRATOR);
+    }
+    result
+}
+
+fn write(
+    attached: &Attached,
+    local: &LocalVm,
+    partial: &Path,
+    cancelled: &Arc<AtomicBool>,
+) -> anyhow::Result<Suspended> {
+    attached.vm.wait_at_rest(Duration::from_secs(5))?;
+    if attached.vm.guest_request.load(Ordering::Acquire) != request::NONE {
+        anyhow::bail!("the guest is powering off or rebooting right now; try again when it is up");
+    }
+    let target = File::create(partial).with_context(|| format!("cannot write {}", partial.display()))?;
+    let mut out = FrameWriter::new(BufWriter::with_capacity(1 << 20, target));
+    out.write(Kind::Machine, &message::encode(&attached.machine(local))?)?;
+    let mut outlet = Outlet::new(&attached.areas, vec![Codec::Zstd], 0, Arc::clone(cancelled));
+    outlet.zstd_level = FILE_LEVEL;
+    let mut pages = vec![];
+    for area in &attached.areas {
+        pages.push(area.store.populated()?.into_iter().flatten().collect());
+    }
+    let sent = outlet.send(&mut out, &pages)?;
+    out.write(Kind::RoundEnd, &message::encode(&RoundEnd { round: 0, pages: sent.pages, last: true })?)?;
+    let payloads = gather(&attached.vm, &attached.state_segments())?;
+    let encoded: Vec<Vec<u8>> = payloads.iter().map(message::encode).collect::<Result<_, _>>()?;
+    for payload in &encoded {
+        out.write(Kind::State, payload)?;
+    }
+    let hash = hash::whole(attached.areas.iter().map(|a| &a.hashes), encoded.iter().map(Vec::as_slice));
+    out.write(Kind::Final, &message::encode(&Final { hash, payloads: u32::try_from(encoded.len())? })?)?;
+    out.flush()?;
+    out.get_mut().get_ref().sync_all().with_context(|| format!("cannot write {}", partial.display()))?;
+    Ok(Suspended {
+        file_bytes: out.bytes(),
+        raw_bytes: (sent.pages - sent.zero) * PAGE_BYTES,
+        hash: hash.iter().map(|b| format!("{b:02x}")).collect(),
+    })
+}
