@@ -15,6 +15,9 @@ const RECEIVE: usize = 0;
 const TRANSMIT: usize = 1;
 /// Bytes moved at a time.
 const CHUNK: usize = 4096;
+/// Longest output in one buffer. Descriptors may name the same memory often: without a limit a few of them
+/// would keep the server busy for minutes.
+const MAX_OUTPUT: u64 = 1 << 20;
 
 /// The console. It keeps nothing: what waits, waits in the rings.
 #[derive(Debug)]
@@ -48,6 +51,9 @@ impl VirtioConsole {
     fn transmit(&self, queue: &mut Queue<'_>) -> Result<(), RingError> {
         while let Some(chain) = queue.next_buffer()? {
             let len = chain.readable_len();
+            if len > MAX_OUTPUT {
+                return Err(RingError::Long { most: MAX_OUTPUT, found: len });
+            }
             let mut at = 0;
             while at < len {
                 let mut bytes = vec![0; usize::try_from(len - at).unwrap_or(CHUNK).min(CHUNK)];

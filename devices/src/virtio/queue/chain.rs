@@ -44,6 +44,14 @@ pub enum RingError {
     /// A buffer to read after one to write.
     #[error("a device-readable buffer after a device-writable one")]
     Order,
+    /// The buffers hold more than the device takes at a time.
+    #[error("buffers of {found} bytes where {most} are the most")]
+    Long {
+        /// Most bytes.
+        most: u64,
+        /// Bytes there.
+        found: u64,
+    },
     /// The buffers hold less than the device's protocol needs.
     #[error("buffers of {found} bytes where the protocol needs {needed}")]
     Short {
