@@ -7,3 +7,7 @@
 pub mod image;
 pub mod machine;
 pub mod children;
+pub mod cli;
+pub mod vm;
+pub mod isa;
+pub mod signals;

@@ -1,0 +1,212 @@
+//! Running a bare program to its end.
+
+use super::htif::{self, Words};
+use super::signature::{Granularity, format_signature};
+use crate::children::{Launcher, spawn_bound};
+use crate::machine::config::{Boot, ConfigError};
+use crate::machine::elf::{ElfFault, Program};
+use crate::machine::{Machine, MachineConfig};
+use crate::signals;
+use crate::vm::{Outcome, Phase, Setup, StatusBoard, VmHandle, VmStatus};
+use quasar_abi::SegmentError;
+use quasar_abi::console::UART_CONSOLE;
+use quasar_abi::control::ProcessKind;
+use quasar_abi::party::PartyId;
+use quasar_abi::ram::NotRam;
+use quasar_abi::vm::request;
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often it is looked whether the program still runs, when nothing rings.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// An ELF file.
+    pub elf: PathBuf,
+    /// Harts; all start at the entry.
+    pub harts: u8,
+    /// Bytes of RAM.
+    pub memory: u64,
+    /// Where to write the signature.
+    pub signature: Option<PathBuf>,
+    /// Bytes per line of it.
+    pub granularity: Granularity,
+    /// Instructions per hart; 0 for no limit.
+    pub max_instructions: u64,
+}
+
+/// How a program ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It said that all is well.
+    Passed,
+    /// It reported the number of a failing test, or another exit code.
+    Failed(u64),
+    /// A hart reached the limit.
+    Limit,
+    /// The user interrupted it.
+    Interrupted,
+}
+
+/// Why it could not be run to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum IsaError {
+    /// A bad option.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Shared memory.
+    #[error(transparent)]
+    Segment(#[from] SegmentError),
+    /// A process of the machine failed.
+    #[error("the machine failed: {reason}{log}")]
+    Machine {
+        /// Why.
+        reason: String,
+        /// What the processes said.
+        log: String,
+    },
+    /// The program has no such symbols.
+    #[error("{0} has no symbols begin_signature and end_signature, so there is no signature to write")]
+    NoSignature(PathBuf),
+    /// A signature outside memory.
+    #[error("the signature cannot be read: {0}")]
+    Signature(#[from] NotRam),
+    /// The file cannot be used.
+    #[error("{path}: {source}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The program cannot be read.
+    #[error("{path}: {source}")]
+    Elf {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: ElfFault,
+    },
+    /// The system refused.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+/// Runs a program; its console goes to `out`.
+///
+/// # Errors
+/// [`IsaError`] when it did not come to an end of its own.
+pub fn run(options: &Options, launcher: &Launcher, out: &mut dyn Write) -> Result<Ending, IsaError> {
+    let boot = Boot::Bare { elf: options.elf.clone(), max_instructions: options.max_instructions };
+    let config = MachineConfig { memory: options.memory, harts: options.harts, boot };
+    config.check()?;
+    let signature = options.signature.as_ref().map(|_| signature_range(&options.elf)).transpose()?;
+    let stop = signals::catch()?;
+    let machine = Arc::new(Machine::create("isa", &config)?);
+    let mut log = tempfile::tempfile()?;
+    let handle = VmHandle::start(Setup {
+        config,
+        machine: Arc::clone(&machine),
+        virtio: vec![],
+        launcher: launcher.clone(),
+        log: Arc::new(log.try_clone()?),
+        board: Arc::new(StatusBoard::default()),
+    })?;
+    let status = attend(&handle, &machine, &stop, out);
+    // Whatever happened to the output, nothing of the machine may stay.
+    handle.stop_and_release();
+    let status = status?;
+    if let (Some(path), Some(range)) = (&options.signature, signature) {
+        let text = format_signature(&machine.ram, range, options.granularity)?;
+        std::fs::write(path, text).map_err(|source| IsaError::File { path: path.clone(), source })?;
+    }
+    match (status.phase, status.outcome) {
+        _ if stop.caught() => Ok(Ending::Interrupted),
+        (Phase::Stopped, Some(outcome)) => Ok(ending(outcome)),
+        _ => {
+            log.rewind()?;
+            let mut said = String::from("\n");
+            log.read_to_string(&mut said)?;
+            let reason = status.reason.unwrap_or_else(|| "it is not known why".to_owned());
+            Err(IsaError::Machine { reason, log: said.trim_end().to_owned() })
+        }
+    }
+}
+
+fn ending(outcome: Outcome) -> Ending {
+    match outcome {
+        Outcome::HtifExit { value } => match htif::HtifCommand::decode(value) {
+            htif::HtifCommand::Exit(0) => Ending::Passed,
+            htif::HtifCommand::Exit(code) => Ending::Failed(code),
+            _ => Ending::Failed(value),
+        },
+        Outcome::Poweroff => Ending::Passed,
+        Outcome::GuestFailure { code } => Ending::Failed(code.max(1)),
+        Outcome::Limit => Ending::Limit,
+        Outcome::Forced => Ending::Interrupted,
+    }
+}
+
+fn signature_range(path: &Path) -> Result<(u64, u64), IsaError> {
+    let bytes = std::fs::read(path).map_err(|source| IsaError::File { path: path.to_owned(), source })?;
+    let program =
+        Program::parse(&bytes).map_err(|source| IsaError::Elf { path: path.to_owned(), source })?;
+    let range = program.symbol("begin_signature").zip(program.symbol("end_signature"));
+    range.ok_or_else(|| IsaError::NoSignature(path.to_owned()))
+}
+
+/// Serves the program until it has ended; returns the status then.
+fn attend(
+    handle: &VmHandle,
+    machine: &Machine,
+    stop: &signals::Caught,
+    out: &mut dyn Write,
+) -> Result<VmStatus, IsaError> {
+    let vm = &machine.vm;
+    let bell = &vm.party(PartyId::Supervisor).doorbell;
+    let console = &machine.consoles().consoles[UART_CONSOLE];
+    let mut shown = 0;
+    loop {
+        let seen = bell.seen();
+        let words = Words { tohost: vm.tohost.get(), fromhost: vm.fromhost.get() };
+        if vm.htif.pending() {
+            if let Some(code) = htif::answer(&machine.ram, words, vm.htif_value.get(), out)? {
+                vm.ask(request::HTIF_EXIT, code << 1 | 1);
+            }
+            vm.htif.complete();
+        }
+        let status = handle.status();
+        let mut text = [0; 4096];
+        loop {
+            let (count, next) = console.read(shown, &mut text);
+            shown = next;
+            if count == 0 {
+                break;
+            }
+            out.write_all(&text[..count])?;
+            out.flush()?;
+        }
+        if status.phase.is_final() || stop.caught() {
+            return Ok(status);
+        }
+        bell.wait(seen, Some(LOOK));
+    }
+}
+
+/// Prints a program's instructions.
+///
+/// # Errors
+/// When the disassembler cannot be started.
+pub fn disassemble(elf: &Path, launcher: &Launcher) -> Result<ExitStatus, IsaError> {
+    let path = launcher.program(ProcessKind::Cpu);
+    let mut command = std::process::Command::new(&path);
+    command.arg("disassemble").arg(elf);
+    let (mut child, _) =
+        spawn_bound(&mut command, None).map_err(|source| IsaError::File { path, source })?;
+    Ok(child.wait()?)
+}

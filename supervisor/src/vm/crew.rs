@@ -1,0 +1,382 @@
+//! The processes of one VM: who is starting, serving, ending or due to be replaced.
+//!
+//! The crew turns notes into what its owner needs to know. It holds deadlines for each step that a child
+//! could fail to take, and kills who misses one.
+
+use crate::children::policy::{Decision, History, Role, decide};
+use crate::children::{Command, Launcher, Note, Process, SendError};
+use quasar_abi::control::cpu::CpuCommand;
+use quasar_abi::control::devices::DevicesCommand;
+use quasar_abi::control::mmu::MmuCommand;
+use quasar_abi::control::{Event, ProcessKind, Reply};
+use quasar_abi::machine::{VirtioDevice, VmSegments};
+use quasar_abi::party::{PartyId, status};
+use quasar_abi::vm::Vm;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Time for a child to say hello and to attach.
+const START_DEADLINE: Duration = Duration::from_secs(20);
+/// Time for a child to end when it was asked to; after it, it is killed.
+const END_DEADLINE: Duration = Duration::from_secs(5);
+
+/// What the owner is told.
+#[derive(Debug)]
+pub enum CrewEvent {
+    /// It is attached and serves.
+    Serving(PartyId),
+    /// It has ended as it was asked to.
+    Ended(PartyId),
+    /// It has died. Its successor starts by itself unless `fatal` says why there is none.
+    Died {
+        /// Who.
+        party: PartyId,
+        /// In what way.
+        how: String,
+        /// Why it is not replaced.
+        fatal: Option<String>,
+    },
+    /// It has answered a command other than those that the crew sends.
+    Answer {
+        /// Who.
+        party: PartyId,
+        /// The command's number.
+        id: u64,
+        /// What.
+        result: Result<Reply, String>,
+    },
+    /// It has something to tell people.
+    Notice(PartyId, String),
+}
+
+#[derive(Debug)]
+enum Stage {
+    Absent,
+    Starting { by: Instant, start: Option<u64> },
+    Serving,
+    Ending { by: Instant, asked: bool },
+    Due { at: Instant },
+}
+
+#[derive(Debug)]
+struct Seat {
+    stage: Stage,
+    process: Option<Process>,
+    generation: u32,
+    history: History,
+    /// The last thing it said about its own death.
+    last_words: Option<String>,
+}
+
+/// A note with the seat and the generation of the process that it comes from.
+#[derive(Debug)]
+pub struct SeatNote {
+    party: PartyId,
+    generation: u32,
+    note: Note,
+}
+
+/// The processes of a VM.
+pub struct Crew {
+    launcher: Launcher,
+    segments: VmSegments,
+    virtio: Vec<VirtioDevice>,
+    vm: Vm,
+    log: Arc<File>,
+    notify: Arc<dyn Fn(SeatNote) + Send + Sync>,
+    seats: BTreeMap<PartyId, Seat>,
+    born: Instant,
+    /// Deaths found while starting or killing, told with the next tick.
+    late: Vec<CrewEvent>,
+}
+
+const fn kind(party: PartyId) -> ProcessKind {
+    match party {
+        PartyId::Hart(_) => ProcessKind::Cpu,
+        PartyId::Mmu => ProcessKind::Mmu,
+        PartyId::Devices => ProcessKind::Devices,
+        PartyId::Migrator | PartyId::Supervisor => ProcessKind::Migrator,
+    }
+}
+
+const fn role(party: PartyId) -> Role {
+    match party {
+        PartyId::Mmu | PartyId::Devices => Role::Replaceable,
+        PartyId::Hart(_) | PartyId::Migrator | PartyId::Supervisor => Role::Irreplaceable,
+    }
+}
+
+impl Crew {
+    /// A crew without members. `notify` is called from the children's readers; hand what it gets to
+    /// [`Crew::hear`].
+    #[must_use]
+    pub fn new(
+        launcher: Launcher,
+        segments: VmSegments,
+        virtio: Vec<VirtioDevice>,
+        vm: Vm,
+        log: Arc<File>,
+        notify: Arc<dyn Fn(SeatNote) + Send + Sync>,
+    ) -> Self {
+        let (seats, late) = (BTreeMap::new(), vec![]);
+        Self { launcher, segments, virtio, vm, log, notify, seats, born: Instant::now(), late }
+    }
+
+    fn seat(&mut self, party: PartyId) -> &mut Seat {
+        self.seats.entry(party).or_insert_with(|| Seat {
+            stage: Stage::Absent,
+            process: None,
+            generation: 0,
+            history: History::default(),
+            last_words: None,
+        })
+    }
+
+    /// Starts a member whose seat is empty. A failure is told as a death.
+    pub fn start(&mut self, party: PartyId) {
+        let seat = self.seat(party);
+        if seat.process.is_some() {
+            return;
+        }
+        seat.generation += 1;
+        let generation = seat.generation;
+        let notify = Arc::clone(&self.notify);
+        let tell = move |note| notify(SeatNote { party, generation, note });
+        match Process::spawn(&self.launcher, kind(party), &self.log, tell) {
+            Ok(process) => {
+                let slot = self.vm.party(party);
+                slot.pid.set(process.pid());
+                slot.generation.set(generation);
+                let seat = self.seat(party);
+                seat.last_words = None;
+                seat.process = Some(process);
+                seat.stage = Stage::Starting { by: Instant::now() + START_DEADLINE, start: None };
+            }
+            Err(error) => {
+                let program = self.launcher.program(kind(party));
+                let how = format!(
+                    "cannot be started: {}: {error} (set QUASAR_LIBEXEC or --exe-dir to the directory of \
+                     Quasar's programs)",
+                    program.display()
+                );
+                let event = self.died(party, how);
+                self.late.push(event);
+            }
+        }
+    }
+
+    /// Asks members to end; [`CrewEvent::Ended`] follows for each that is there.
+    pub fn end(&mut self, party: PartyId) {
+        let command = match party {
+            PartyId::Hart(_) => Command::Cpu(CpuCommand::Shutdown),
+            PartyId::Mmu => Command::Mmu(MmuCommand::Shutdown),
+            _ => Command::Devices(DevicesCommand::Shutdown),
+        };
+        let Some(seat) = self.seats.get_mut(&party) else { return };
+        let Some(process) = &mut seat.process else {
+            seat.stage = Stage::Absent;
+            return;
+        };
+        if matches!(seat.stage, Stage::Ending { .. }) {
+            return;
+        }
+        let asked = process.send(command).is_ok();
+        if !asked {
+            process.kill();
+        }
+        seat.stage = Stage::Ending { by: Instant::now() + END_DEADLINE, asked };
+    }
+
+    /// Sends a command; its answer comes as [`CrewEvent::Answer`].
+    ///
+    /// # Errors
+    /// [`SendError`], also when nobody serves there.
+    pub fn send(&mut self, party: PartyId, command: Command) -> Result<u64, SendError> {
+        let seat = self.seats.get_mut(&party).filter(|seat| matches!(seat.stage, Stage::Serving));
+        seat.and_then(|seat| seat.process.as_mut()).ok_or(SendError::NotReady)?.send(command)
+    }
+
+    /// Whether no process is left of these members, and none will come.
+    #[must_use]
+    pub fn is_gone(&self, mut who: impl FnMut(PartyId) -> bool) -> bool {
+        self.seats.iter().all(|(id, seat)| !who(*id) || matches!(seat.stage, Stage::Absent))
+    }
+
+    /// Whether these members all serve.
+    #[must_use]
+    pub fn all_serving(&self, mut who: impl FnMut(PartyId) -> bool) -> bool {
+        self.seats.iter().all(|(id, seat)| !who(*id) || matches!(seat.stage, Stage::Serving))
+    }
+
+    /// The members that have a process: role, process id, restarts.
+    #[must_use]
+    pub fn processes(&self) -> Vec<crate::vm::ProcessInfo> {
+        let info = |(party, seat): (&PartyId, &Seat)| {
+            let process = seat.process.as_ref()?;
+            Some(crate::vm::ProcessInfo {
+                role: party.to_string(),
+                pid: process.pid(),
+                restarts: seat.history.total(),
+            })
+        };
+        self.seats.iter().filter_map(info).collect()
+    }
+
+    /// Takes a note from a child's reader.
+    pub fn hear(&mut self, SeatNote { party, generation, note }: SeatNote) -> Option<CrewEvent> {
+        let start = self.start_command(party);
+        let seat = self.seats.get_mut(&party)?;
+        if seat.generation != generation {
+            return None;
+        }
+        match note {
+            Note::Hello(_, sender) => {
+                let process = seat.process.as_mut()?;
+                process.greeted(sender);
+                match (&mut seat.stage, process.send(start)) {
+                    (Stage::Starting { start, .. }, Ok(id)) => *start = Some(id),
+                    (Stage::Ending { .. }, _) | (_, Err(_)) => process.kill(),
+                    _ => {}
+                }
+                None
+            }
+            Note::Event(event) => self.event(party, event),
+            Note::Garbled(what) => {
+                seat.last_words = Some(what.clone());
+                Some(CrewEvent::Notice(party, format!("sent something that is no event: {what}")))
+            }
+            Note::Ended(how) => {
+                let ending = matches!(seat.stage, Stage::Ending { .. });
+                let how = seat.last_words.take().map_or(how.clone(), |words| format!("{how}: {words}"));
+                if ending {
+                    self.vacate(party);
+                    self.seat(party).stage = Stage::Absent;
+                    Some(CrewEvent::Ended(party))
+                } else {
+                    Some(self.died(party, how))
+                }
+            }
+        }
+    }
+
+    fn start_command(&self, party: PartyId) -> Command {
+        let segments = self.segments.clone();
+        match party {
+            PartyId::Hart(hart) => Command::Cpu(CpuCommand::Start { segments, hart }),
+            PartyId::Mmu => Command::Mmu(MmuCommand::Start { segments }),
+            _ => Command::Devices(DevicesCommand::Start { segments, virtio: self.virtio.clone() }),
+        }
+    }
+
+    fn event(&mut self, party: PartyId, event: Event) -> Option<CrewEvent> {
+        let seat = self.seats.get_mut(&party)?;
+        let (id, result) = match event {
+            Event::Notice(text) => return Some(CrewEvent::Notice(party, text)),
+            Event::Hello(_) | Event::Progress(_) | Event::Migration(_) => return None,
+            Event::Fatal(text) => {
+                // It says that it ends; whether it still can is not waited for.
+                seat.last_words = Some(text);
+                seat.process.as_ref()?.kill();
+                return None;
+            }
+            Event::Done { id, reply } => (id, Ok(reply)),
+            Event::Failed { id, error } => (id, Err(error)),
+        };
+        let process = seat.process.as_mut()?;
+        process.answered();
+        match (&seat.stage, &result) {
+            (Stage::Starting { start: Some(wanted), .. }, Ok(_)) if *wanted == id => {
+                seat.stage = Stage::Serving;
+                Some(CrewEvent::Serving(party))
+            }
+            (Stage::Starting { start: Some(wanted), .. }, Err(error)) if *wanted == id => {
+                seat.last_words = Some(error.clone());
+                process.kill();
+                None
+            }
+            // The answer to a shutdown; the end itself is what counts.
+            (Stage::Ending { .. }, _) => None,
+            _ => Some(CrewEvent::Answer { party, id, result }),
+        }
+    }
+
+    /// Clears a member's slot: whoever waits for it to park must not.
+    fn vacate(&mut self, party: PartyId) {
+        self.seat(party).process = None;
+        let slot = self.vm.party(party);
+        slot.pid.set(0);
+        slot.status.store(status::ABSENT, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    fn died(&mut self, party: PartyId, how: String) -> CrewEvent {
+        self.vacate(party);
+        let now = self.born.elapsed();
+        let seat = self.seat(party);
+        let (history, decision) = decide(&seat.history, role(party), now);
+        seat.history = history;
+        let fatal = match decision {
+            Decision::Restart { after } => {
+                seat.stage = Stage::Due { at: Instant::now() + after };
+                None
+            }
+            Decision::GiveUp { why } => {
+                seat.stage = Stage::Absent;
+                Some(why)
+            }
+        };
+        CrewEvent::Died { party, how, fatal }
+    }
+
+    /// When [`Crew::tick`] is due next.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        if !self.late.is_empty() {
+            return Some(Instant::now());
+        }
+        let of = |seat: &Seat| match seat.stage {
+            Stage::Starting { by, .. } | Stage::Ending { by, .. } => Some(by),
+            Stage::Due { at } => Some(at),
+            Stage::Absent | Stage::Serving => None,
+        };
+        self.seats.values().filter_map(of).min()
+    }
+
+    /// Does what is due: starts successors, kills who missed a deadline.
+    pub fn tick(&mut self) -> Vec<CrewEvent> {
+        let now = Instant::now();
+        let due: Vec<PartyId> = self.seats.iter().filter(|(_, s)| s.is_due(now)).map(|(id, _)| *id).collect();
+        for party in due {
+            let seat = self.seat(party);
+            match (&mut seat.stage, &seat.process) {
+                (Stage::Due { .. }, _) => self.start(party),
+                (Stage::Starting { by, .. }, Some(process)) => {
+                    seat.last_words = Some(format!("it did not attach within {START_DEADLINE:?}"));
+                    process.kill();
+                    *by = now + START_DEADLINE;
+                }
+                (Stage::Ending { by, asked }, Some(process)) => {
+                    process.kill();
+                    *by = now + END_DEADLINE;
+                    if std::mem::take(asked) {
+                        let text = format!("did not end within {END_DEADLINE:?} and was killed");
+                        self.late.push(CrewEvent::Notice(party, text));
+                    }
+                }
+                _ => seat.stage = Stage::Absent,
+            }
+        }
+        std::mem::take(&mut self.late)
+    }
+}
+
+impl Seat {
+    fn is_due(&self, now: Instant) -> bool {
+        match self.stage {
+            Stage::Starting { by, .. } | Stage::Ending { by, .. } => by <= now,
+            Stage::Due { at } => at <= now,
+            Stage::Absent | Stage::Serving => false,
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! One VM through its life: [`controller`] is a thread that owns its processes ([`crew`]) and never waits on
+//! any of them; [`stats`] reads what they count; [`status`] is what others see of it.
+
+pub mod controller;
+pub mod crew;
+pub mod handle;
+
+pub mod status;
+
+pub use controller::{Controller, Input, Request, Setup};
+pub use handle::VmHandle;
+pub use status::{Outcome, Phase, ProcessInfo, StatusBoard, VmStatus};
