@@ -194,7 +194,7 @@ fn an_access_done_by_a_killed_process_is_answered_and_not_done_again() {
     mail.value.set(0);
     let served = Served::start(&machine, &[]);
     wait_until("an answer", || !mail.mailbox.pending());
-    assert_eq!(mail.value.get(), b'a'.into());
+    assert_eq!(mail.value.get(), u64::from(b'a'));
     assert_eq!(served.access(0, UART.base, 1, None), Ok(b'b'.into()));
     served.end();
 }
