@@ -121,13 +121,16 @@ pub fn run(options: &Options, launcher: &Launcher, out: &mut dyn Write) -> Resul
     // Whatever happened to the output, nothing of the machine may stay.
     handle.stop_and_release();
     let status = status?;
-    if let (Some(path), Some(range)) = (&options.signature, signature) {
-        let text = format_signature(&machine.ram, range, options.granularity)?;
-        std::fs::write(path, text).map_err(|source| IsaError::File { path: path.clone(), source })?;
-    }
     match (status.phase, status.outcome) {
         _ if stop.caught() => Ok(Ending::Interrupted),
-        (Phase::Stopped, Some(outcome)) => Ok(ending(outcome)),
+        (Phase::Stopped, Some(outcome)) => {
+            // Every process has ended: the memory is what the program left.
+            if let (Some(path), Some(range)) = (&options.signature, signature) {
+                let text = format_signature(&machine.ram, range, options.granularity)?;
+                std::fs::write(path, text).map_err(|source| IsaError::File { path: path.clone(), source })?;
+            }
+            Ok(ending(outcome))
+        }
         _ => {
             log.rewind()?;
             let mut said = String::from("\n");

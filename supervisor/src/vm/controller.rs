@@ -156,7 +156,7 @@ impl Controller {
             for event in self.crew.tick() {
                 self.react(event);
             }
-            self.look();
+            self.look_until_settled();
         }
         self.refuse_everyone("the VM has ended");
     }
@@ -340,6 +340,17 @@ impl Controller {
         }
         self.step = Step::EndHarts;
         self.show();
+    }
+
+    /// One step's end can be the next one's.
+    fn look_until_settled(&mut self) {
+        loop {
+            let before = std::mem::discriminant(&self.step);
+            self.look();
+            if std::mem::discriminant(&self.step) == before {
+                return;
+            }
+        }
     }
 
     /// Looks at everything that no note tells.
