@@ -75,7 +75,14 @@ impl Accounts {
         }
     }
 
-    fn add_user(&mut self, name: &str, id: Option<&str>, gecos: Option<&str>, home: Option<&str>, shell: Option<&str>) {
+    fn add_user(
+        &mut self,
+        name: &str,
+        id: Option<&str>,
+        gecos: Option<&str>,
+        home: Option<&str>,
+        shell: Option<&str>,
+    ) {
         if self.users.iter().any(|user| user.name == name) {
             return;
         }
@@ -88,7 +95,9 @@ impl Accounts {
         let gid = match group {
             Some(group) => match (group.parse().ok(), self.gid(group)) {
                 // A number that no group has yet becomes the user's own group.
-                (Some(gid), _) if self.groups.iter().all(|group| group.gid != gid) => self.add_group(name, Some(gid)),
+                (Some(gid), _) if self.groups.iter().all(|group| group.gid != gid) => {
+                    self.add_group(name, Some(gid))
+                }
                 (Some(gid), _) | (None, Some(gid)) => gid,
                 (None, None) => self.add_group(group, None),
             },
@@ -138,7 +147,8 @@ impl Accounts {
     /// Id and group of a user that the recipe needs.
     pub fn need_user(&self, name: &str) -> Result<(u32, u32), ImageError> {
         let user = self.users.iter().find(|user| user.name == name);
-        user.map(|user| (user.uid, user.gid)).ok_or_else(|| ImageError::Missing { what: "user", name: name.into() })
+        user.map(|user| (user.uid, user.gid))
+            .ok_or_else(|| ImageError::Missing { what: "user", name: name.into() })
     }
 
     /// Writes `/etc/passwd`, `group`, `shadow` and `gshadow`. root has no password, all others can't log in.
@@ -147,8 +157,10 @@ impl Accounts {
         for user in &self.users {
             let User { name, uid, gid, gecos, home, shell } = user;
             let password = if *uid == 0 { "" } else { "*" };
-            writeln!(passwd, "{name}:x:{uid}:{gid}:{gecos}:{home}:{shell}").expect("writing to a string never fails");
-            writeln!(shadow, "{name}:{password}:20000:0:99999:7:::").expect("writing to a string never fails");
+            writeln!(passwd, "{name}:x:{uid}:{gid}:{gecos}:{home}:{shell}")
+                .expect("writing to a string never fails");
+            writeln!(shadow, "{name}:{password}:20000:0:99999:7:::")
+                .expect("writing to a string never fails");
         }
         for Group { name, gid, members } in &self.groups {
             let members = members.join(",");

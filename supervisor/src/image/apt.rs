@@ -197,12 +197,17 @@ impl Apt {
 
 fn directory_bytes(dir: &Path) -> u64 {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.metadata().ok()).filter(std::fs::Metadata::is_file).map(|file| file.len()).sum()
+    entries
+        .filter_map(|entry| entry.metadata().ok())
+        .filter(std::fs::Metadata::is_file)
+        .map(|file| file.len())
+        .sum()
 }
 
 /// The machine's settings for downloads, out of `apt-config dump`. Hooks, defaults and other index kinds stay behind.
 fn machine_settings(dump: &str) -> String {
-    let foreign = ["Acquire::IndexTargets", "Acquire::Languages", "Acquire::Changelogs", "Acquire::CompressionTypes"];
+    let foreign =
+        ["Acquire::IndexTargets", "Acquire::Languages", "Acquire::Changelogs", "Acquire::CompressionTypes"];
     dump.lines()
         .filter(|line| line.starts_with("Acquire::") && !line.ends_with(" \"\";"))
         .filter(|line| !foreign.iter().any(|prefix| line.starts_with(prefix)))
@@ -240,8 +245,9 @@ mod tests {
     #[test]
     fn a_uri_line_becomes_a_package() {
         let hash = "a".repeat(64);
-        let line =
-            format!("'http://a.example/d/libcap2_2.75%2bb3_riscv64.deb' libcap2_1%3a2.75+b3_riscv64.deb 29544 SHA256:{hash}");
+        let line = format!(
+            "'http://a.example/d/libcap2_2.75%2bb3_riscv64.deb' libcap2_1%3a2.75+b3_riscv64.deb 29544 SHA256:{hash}"
+        );
         let package = parse_uri_line(&line).expect("well formed");
         assert_eq!((package.name.as_str(), package.version.as_str()), ("libcap2", "1:2.75+b3"));
         assert_eq!((package.architecture.as_str(), package.size_bytes), ("riscv64", 29544));

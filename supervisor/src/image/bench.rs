@@ -14,14 +14,43 @@ macro_rules! sources {
 
 /// The sources; headers and scripts among them.
 pub(super) const SOURCES: &[(&str, &str)] = sources![
-    "bench.h", "chase.c", "check.h", "dhry.c", "dirty.c", "fault.c", "fib.c", "forkexec.c", "getpid.c", "interp.c",
-    "mandel.c", "matmul.c", "memcpy.c", "nbody.c", "pingpong.c", "run.sh", "sha256.c", "sieve.c", "sort.c", "tcpcheck.c",
-    "tick.c", "triad.c", "verify.c",
+    "bench.h",
+    "chase.c",
+    "check.h",
+    "dhry.c",
+    "dirty.c",
+    "fault.c",
+    "fib.c",
+    "forkexec.c",
+    "getpid.c",
+    "interp.c",
+    "mandel.c",
+    "matmul.c",
+    "memcpy.c",
+    "nbody.c",
+    "pingpong.c",
+    "run.sh",
+    "sha256.c",
+    "sieve.c",
+    "sort.c",
+    "tcpcheck.c",
+    "tick.c",
+    "triad.c",
+    "verify.c",
 ];
 
 /// Contraction and vectorising are off so that checksums of floating point are the same on every machine.
-const FLAGS: &[&str] =
-    &["-O2", "-static", "-s", "-std=gnu11", "-ffp-contract=off", "-fno-tree-vectorize", "-Wall", "-Wextra", "-pthread"];
+const FLAGS: &[&str] = &[
+    "-O2",
+    "-static",
+    "-s",
+    "-std=gnu11",
+    "-ffp-contract=off",
+    "-fno-tree-vectorize",
+    "-Wall",
+    "-Wextra",
+    "-pthread",
+];
 
 /// The programs, compiled or from the cache, as a tree with `bench/<name>`.
 pub(super) fn programs(cache_root: &Path) -> Result<Tree, ImageError> {

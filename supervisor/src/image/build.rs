@@ -1,16 +1,15 @@
 //! The build as a whole: resolve, look in the cache, download, unpack, assemble, keep.
 
 use super::apt::{self, Apt, Package};
+use super::assemble::Inputs;
 use super::cache::{self, Hasher};
 use super::error::{ImageError, IoContext};
 use super::keys::{self, Keys};
 use super::manifest::{self, Manifest, Resolution, SavedResolution, names};
-use super::modules::{self, Modules};
 use super::options::{BuildOptions, BuiltImages, Progress};
 use super::sources::{self, Archive, SignedBy};
-use super::tools::{self, DEPMOD};
 use super::tree::Tree;
-use super::{bench, configure, cpio, deb, disk, initramfs, recipe};
+use super::{bench, deb, disk, initramfs, recipe};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -18,7 +17,7 @@ use std::time::{Duration, SystemTime};
 /// that someone forgets to raise.
 const RECIPE_SOURCES: &[&str] = &[
     include_str!("accounts.rs"),
-    include_str!("build.rs"),
+    include_str!("assemble.rs"),
     include_str!("closure.rs"),
     include_str!("configure.rs"),
     include_str!("cpio.rs"),
@@ -147,7 +146,8 @@ impl Builder<'_> {
             Err(error) => error,
         };
         let unknown_key = refused.to_string().contains("NO_PUBKEY");
-        let Some(suite) = self.archive.machine_suite.clone().filter(|suite| unknown_key && *suite != self.options.suite)
+        let Some(suite) =
+            self.archive.machine_suite.clone().filter(|suite| unknown_key && *suite != self.options.suite)
         else {
             return Err(refused);
         };
@@ -175,10 +175,15 @@ impl Builder<'_> {
         let mut tree = Tree::default();
         for package in packages.iter().filter(|package| PACKAGE.contains(&package.name.as_str())) {
             verify(&pool, package)?;
-            deb::read_files(&pool.join(&package.file), &|path| path.starts_with("usr/share/keyrings"), &mut tree)?;
+            deb::read_files(
+                &pool.join(&package.file),
+                &|path| path.starts_with("usr/share/keyrings"),
+                &mut tree,
+            )?;
         }
         let path = self.root.join("keys/debian-archive-keyring.gpg");
-        std::fs::write(&path, tree.need("usr/share/keyrings/debian-archive-keyring.gpg")?).at("writing", &path)?;
+        std::fs::write(&path, tree.need("usr/share/keyrings/debian-archive-keyring.gpg")?)
+            .at("writing", &path)?;
         Ok(path)
     }
 
@@ -197,7 +202,17 @@ impl Builder<'_> {
         let parent = self.root.join("images");
         std::fs::create_dir_all(&parent).at("making directory", &parent)?;
         let draft = tempfile::tempdir_in(&parent).at("making a directory in", &parent)?;
-        let kernel_version = self.assemble(resolution, &pool, draft.path())?;
+        let inputs = Inputs {
+            resolution,
+            pool: &pool,
+            keys: &self.keys,
+            cache_root: &self.root,
+            bench: self.options.bench,
+            size_bytes: self.options.size_bytes,
+            progress: self.progress,
+        };
+        let kernel_version = inputs.assemble(draft.path())?;
+        copy_keys(&self.keys, draft.path())?;
         let files = [names::KERNEL, names::INITRD, names::DISK, names::DISK_INITRD];
         let manifest = Manifest {
             suite: self.options.suite.clone(),
@@ -253,95 +268,6 @@ impl Builder<'_> {
         }
         Ok(pool)
     }
-
-    /// Makes the four files in `dir`; answers the kernel's release.
-    fn assemble(&self, resolution: &Resolution, pool: &Path, dir: &Path) -> Result<String, ImageError> {
-        let bench = if self.options.bench {
-            self.progress.step("compiling the benchmark set");
-            bench::programs(&self.root)?
-        } else {
-            Tree::default()
-        };
-        self.progress.step("unpacking packages");
-        let mut guest_pool = Tree::with_merged_usr();
-        for (done, package) in (1..).zip(&resolution.initramfs) {
-            deb::read_files(&pool.join(&package.file), &|path| !deb::is_documentation(path), &mut guest_pool)?;
-            self.progress.advance(done, resolution.initramfs.len() as u64);
-        }
-        let (release, kernel) = kernel(&guest_pool)?;
-        let path = dir.join(names::KERNEL);
-        std::fs::write(&path, &kernel).at("writing", path)?;
-        self.progress.step("assembling the small guest");
-        let modules = Modules::new(&guest_pool, &release)?;
-        let guest = initramfs::guest(&guest_pool, &modules, &release, &bench, &self.keys)?;
-        write_cpio(guest, &dir.join(names::INITRD))?;
-        let initrd = initramfs::disk_initrd(&guest_pool, &modules, &release)?;
-        write_cpio(initrd, &dir.join(names::DISK_INITRD))?;
-        self.progress.step("assembling the disk");
-        let tree = self.disk_tree(resolution, pool, &modules, &release, &bench)?;
-        self.progress.step("writing the disk");
-        let scratch = tempfile::tempdir_in(&self.root).at("making a directory in", &self.root)?;
-        disk::write_ext4(&tree, &dir.join(names::DISK), self.options.size_bytes, scratch.path())?;
-        copy_keys(&self.keys, dir)?;
-        Ok(release)
-    }
-
-    fn disk_tree(
-        &self,
-        resolution: &Resolution,
-        pool: &Path,
-        modules: &Modules<'_>,
-        release: &str,
-        bench: &Tree,
-    ) -> Result<Tree, ImageError> {
-        let mut tree = Tree::with_merged_usr();
-        let mut lists = Vec::new();
-        for (done, package) in (1..).zip(&resolution.disk) {
-            let mut one = Tree::default();
-            deb::read_files(&pool.join(&package.file), &|path| !deb::is_documentation(path), &mut one)?;
-            lists.push(configure::file_list(&one));
-            one.iter().for_each(|(path, node)| tree.insert(path, node.clone()));
-            self.progress.advance(done, resolution.disk.len() as u64);
-        }
-        configure::configure(&mut tree, &self.keys, bench)?;
-        configure::record_packages(&mut tree, pool, &resolution.disk, &lists)?;
-        self.install_modules(&mut tree, modules, release)?;
-        let newest = tree.iter().map(|(_, node)| node.mtime).filter(|time| *time != u64::MAX).max().unwrap_or(0);
-        configure::mark_up_to_date(&mut tree, newest);
-        tree.directory("usr", 0o755);
-        tree.clamp_times(newest);
-        Ok(tree)
-    }
-
-    /// Modules on the disk, with the binary indices that the guest's kmod reads, made by the host's depmod.
-    fn install_modules(&self, tree: &mut Tree, modules: &Modules<'_>, release: &str) -> Result<(), ImageError> {
-        let wanted: Vec<&str> = recipe::BOOT_MODULES.iter().chain(recipe::OPTIONAL_MODULES).copied().collect();
-        modules::install(&modules.closure(&wanted)?, release, tree);
-        let scratch = tempfile::tempdir_in(&self.root).at("making a directory in", &self.root)?;
-        let dir = modules::directory(release);
-        for name in ["modules.builtin", "modules.builtin.modinfo", "modules.order"] {
-            tree.file(&format!("{dir}/{name}"), modules.index(name)?, 0o644);
-        }
-        for (path, _) in tree.below(&dir) {
-            if let Some(bytes) = tree.read(path) {
-                let place = scratch.path().join(path);
-                let parent = place.parent().unwrap_or(&place);
-                std::fs::create_dir_all(parent).at("making directory", parent)?;
-                std::fs::write(&place, bytes).at("writing", place)?;
-            }
-        }
-        // kmod looks below lib/ or usr/lib/, depending on how it was built.
-        std::os::unix::fs::symlink("usr/lib", scratch.path().join("lib")).at("linking", scratch.path())?;
-        tools::run(DEPMOD.command()?.arg("-b").arg(scratch.path()).arg(release))?;
-        let made = scratch.path().join(&dir);
-        for entry in std::fs::read_dir(&made).at("reading", &made)?.flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if name.starts_with("modules.") {
-                tree.file(&format!("{dir}/{name}"), std::fs::read(entry.path()).at("reading", entry.path())?, 0o644);
-            }
-        }
-        Ok(())
-    }
 }
 
 fn verify(pool: &Path, package: &Package) -> Result<(), ImageError> {
@@ -351,29 +277,6 @@ fn verify(pool: &Path, package: &Package) -> Result<(), ImageError> {
         return Ok(());
     }
     Err(ImageError::HashMismatch { path, expected: package.sha256.clone(), found })
-}
-
-/// The kernel among the unpacked packages, with its release.
-fn kernel(tree: &Tree) -> Result<(String, std::sync::Arc<[u8]>), ImageError> {
-    let found = tree.below("boot").find_map(|(path, _)| {
-        let release = path.strip_prefix("boot/vmlinux-").or_else(|| path.strip_prefix("boot/vmlinuz-"))?;
-        Some((release.to_owned(), tree.read(path)?))
-    });
-    let (release, image) = found.ok_or(ImageError::Missing { what: "kernel", name: "boot/vmlinux-*".into() })?;
-    // Linux Documentation/arch/riscv/boot-image-header.rst: "RSC\x05" at 56.
-    if image.get(56..60) != Some(b"RSC\x05") {
-        return Err(ImageError::Malformed { name: release, problem: "the kernel isn't a raw RISC-V Image".into() });
-    }
-    Ok((release, image))
-}
-
-fn write_cpio(mut tree: Tree, path: &Path) -> Result<(), ImageError> {
-    // No time of its own: equal content, equal archive.
-    tree.clamp_times(0);
-    let file = std::fs::File::create(path).at("writing", path)?;
-    let mut out = std::io::BufWriter::with_capacity(1 << 20, file);
-    cpio::write(&tree, &mut out).at("writing", path)?;
-    std::io::Write::flush(&mut out).at("writing", path)
 }
 
 fn copy_keys(keys: &Keys, dir: &Path) -> Result<(), ImageError> {
@@ -401,9 +304,15 @@ fn copy_out(images: &BuiltImages, out: &Path, progress: &dyn Progress) -> Result
     progress.step(&format!("copying to {}", out.display()));
     std::fs::create_dir_all(out).at("making directory", out)?;
     let public = images.ssh_key.with_extension("pub");
-    for from in
-        [&images.kernel, &images.initrd, &images.disk, &images.disk_initrd, &images.ssh_key, &public, &images.manifest]
-    {
+    for from in [
+        &images.kernel,
+        &images.initrd,
+        &images.disk,
+        &images.disk_initrd,
+        &images.ssh_key,
+        &public,
+        &images.manifest,
+    ] {
         let to = out.join(from.file_name().unwrap_or_default());
         disk::copy_sparse(from, &to).at("copying to", &to)?;
         let mode = std::fs::metadata(from).at("reading", from)?.permissions();

@@ -18,9 +18,14 @@ pub fn libraries(pool: &Tree, roots: &[&str]) -> Result<BTreeSet<String>, ImageE
         let bytes = pool.need(&path)?;
         let Some(dynamic) = elf::dynamic(&bytes) else { continue };
         for name in &dynamic.needed {
-            let place = LIBRARY_DIRECTORIES.iter().map(|dir| format!("{dir}/{name}")).find(|place| pool.read(place).is_some());
-            let place =
-                place.ok_or_else(|| ImageError::Missing { what: "shared library", name: format!("{name} (for {path})") })?;
+            let place = LIBRARY_DIRECTORIES
+                .iter()
+                .map(|dir| format!("{dir}/{name}"))
+                .find(|place| pool.read(place).is_some());
+            let place = place.ok_or_else(|| ImageError::Missing {
+                what: "shared library",
+                name: format!("{name} (for {path})"),
+            })?;
             if found.insert(place.clone()) {
                 pending.push(place);
             }

@@ -6,7 +6,7 @@ use super::deb;
 use super::error::ImageError;
 use super::initramfs::{guest_file, web_pages};
 use super::keys::Keys;
-use super::tree::{Content, Tree};
+use super::tree::Tree;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -97,13 +97,15 @@ fn defaults(tree: &mut Tree) -> Result<(), ImageError> {
     if tree.get("etc/localtime").is_none() {
         tree.symlink("etc/localtime", "/usr/share/zoneinfo/Etc/UTC");
     }
+    tree.symlink("etc/default/locale", "../locale.conf");
     for (path, text) in [
         ("etc/hostname", "guest\n"),
         ("etc/hosts", "127.0.0.1 localhost guest\n"),
         ("etc/fstab", "/dev/vda / ext4 rw,noatime 0 0\n"),
         ("etc/machine-id", ""),
         ("etc/resolv.conf", "nameserver 10.0.2.3\n"),
-        ("etc/default/locale", "LANG=C.UTF-8\n"),
+        ("etc/locale.conf", "LANG=C.UTF-8\n"),
+        ("etc/environment", ""),
         ("etc/timezone", "Etc/UTC\n"),
         ("etc/shells", "/bin/sh\n/usr/bin/sh\n/bin/bash\n/usr/bin/bash\n"),
         ("etc/modules-load.d/quasar.conf", "virtio_net\n"),
@@ -122,9 +124,12 @@ fn login(tree: &mut Tree) {
     let unix = |kind: &str, control: &str, options: &str| {
         format!("{kind} [{control}] pam_unix.so{options}\n{kind} {END}\n{kind} required pam_permit.so\n")
     };
-    let session = format!("session [default=1] pam_permit.so\nsession {END}\nsession required pam_permit.so\nsession required pam_unix.so\n");
+    let session = format!(
+        "session [default=1] pam_permit.so\nsession {END}\nsession required pam_permit.so\nsession required pam_unix.so\n"
+    );
     let logind = tree.read("usr/lib/riscv64-linux-gnu/security/pam_systemd.so").is_some();
-    let with_logind = if logind { format!("{session}session optional pam_systemd.so\n") } else { session.clone() };
+    let with_logind =
+        if logind { format!("{session}session optional pam_systemd.so\n") } else { session.clone() };
     for (name, text) in [
         ("auth", unix("auth", "success=1 default=ignore", " nullok")),
         ("account", unix("account", "success=1 new_authtok_reqd=done default=ignore", "")),
@@ -158,7 +163,10 @@ fn services(tree: &mut Tree, keys: &Keys) -> Result<(), ImageError> {
         let vendor = format!("usr/lib/systemd/system/{unit}.service");
         let place = if tree.get(&local).is_some() { local } else { vendor };
         tree.need(&place)?;
-        tree.symlink(&format!("etc/systemd/system/multi-user.target.wants/{unit}.service"), &format!("/{place}"));
+        tree.symlink(
+            &format!("etc/systemd/system/multi-user.target.wants/{unit}.service"),
+            &format!("/{place}"),
+        );
     }
     for unit in MASKED {
         tree.symlink(&format!("etc/systemd/system/{unit}"), "/dev/null");
@@ -183,11 +191,17 @@ pub fn mark_up_to_date(tree: &mut Tree, time: u64) {
 }
 
 /// Records the packages as installed, so that apt and dpkg work in the guest.
-pub fn record_packages(tree: &mut Tree, pool: &Path, packages: &[Package], lists: &[Vec<String>]) -> Result<(), ImageError> {
+pub fn record_packages(
+    tree: &mut Tree,
+    pool: &Path,
+    packages: &[Package],
+    lists: &[Vec<String>],
+) -> Result<(), ImageError> {
     let mut status = String::new();
     for (package, files) in packages.iter().zip(lists) {
         let control = deb::read_control(&pool.join(&package.file))?;
-        let text = String::from_utf8_lossy(control.get("control").map_or(&[][..], |bytes| bytes)).into_owned();
+        let text =
+            String::from_utf8_lossy(control.get("control").map_or(&[][..], |bytes| bytes)).into_owned();
         let mut lines = text.lines();
         // dpkg wants the status near the name; the order of the rest doesn't matter to it.
         writeln!(status, "{}\nStatus: install ok installed", lines.next().unwrap_or_default())
@@ -195,7 +209,8 @@ pub fn record_packages(tree: &mut Tree, pool: &Path, packages: &[Package], lists
         lines.for_each(|line| writeln!(status, "{line}").expect("writing to a string never fails"));
         status.push('\n');
         let same = text.lines().any(|line| line.trim_end() == "Multi-Arch: same");
-        let stem = if same { format!("{}:{}", package.name, package.architecture) } else { package.name.clone() };
+        let stem =
+            if same { format!("{}:{}", package.name, package.architecture) } else { package.name.clone() };
         let info = |suffix: &str| format!("var/lib/dpkg/info/{stem}.{suffix}");
         tree.file(&info("list"), files.iter().map(|file| format!("/{file}\n")).collect::<String>(), 0o644);
         for (name, bytes) in control.iter().filter(|(name, _)| *name != "control") {
@@ -204,7 +219,8 @@ pub fn record_packages(tree: &mut Tree, pool: &Path, packages: &[Package], lists
         }
     }
     tree.file("var/lib/dpkg/status", status, 0o644);
-    for (path, text) in [("available", ""), ("diversions", ""), ("statoverride", ""), ("info/format", "1\n")] {
+    for (path, text) in [("available", ""), ("diversions", ""), ("statoverride", ""), ("info/format", "1\n")]
+    {
         tree.file(&format!("var/lib/dpkg/{path}"), text, 0o644);
     }
     tree.directory("var/lib/dpkg/updates", 0o755);
@@ -215,13 +231,4 @@ pub fn record_packages(tree: &mut Tree, pool: &Path, packages: &[Package], lists
 pub fn file_list(tree: &Tree) -> Vec<String> {
     let root = [".".to_owned()];
     root.into_iter().chain(tree.iter().map(|(path, _)| path.to_owned())).collect()
-}
-
-/// Where a package's link would go astray: links that lead nowhere in the finished tree, for tests and diagnosis.
-pub fn dangling_programs(tree: &Tree) -> Vec<String> {
-    tree.below("usr/bin")
-        .chain(tree.below("usr/sbin"))
-        .filter(|(path, node)| matches!(node.content, Content::Symlink(_)) && tree.resolve(path).is_none())
-        .map(|(path, _)| path.to_owned())
-        .collect()
 }

@@ -52,7 +52,13 @@ fn too_large(path: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, format!("{path} is too large for a cpio archive (4 GiB)"))
 }
 
-fn entry(out: &mut impl Write, position: &mut u64, header: &Header, name: &str, data: &[u8]) -> io::Result<()> {
+fn entry(
+    out: &mut impl Write,
+    position: &mut u64,
+    header: &Header,
+    name: &str,
+    data: &[u8],
+) -> io::Result<()> {
     let text = format!(
         "070701{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}",
         header.ino,
@@ -83,7 +89,7 @@ fn put(out: &mut impl Write, position: &mut u64, bytes: &[u8]) -> io::Result<()>
 }
 
 fn pad(out: &mut impl Write, position: &mut u64, to: u64) -> io::Result<()> {
-    while *position % to != 0 {
+    while !position.is_multiple_of(to) {
         put(out, position, &[0])?;
     }
     Ok(())
@@ -122,7 +128,10 @@ mod tests {
         tree.file("init", b"#!/bin/sh\n1", 0o755);
         tree.file("etc/x", b"", 0o4600);
         tree.symlink("bin", "usr/bin");
-        tree.insert("dev/console", super::super::tree::Node::new(0o600, Content::CharDevice { major: 5, minor: 1 }));
+        tree.insert(
+            "dev/console",
+            super::super::tree::Node::new(0o600, Content::CharDevice { major: 5, minor: 1 }),
+        );
         let mut archive = Vec::new();
         write(&tree, &mut archive).expect("memory never fails");
         let found = entries(&archive);

@@ -55,7 +55,10 @@ fn read_tar(
         let Some(content) = content(&mut entry, deb, tree)? else { continue };
         let header = entry.header();
         let number = |value: std::io::Result<u64>| {
-            value.ok().and_then(|value| u32::try_from(value).ok()).ok_or_else(|| malformed(deb, format!("owner of {path}")))
+            value
+                .ok()
+                .and_then(|value| u32::try_from(value).ok())
+                .ok_or_else(|| malformed(deb, format!("owner of {path}")))
         };
         let node = Node {
             mode: header.mode().at("unpacking", deb)? & 0o7777,
@@ -70,7 +73,11 @@ fn read_tar(
 }
 
 /// The content of an entry; `None` for kinds that packages don't need (devices, pipes).
-fn content(entry: &mut tar::Entry<'_, impl Read>, deb: &Path, tree: &Tree) -> Result<Option<Content>, ImageError> {
+fn content(
+    entry: &mut tar::Entry<'_, impl Read>,
+    deb: &Path,
+    tree: &Tree,
+) -> Result<Option<Content>, ImageError> {
     use tar::EntryType;
     let link = |entry: &tar::Entry<'_, _>| {
         let target = entry.link_name_bytes().map(|bytes| String::from_utf8(bytes.into_owned()));
@@ -99,8 +106,14 @@ fn malformed(deb: &Path, problem: String) -> ImageError {
 
 /// What an image has no use for: documentation and translations.
 pub fn is_documentation(path: &str) -> bool {
-    const DIRECTORIES: [&str; 6] =
-        ["usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "usr/share/lintian", "usr/share/bug"];
+    const DIRECTORIES: [&str; 6] = [
+        "usr/share/doc",
+        "usr/share/man",
+        "usr/share/locale",
+        "usr/share/info",
+        "usr/share/lintian",
+        "usr/share/bug",
+    ];
     // Licences stay with what they license.
     let licence = path.starts_with("usr/share/doc/") && path.ends_with("/copyright");
     let below = |dir: &str| path.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/'));

@@ -24,7 +24,9 @@ pub fn write_ext4(tree: &Tree, image: &Path, size_bytes: u64, scratch: &Path) ->
     }
     let fixes = materialise(tree, scratch)?;
     let mut command = MKE2FS.command()?;
-    command.args(["-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-m", "1", "-L", "rootfs", "-O", FEATURES]);
+    command.args([
+        "-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-m", "1", "-L", "rootfs", "-O", FEATURES,
+    ]);
     command.args(["-E", "root_owner=0:0,lazy_itable_init=0,lazy_journal_init=0", "-d"]).arg(scratch);
     tools::run(command.arg(image).arg(format!("{}k", size_bytes / 1024)))?;
     apply(&fixes, image)
@@ -63,7 +65,10 @@ fn materialise(tree: &Tree, root: &Path) -> Result<String, ImageError> {
 
 fn fix(path: &str, node: &Node, place: &Path, fixes: &mut String) -> Result<(), ImageError> {
     if path.contains(['"', '\n', '\\']) {
-        return Err(ImageError::Malformed { name: path.into(), problem: "debugfs can't be given such a name".into() });
+        return Err(ImageError::Malformed {
+            name: path.into(),
+            problem: "debugfs can't be given such a name".into(),
+        });
     }
     let copy = std::fs::symlink_metadata(place).at("reading", place)?;
     let kind = copy.mode() & !0o7777;
@@ -71,11 +76,13 @@ fn fix(path: &str, node: &Node, place: &Path, fixes: &mut String) -> Result<(), 
     let mode = if symlink { copy.mode() } else { kind | node.mode };
     for (field, is, should) in [("uid", copy.uid(), node.uid), ("gid", copy.gid(), node.gid)] {
         if is != should {
-            writeln!(fixes, "set_inode_field \"/{path}\" {field} {should}").expect("writing to a string never fails");
+            writeln!(fixes, "set_inode_field \"/{path}\" {field} {should}")
+                .expect("writing to a string never fails");
         }
     }
     if copy.mode() != mode {
-        writeln!(fixes, "set_inode_field \"/{path}\" mode 0{mode:o}").expect("writing to a string never fails");
+        writeln!(fixes, "set_inode_field \"/{path}\" mode 0{mode:o}")
+            .expect("writing to a string never fails");
     }
     Ok(())
 }

@@ -28,13 +28,16 @@ pub fn dynamic(bytes: &[u8]) -> Option<Dynamic> {
     }
     let table = offset(u64_at(bytes, 0x20)?)?;
     let (size, count) = (usize::from(u16_at(bytes, 0x36)?), usize::from(u16_at(bytes, 0x38)?));
-    let segments: Vec<Segment> =
-        (0..count).map(|index| Segment::read(bytes, table.checked_add(index * size)?)).collect::<Option<_>>()?;
+    let segments: Vec<Segment> = (0..count)
+        .map(|index| Segment::read(bytes, table.checked_add(index * size)?))
+        .collect::<Option<_>>()?;
     let mut found = Dynamic::default();
     if let Some(segment) = segments.iter().find(|segment| segment.kind == PT_INTERP) {
         found.interpreter = Some(text_at(bytes, offset(segment.file)?)?);
     }
-    let Some(segment) = segments.iter().find(|segment| segment.kind == PT_DYNAMIC) else { return Some(found) };
+    let Some(segment) = segments.iter().find(|segment| segment.kind == PT_DYNAMIC) else {
+        return Some(found);
+    };
     let (start, length) = (offset(segment.file)?, offset(segment.size)?);
     let entries = bytes.get(start..start.checked_add(length)?)?;
     let (mut names, mut strings) = (Vec::new(), None);
@@ -63,8 +66,11 @@ pub fn section<'a>(bytes: &'a [u8], name: &str) -> Option<&'a [u8]> {
         return None;
     }
     let table = offset(u64_at(bytes, 0x28)?)?;
-    let (size, count, names) =
-        (usize::from(u16_at(bytes, 0x3a)?), usize::from(u16_at(bytes, 0x3c)?), usize::from(u16_at(bytes, 0x3e)?));
+    let (size, count, names) = (
+        usize::from(u16_at(bytes, 0x3a)?),
+        usize::from(u16_at(bytes, 0x3c)?),
+        usize::from(u16_at(bytes, 0x3e)?),
+    );
     let header = |index: usize| bytes.get(table.checked_add(index.checked_mul(size)?)?..);
     let names = offset(u64_at(header(names)?, 0x18)?)?;
     (0..count).find_map(|index| {

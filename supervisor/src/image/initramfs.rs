@@ -21,7 +21,13 @@ const SHADOW: &str = "root::20000:0:99999:7:::\nwww-data:*:20000:0:99999:7:::\nn
 const NSSWITCH: &str = "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n";
 
 /// The small guest. `pool` holds the unpacked packages, `bench` the compiled programs (or nothing).
-pub fn guest(pool: &Tree, modules: &Modules<'_>, release: &str, bench: &Tree, keys: &Keys) -> Result<Tree, ImageError> {
+pub fn guest(
+    pool: &Tree,
+    modules: &Modules<'_>,
+    release: &str,
+    bench: &Tree,
+    keys: &Keys,
+) -> Result<Tree, ImageError> {
     let mut tree = skeleton(pool, recipe::INITRAMFS_PROGRAMS)?;
     install_modules(&mut tree, modules, release, recipe::BOOT_MODULES, recipe::OPTIONAL_MODULES)?;
     for path in recipe::INITRAMFS_FILES.iter().chain(recipe::INITRAMFS_PROGRAMS) {

@@ -36,9 +36,12 @@ fn pair(dir: &Path, name: &str, comment: &str) -> Result<PathBuf, ImageError> {
     if !path.is_file() {
         // An interrupted run leaves nothing under the final names: the public part is moved first.
         let draft = dir.join(format!(".{name}.draft"));
-        let (draft_public, public) = (dir.join(format!(".{name}.draft.pub")), dir.join(format!("{name}.pub")));
+        let (draft_public, public) =
+            (dir.join(format!(".{name}.draft.pub")), dir.join(format!("{name}.pub")));
         std::fs::remove_file(&draft).ok();
-        tools::run(SSH_KEYGEN.command()?.args(["-q", "-t", "ed25519", "-N", "", "-C", comment, "-f"]).arg(&draft))?;
+        tools::run(
+            SSH_KEYGEN.command()?.args(["-q", "-t", "ed25519", "-N", "", "-C", comment, "-f"]).arg(&draft),
+        )?;
         std::fs::rename(&draft_public, &public).at("moving", draft_public)?;
         std::fs::rename(&draft, &path).at("moving", draft)?;
     }

@@ -9,8 +9,11 @@
 //! 4. [`initramfs`], [`cpio`]: the small guest. [`configure`], [`accounts`], [`disk`]: the Debian disk.
 //! 5. [`cache`]: everything is kept under a key made of the package hashes, the recipe and the sources.
 
+#![forbid(unsafe_code)]
+
 pub mod accounts;
 pub mod apt;
+mod assemble;
 mod bench;
 mod build;
 pub mod cache;

@@ -41,7 +41,8 @@ impl<'a> Modules<'a> {
     /// Finds the modules below `usr/lib/modules/<release>`.
     pub fn new(tree: &'a Tree, release: &str) -> Result<Modules<'a>, ImageError> {
         let dir = directory(release);
-        let paths = tree.below(&dir).filter_map(|(path, _)| Some((module_name(path)?, path.to_owned()))).collect();
+        let paths =
+            tree.below(&dir).filter_map(|(path, _)| Some((module_name(path)?, path.to_owned()))).collect();
         let builtin = tree.need_text(&format!("{dir}/modules.builtin"))?;
         let builtin = builtin.lines().filter_map(module_name).collect();
         Ok(Modules { tree, release: release.into(), paths, builtin })
@@ -71,9 +72,9 @@ impl<'a> Modules<'a> {
             Some(_) => tools::run_with_input(XZ.command()?.arg("-dc"), &packed)?,
             None => packed.to_vec(),
         };
-        let info = elf::section(&bytes, ".modinfo")
-            .map(parse_modinfo)
-            .ok_or_else(|| ImageError::Malformed { name: path.into(), problem: "no .modinfo section".into() })?;
+        let info = elf::section(&bytes, ".modinfo").map(parse_modinfo).ok_or_else(|| {
+            ImageError::Malformed { name: path.into(), problem: "no .modinfo section".into() }
+        })?;
         let prefix = format!("{}/", directory(&self.release));
         let path = path.trim_start_matches(&prefix).trim_end_matches(".xz").to_owned();
         Ok(Module { path, bytes, info })
@@ -251,8 +252,11 @@ mod tests {
             bytes: Vec::new(),
             info: Info { depends: depends.iter().map(|name| normal(name)).collect(), ..Info::default() },
         };
-        let modules =
-            [module("k/crc16.ko", &[]), module("k/jbd2.ko", &["crc16"]), module("k/ext4.ko", &["crc16", "jbd2"])];
+        let modules = [
+            module("k/crc16.ko", &[]),
+            module("k/jbd2.ko", &["crc16"]),
+            module("k/ext4.ko", &["crc16", "jbd2"]),
+        ];
         let mut tree = Tree::default();
         install(&modules, "6.1", &mut tree);
         let text = tree.need_text("usr/lib/modules/6.1/modules.dep").expect("written");

@@ -149,7 +149,9 @@ fn names_debian_keyring(source: &Source) -> bool {
 fn is_debian(source: &Source) -> bool {
     let by_path = source.uris.first().is_some_and(|uri| uri.trim_end_matches('/').ends_with("/debian"));
     let security = source.suites.iter().all(|suite| suite.ends_with("-security"));
-    source.components.iter().any(|component| component == "main") && !security && (by_path || names_debian_keyring(source))
+    source.components.iter().any(|component| component == "main")
+        && !security
+        && (by_path || names_debian_keyring(source))
 }
 
 #[cfg(test)]

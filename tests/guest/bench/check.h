@@ -34,7 +34,8 @@ static inline uint64_t mix(uint64_t x) {
 
 static inline uint64_t block_checksum(const uint64_t *words, size_t count, uint64_t number, uint64_t sequence) {
   uint64_t sum = mix(number * 3 + 1) ^ mix(sequence * 5 + 2);
-  for (size_t i = HEADER_WORDS; i < count; i++) sum = (sum << 7 | sum >> 57) + le64toh(words[i]) * 0x9e3779b97f4a7c15ull;
+  for (size_t i = HEADER_WORDS; i < count; i++)
+    sum = (sum << 7 | sum >> 57) + le64toh(words[i]) * 0x9e3779b97f4a7c15ull;
   return sum;
 }
 
@@ -53,8 +54,8 @@ static inline void block_write(uint64_t *words, size_t count, uint64_t number, u
 }
 
 /* True if the block is what block_write() made; otherwise says on standard output how it differs. */
-static inline int block_check(const char *program, const char *what, const uint64_t *words, size_t count, uint64_t number,
-                              uint64_t sequence) {
+static inline int block_check(const char *program, const char *what, const uint64_t *words, size_t count,
+                              uint64_t number, uint64_t sequence) {
   const struct block_header *header = (const struct block_header *)words;
   const char *wrong = NULL;
   if (le64toh(header->magic) != BLOCK_MAGIC) wrong = "magic";

@@ -1,17 +1,17 @@
-/* Sends numbered, checksummed blocks over TCP in both directions at once and verifies what arrives: nothing may be lost,
- * repeated or changed, and the connection may not break, while one end migrates.
+/* Sends numbered, checksummed blocks over TCP in both directions at once and verifies what arrives: nothing may be
+ * lost, repeated or changed, and the connection may not break, while one end migrates.
  *
  *   tcpcheck server PORT                              serves any number of clients, each in a process of its own
- *   tcpcheck client HOST PORT [SECONDS [KIB_PER_S]]   0 seconds: until it is killed; 0 KiB/s: as fast as it goes
+ *   tcpcheck client ADDRESS PORT [SECONDS [KIB_PER_S]]   0 seconds: until it is killed; 0 KiB/s: as fast as it goes
  *
  * Once a second: `tcpcheck ok blocks=N max_stall_ms=M` (N blocks received, M the longest wait for one in that second).
- * At the end `tcpcheck DONE blocks=N max_stall_ms=M` over the whole time; `tcpcheck FAIL ...` and exit status 1 on trouble.
+ * At the end `tcpcheck DONE blocks=N max_stall_ms=M` over the whole time; `tcpcheck FAIL ...` and exit status 1 on
+ * trouble.
  */
 #define _GNU_SOURCE
 #include "check.h"
 #include <arpa/inet.h>
 #include <errno.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
@@ -139,14 +139,14 @@ static int server(const char *port) {
 }
 
 static int client(const char *host, const char *port, double seconds, double kib_per_s) {
-  struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM}, *found;
-  int error = getaddrinfo(host, port, &hints, &found);
-  if (error) {
-    printf("tcpcheck FAIL %s: %s\n", host, gai_strerror(error));
+  struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(atoi(port))};
+  if (inet_pton(AF_INET, host, &address.sin_addr) != 1) {
+    printf("tcpcheck FAIL %s is not an IPv4 address\n", host);
     return 1;
   }
   int fd = socket(AF_INET, SOCK_STREAM, 0);
-  if (fd < 0 || connect(fd, found->ai_addr, found->ai_addrlen)) fail("connect");
+  errno = 0;
+  if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address)) fail("connect");
   return exchange(
       (struct session){.fd = fd, .send_as = 1, .receive_as = 2, .seconds = seconds, .bytes_per_s = kib_per_s * 1024});
 }
@@ -155,6 +155,6 @@ int main(int argc, char **argv) {
   if (argc == 3 && !strcmp(argv[1], "server")) return server(argv[2]);
   if (argc >= 4 && !strcmp(argv[1], "client"))
     return client(argv[2], argv[3], argc > 4 ? atof(argv[4]) : 0, argc > 5 ? atof(argv[5]) : 1024);
-  fputs("usage: tcpcheck server PORT | tcpcheck client HOST PORT [SECONDS [KIB_PER_S]]\n", stderr);
+  fputs("usage: tcpcheck server PORT | tcpcheck client ADDRESS PORT [SECONDS [KIB_PER_S]]\n", stderr);
   return 2;
 }

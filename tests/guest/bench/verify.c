@@ -1,10 +1,11 @@
-/* Writes pages of memory and blocks of a file and verifies them before it writes them again: nothing may be lost or repeated
- * by a migration, a suspend or a crash of another process.
+/* Writes pages of memory and blocks of a file and verifies them before it writes them again: nothing may be lost or
+ * repeated by a migration, a suspend or a crash of another process.
  *
  *   verify [MEMORY_MIB [FILE FILE_MIB [SECONDS]]]   0 seconds: until it is killed; FILE `-`: memory only
  *   verify check FILE                               once: are all blocks whole? (a file left by an earlier run)
  *
- * Prints `verify ok N` (N: pages and blocks verified so far) twice a second at most, `verify FAIL ...` and exit status 1 on a mismatch.
+ * Prints `verify ok N` (N: pages and blocks verified so far) twice a second at most, `verify FAIL ...` and exit status
+ * 1 on a mismatch.
  */
 #define _GNU_SOURCE
 #include "check.h"
