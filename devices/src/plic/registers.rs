@@ -19,7 +19,6 @@ enum Register {
     Claim(usize),
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "offsets are below 2^32")]
 fn register(contexts: u64, offset: u64) -> Option<Register> {
     let word = (offset % ENABLE_STRIDE / 4) as usize;
     match offset {

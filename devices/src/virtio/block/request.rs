@@ -14,7 +14,9 @@ const FLUSH: u32 = 4;
 const GET_ID: u32 = 8;
 const DISCARD: u32 = 11;
 const WRITE_ZEROES: u32 = 13;
+/// Bytes of a request's header.
 const HEADER: u64 = 16;
+/// Bytes of a range to zero.
 const RANGE: u64 = 16;
 const ID_BYTES: usize = 20;
 const UNMAP: u32 = 1;
@@ -98,7 +100,7 @@ impl Disk {
     /// # Errors
     /// [`RingError`] when the chain is no request.
     pub fn execute(&self, dma: &Dma, chain: &Chain, features: u64) -> Result<u32, RingError> {
-        let mut header = [0; HEADER as usize];
+        let mut header = [0; 16];
         chain.read(dma, 0, &mut header)?;
         let [t0, t1, t2, t3, _, _, _, _, s0, s1, s2, s3, s4, s5, s6, s7] = header;
         let kind = u32::from_le_bytes([t0, t1, t2, t3]);
@@ -186,7 +188,7 @@ impl Disk {
             return Err(Failure::Status(Status::IoError));
         }
         for range in 0..ranges {
-            let mut bytes = [0; RANGE as usize];
+            let mut bytes = [0; 16];
             chain.read(dma, HEADER + RANGE * range, &mut bytes)?;
             let [s0, s1, s2, s3, s4, s5, s6, s7, n0, n1, n2, n3, f0, f1, f2, f3] = bytes;
             let sectors = u32::from_le_bytes([n0, n1, n2, n3]);

@@ -89,7 +89,7 @@ struct Descriptor {
 }
 
 fn fetch(dma: &Dma, table: u64, index: u16) -> Result<Descriptor, RingError> {
-    let mut bytes = [0; DESCRIPTOR as usize];
+    let mut bytes = [0; 16];
     dma.read(table + DESCRIPTOR * u64::from(index), &mut bytes)?;
     let [a0, a1, a2, a3, a4, a5, a6, a7, l0, l1, l2, l3, f0, f1, n0, n1] = bytes;
     Ok(Descriptor {

@@ -1,44 +1,33 @@
-//! A card: transport, device, saved state, interrupt line, and the worker if there is one.
+//! What a card and its worker share, and how work on the queues is begun and ended.
 
-use super::block::Block;
-use super::block::worker as block_worker;
-use super::console::VirtioConsole;
-use super::device::Device;
-use super::input::PowerKey;
-use super::net::Net;
-use super::net::worker as net_worker;
-use super::queue::{Chain, Queue, RingError};
-use super::rng::Rng;
-use super::transport::registers::{Action, CONFIG, read_config, word};
-use super::transport::state::{TransportState, VERSION};
-use super::transport::{F_EVENT_IDX, F_INDIRECT_DESC, interrupt};
-use crate::access::Access;
 use crate::board::Host;
 use crate::error::{BadState, DevicesError};
 use crate::lock;
 use crate::plic::IrqLine;
 use crate::saved::{Slot, index};
-use quasar_abi::machine::VirtioDevice;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use crate::virtio::device::Device;
+use crate::virtio::queue::{Chain, Queue, RingError};
+use crate::virtio::transport::registers::Action;
+use crate::virtio::transport::state::{TransportState, VERSION};
+use crate::virtio::transport::{F_EVENT_IDX, F_INDIRECT_DESC, interrupt};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use zerocopy::{FromBytes, IntoBytes};
 
 /// What the card's lock protects.
 #[derive(Debug)]
-struct Core {
-    transport: TransportState,
-    device: Box<dyn Device>,
-    slot: Slot,
+pub(super) struct Core {
+    pub(super) transport: TransportState,
+    pub(super) device: Box<dyn Device>,
+    pub(super) slot: Slot,
     /// The worker has a request in hand, outside the lock.
     busy: bool,
     /// Work may wait for the worker.
     kicked: bool,
     /// The worker shall go home.
-    stopped: bool,
-    broken: u64,
-    interrupts: u64,
+    pub(super) stopped: bool,
+    pub(super) broken: u64,
+    pub(super) interrupts: u64,
 }
 
 /// The card as its worker sees it.
@@ -47,194 +36,21 @@ pub struct Shared {
     /// The VM.
     pub host: Host,
     irq: IrqLine,
-    core: Mutex<Core>,
-    changed: Condvar,
+    pub(super) core: Mutex<Core>,
+    pub(super) changed: Condvar,
     /// Requests or frames, counted by the worker.
     pub counted: AtomicU64,
     /// Bytes, counted by the worker.
     pub bytes: AtomicU64,
 }
 
-/// A worker's thread and what there is to do after it has ended.
-struct Worker {
-    thread: JoinHandle<()>,
-    /// Wakes it when it waits for something else than the card.
-    wake: Box<dyn Fn() + Send>,
-    finish: Box<dyn FnOnce() -> Result<(), DevicesError> + Send>,
-}
-
-/// A virtio device in its slot.
-pub struct Card {
-    shared: Arc<Shared>,
-    worker: Mutex<Option<Worker>>,
-}
-
-impl std::fmt::Debug for Card {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Card").field("shared", &self.shared).finish_non_exhaustive()
-    }
-}
-
-impl Card {
-    /// Makes the device at `slot` from its configuration, and from its saved state when there is one.
-    ///
-    /// # Errors
-    /// [`DevicesError`].
-    pub fn new(
+impl Shared {
+    pub(super) fn new(
         host: &Host,
         slot: u32,
-        device: &VirtioDevice,
         irq: IrqLine,
-    ) -> Result<Arc<Self>, DevicesError> {
-        let make = |device| Shared::new(host, slot, irq, device).map(Arc::new);
-        let (shared, worker) = match device {
-            VirtioDevice::Block { path, read_only, serial } => {
-                let (device, disk) = Block::open(path, *read_only, serial)?;
-                let shared = make(Box::new(device))?;
-                let (at_work, backing) = (Arc::clone(&shared), Arc::clone(&disk));
-                let thread = spawn(format!("blk{slot}"), move || block_worker::run(&at_work, &backing))?;
-                let finish = Box::new(move || {
-                    disk.backing().sync().map_err(|e| disk.backing().error("write back", e))
-                });
-                (shared, Some(Worker { thread, wake: Box::new(|| ()), finish }))
-            }
-            VirtioDevice::Net { port_segment, mac } => {
-                let (device, port) = Net::attach(port_segment, *mac)?;
-                let shared = make(Box::new(device))?;
-                let (at_work, waiting, waking) = (Arc::clone(&shared), Arc::clone(&port), port);
-                let thread = spawn(format!("net{slot}"), move || net_worker::run(&at_work, &waiting))?;
-                let wake = Box::new(move || waking.ring().to_card.data_bell.ring());
-                (shared, Some(Worker { thread, wake, finish: Box::new(|| Ok(())) }))
-            }
-            VirtioDevice::Console => (make(Box::new(VirtioConsole::new(&host.consoles)?))?, None),
-            VirtioDevice::Rng => (make(Box::new(Rng::new()?))?, None),
-            VirtioDevice::PowerButton => (make(Box::new(PowerKey::default()))?, None),
-        };
-        Ok(Arc::new(Self { shared, worker: Mutex::new(worker) }))
-    }
-
-    /// A register access of a hart; `None` when nothing answers.
-    pub fn access(&self, access: &Access) -> Option<u64> {
-        if !access.is(access.len) || access.offset < CONFIG && access.len != 4 {
-            return None;
-        }
-        let mut core = lock(&self.shared.core);
-        let value = match (access.store, access.offset.checked_sub(CONFIG)) {
-            (None, None) => core.transport.read(&core.device.identity(), access.offset).into(),
-            (None, Some(offset)) => read_config(&core.device.config(), offset, access.len),
-            (Some(value), Some(offset)) => {
-                let bytes = value.to_le_bytes();
-                for (byte, at) in bytes.iter().take(access.len as usize).zip(offset..) {
-                    core.device.write_config(at, *byte);
-                }
-                0
-            }
-            (Some(value), None) => {
-                let identity = core.device.identity();
-                let action = core.transport.write(&identity, access.offset, word(value));
-                core.slot.note(access.tag, 0);
-                core = self.shared.act(core, action);
-                0
-            }
-        };
-        if access.store.is_some() {
-            core.slot.note(access.tag, value);
-            self.shared.settle(&mut core);
-        }
-        Some(value)
-    }
-
-    /// The driver has notified these queues (bit per queue).
-    pub fn notify(&self, queues: u64) {
-        let mut core = lock(&self.shared.core);
-        for index in 0..core.device.identity().queues.len() {
-            if queues >> index & 1 != 0 {
-                self.shared.work(&mut core, index);
-            }
-        }
-        self.shared.settle(&mut core);
-    }
-
-    /// Lets the device do what nobody notified it of; returns when to ask again at the latest.
-    pub fn poll(&self) -> Option<Duration> {
-        let mut core = lock(&self.shared.core);
-        let wants = core.device.wants();
-        if let Some(index) = wants.queue {
-            self.shared.work(&mut core, index);
-            self.shared.settle(&mut core);
-            return core.device.wants().again;
-        }
-        wants.again
-    }
-
-    /// Back to the state after power-on.
-    pub fn reset(&self) {
-        let mut core = self.shared.act(lock(&self.shared.core), Action::Reset);
-        core.slot.forget_reply();
-        self.shared.settle(&mut core);
-    }
-
-    /// Presses the power key, if this is one; returns whether a driver hears it.
-    pub fn press_power(&self) -> Option<bool> {
-        let mut core = lock(&self.shared.core);
-        let live = core.transport.live();
-        let heard = core.device.press_power(live);
-        self.shared.settle(&mut core);
-        heard
-    }
-
-    /// Works with the saved state's slot.
-    pub fn with_slot<T>(&self, act: impl FnOnce(&mut Slot) -> T) -> T {
-        act(&mut lock(&self.shared.core).slot)
-    }
-
-    /// What the card has counted, as a JSON object.
-    #[must_use]
-    pub fn stats(&self) -> serde_json::Value {
-        let core = lock(&self.shared.core);
-        serde_json::json!({
-            "name": core.slot.name(),
-            "live": core.transport.live(),
-            "interrupts": core.interrupts,
-            "broken": core.broken,
-            "requests": self.shared.counted.load(Ordering::Relaxed),
-            "bytes": self.shared.bytes.load(Ordering::Relaxed),
-            "device": core.device.stats(),
-        })
-    }
-
-    /// Sends the worker home, and writes back. The gate must be stopped.
-    ///
-    /// # Errors
-    /// The disk that could not be written back.
-    pub fn finish(&self) -> Result<(), DevicesError> {
-        lock(&self.shared.core).stopped = true;
-        self.shared.changed.notify_all();
-        let Some(worker) = lock(&self.worker).take() else { return Ok(()) };
-        (worker.wake)();
-        if worker.thread.join().is_err() {
-            log::error!("a worker panicked; its message is above");
-        }
-        (worker.finish)()
-    }
-}
-
-impl Drop for Card {
-    fn drop(&mut self) {
-        self.shared.host.gate.stop();
-        if let Err(error) = self.finish() {
-            log::error!("{error}");
-        }
-    }
-}
-
-fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, DevicesError> {
-    let spawn = std::thread::Builder::new().name(name).spawn(run);
-    spawn.map_err(|source| DevicesError::System { what: "starting a worker", source })
-}
-
-impl Shared {
-    fn new(host: &Host, slot: u32, irq: IrqLine, device: Box<dyn Device>) -> Result<Self, DevicesError> {
+        device: Box<dyn Device>,
+    ) -> Result<Self, DevicesError> {
         let name = format!("virtio{slot}.{}", device.name());
         let mut slot = Slot::new(&host.saved, index::VIRTIO + slot as usize, name, VERSION);
         let saved = slot.load_bytes()?;
@@ -288,7 +104,7 @@ impl Shared {
     }
 
     /// Carries out what a register write asked for.
-    fn act<'a>(&'a self, mut core: MutexGuard<'a, Core>, action: Action) -> MutexGuard<'a, Core> {
+    pub(super) fn act<'a>(&'a self, mut core: MutexGuard<'a, Core>, action: Action) -> MutexGuard<'a, Core> {
         match action {
             Action::Nothing => {}
             Action::Reset => {
@@ -332,7 +148,7 @@ impl Shared {
         self.changed.wait_while(core, |core| core.busy).unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn work(&self, core: &mut Core, index: usize) {
+    pub(super) fn work(&self, core: &mut Core, index: usize) {
         if !core.usable(index) {
             return;
         }
@@ -344,7 +160,7 @@ impl Shared {
     }
 
     /// Publishes the state, then lets the line follow it.
-    fn settle(&self, core: &mut Core) {
+    pub(super) fn settle(&self, core: &mut Core) {
         let mut bytes = core.transport.as_bytes().to_vec();
         bytes.extend_from_slice(&core.device.save());
         core.slot.publish(&bytes);
@@ -456,7 +272,7 @@ impl Core {
 }
 
 /// A device's own state from saved bytes: the size is all there is to check.
-pub(super) fn plain_state<S: FromBytes>(device: &'static str, bytes: &[u8]) -> Result<S, BadState> {
+pub(crate) fn plain_state<S: FromBytes>(device: &'static str, bytes: &[u8]) -> Result<S, BadState> {
     let wrong = |_| BadState::Length { device, found: bytes.len(), expected: size_of::<S>() };
     S::read_from_bytes(bytes).map_err(|_| wrong(()))
 }
