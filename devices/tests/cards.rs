@@ -106,10 +106,11 @@ fn a_long_frame_spreads_over_buffers_when_that_was_agreed() {
     let (port, device) = net();
     let machine = Machine::new(1);
     let mut rig = machine.board(&[device]);
-    let driver = Driver::start(&mut rig, 0, F_MRG_RXBUF);
-    rings(&port).to_card.push(&[5; 2000]).expect("room");
+    let driver = Driver::start(&mut rig, 0, F_MRG_RXBUF | F_EVENT_IDX);
     offer_receive(&driver, &mut rig, 0, 1, 1000);
-    std::thread::yield_now();
+    rings(&port).to_card.push(&[5; 2000]).expect("room");
+    let wish = || machine.ram.load16(ring(0, 0).used + 4 + 8 * 16).expect("avail_event");
+    wait_until("the wish for the second buffer", || wish() == 1);
     assert_eq!(driver.used_index(&rig, 0), 0, "not in part");
     offer_receive(&driver, &mut rig, 1, 2, 1000);
     wait_until("the frame", || driver.used_index(&rig, 0) == 3);

@@ -200,6 +200,24 @@ fn an_access_done_by_a_killed_process_is_answered_and_not_done_again() {
 }
 
 #[test]
+fn output_of_a_killed_process_appears_once() {
+    let machine = Machine::new(1);
+    let mut rig = machine.board(&[]);
+    b"never lost ".iter().for_each(|byte| rig.store(UART.base, 1, (*byte).into()));
+    let sent = machine.slots()[2].load().expect("state");
+    drop(rig);
+    assert_eq!(machine.console_text(UART_CONSOLE), "", "gathered, and published as such");
+    drop(machine.board(&[]));
+    assert_eq!(machine.console_text(UART_CONSOLE), "never lost ");
+    // As after a kill between the console's write and the publication.
+    machine.slots()[2].publish(&sent.name, sent.version, &sent.bytes).expect("publish");
+    let mut rig = machine.board(&[]);
+    b"nor doubled".iter().for_each(|byte| rig.store(UART.base, 1, (*byte).into()));
+    rig.board.flush();
+    assert_eq!(machine.console_text(UART_CONSOLE), "never lost nor doubled");
+}
+
+#[test]
 fn reset_puts_every_device_into_its_first_state() {
     let machine = Machine::new(1);
     let served = Served::start(&machine, &[VirtioDevice::Rng, VirtioDevice::PowerButton]);

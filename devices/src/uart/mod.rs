@@ -32,6 +32,9 @@ impl Uart {
         let mut slot = Slot::new(saved, index::UART, "uart", state::VERSION);
         let state = slot.load()?.unwrap_or_default();
         let mut uart = Self { console, irq, state, slot };
+        if uart.state.flushed.get() != uart.console.written.get() {
+            uart.state.clear_sent(uart.console.written.get());
+        }
         uart.flush();
         uart.settle();
         Ok(uart)
@@ -40,7 +43,7 @@ impl Uart {
     /// Puts the port into its state after power-on.
     pub fn reset(&mut self) {
         self.flush();
-        self.state = UartState::default();
+        self.state = UartState { flushed: self.state.flushed, ..UartState::default() };
         self.slot.forget_reply();
         self.settle();
     }
@@ -85,7 +88,7 @@ impl Uart {
         let sent = self.state.sent();
         if !sent.is_empty() {
             self.console.write(sent);
-            self.state.clear_sent();
+            self.state.clear_sent(self.console.written.get());
             self.settle();
         }
     }

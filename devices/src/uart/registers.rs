@@ -81,8 +81,9 @@ impl UartState {
         self.sent().len() == TX_BUFFER
     }
 
-    /// Forgets what was sent: it is on the console.
-    pub fn clear_sent(&mut self) {
+    /// Forgets what was sent: it is on the console, which has `written` bytes now.
+    pub fn clear_sent(&mut self, written: u64) {
+        self.flushed = written.into();
         self.tx_len = 0.into();
     }
 

@@ -1,7 +1,7 @@
 //! What the serial port keeps.
 
 use crate::saved::{Check, checked_state, require};
-use zerocopy::little_endian::U32;
+use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 /// Version of [`UartState`].
@@ -37,6 +37,9 @@ pub struct UartState {
     pub rx_len: u8,
     /// Zero.
     pub reserved: u8,
+    /// [`quasar_abi::console::Console::written`] when `tx` was last emptied. If the console is further, `tx`
+    /// is on it already: a killed process writes no byte twice.
+    pub flushed: U64,
     /// Bytes in `tx`.
     pub tx_len: U32,
     /// Received bytes, oldest first.

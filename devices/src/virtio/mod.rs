@@ -1,7 +1,7 @@
 //! Virtio over MMIO (virtio 1.3, 4.2.2): transport, split virtqueues, and the devices on them.
 //!
-//! Each device folder has `mod.rs` (the device and its queues), `state.rs` (what it keeps beside the
-//! transport's) and `config.rs` (its configuration space).
+//! Each device folder has `mod.rs` (the device and its queues) and, where it has such a thing, `state.rs` (what
+//! it keeps beside the transport's), `config.rs` (features and configuration space) and `worker.rs` (its thread).
 
 pub mod block;
 pub mod card;

@@ -97,13 +97,11 @@ impl Net {
                     Ok(true) => {}
                     Ok(false) => return Ok(()),
                     Err(damaged) => {
+                        // Once per ring of the bell, so that a broken switch does not keep us here.
                         log::warn!("network port: {damaged}");
-                        continue;
+                        return Ok(());
                     }
                 }
-            }
-            if queue.next_buffer()?.is_none() {
-                return Ok(());
             }
             if !self.deliver(queue)? {
                 return Ok(());
@@ -121,7 +119,7 @@ impl Net {
                 self.drop_held();
                 return Ok(true);
             }
-            let Some(chain) = queue.peek(ahead)? else {
+            let Some(chain) = queue.buffer_ahead(ahead)? else {
                 if ahead >= queue.capacity() {
                     self.drop_held();
                     return Ok(true);

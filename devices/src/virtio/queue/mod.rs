@@ -57,10 +57,7 @@ impl<'a> Queue<'a> {
 
     /// The buffer `ahead` places after the next one, if the driver has made it available. It stays there
     /// until it is finished.
-    ///
-    /// # Errors
-    /// [`RingError`].
-    pub fn peek(&self, ahead: u16) -> Result<Option<Chain>, RingError> {
+    fn peek(&self, ahead: u16) -> Result<Option<Chain>, RingError> {
         let (size, next) = (self.state.size.get(), self.state.next_avail.get());
         let avail = self.dma.load16(self.state.avail.get() + 2)?;
         let waiting = arithmetic::distance(next, avail, size).ok_or(RingError::Index {
@@ -81,16 +78,26 @@ impl<'a> Queue<'a> {
     /// # Errors
     /// [`RingError`].
     pub fn next_buffer(&self) -> Result<Option<Chain>, RingError> {
-        if let Some(chain) = self.peek(0)? {
+        self.buffer_ahead(0)
+    }
+
+    /// The buffer `ahead` places after the next one; when it is not there yet, the driver is asked to notify
+    /// about it.
+    ///
+    /// # Errors
+    /// [`RingError`].
+    pub fn buffer_ahead(&self, ahead: u16) -> Result<Option<Chain>, RingError> {
+        if let Some(chain) = self.peek(ahead)? {
             return Ok(Some(chain));
         }
-        if !self.event_idx {
+        if !self.event_idx || ahead >= self.capacity() {
             return Ok(None);
         }
-        self.dma.store16(self.state.used.get() + 4 + 8 * self.size(), self.state.next_avail.get())?;
+        let awaited = self.state.next_avail.get().wrapping_add(ahead);
+        self.dma.store16(self.state.used.get() + 4 + 8 * self.size(), awaited)?;
         // Our wish before another look at the index; the driver does it the other way round.
         fence(Ordering::SeqCst);
-        self.peek(0)
+        self.peek(ahead)
     }
 
     /// Finishes the next buffers, in order: the head of each and how many bytes were written to it. The
