@@ -79,15 +79,14 @@ fn every_operation_answers_as_an_independent_processor() {
         .spawn()
         .unwrap_or_else(|error| panic!("{EMULATOR}: {error}; install the Debian package qemu-user-static"));
     let mut questions = guest.stdin.take().expect("its input is a pipe");
-    let mut answers = BufReader::with_capacity(1 << 20, guest.stdout.take().expect("its output is a pipe"));
+    let answers = guest.stdout.take().expect("its output is a pipe");
 
     std::thread::scope(|scope| {
-        let tuples = &tuples;
-        scope.spawn(move || {
-            let bytes: Vec<u8> = tuples.iter().flat_map(encode).collect();
-            questions.write_all(&bytes).expect("the guest reads all operands");
-        });
-        for operands in tuples {
+        let bytes: Vec<u8> = tuples.iter().flat_map(encode).collect();
+        let writer = scope.spawn(move || questions.write_all(&bytes));
+        // Owned in here: when a comparison panics the pipe closes, the guest dies, and the writer isn't stuck.
+        let mut answers = BufReader::with_capacity(1 << 20, answers);
+        for operands in &tuples {
             for number in 0..=4 {
                 let rm = Rounding::try_from(number).expect("0 to 4 are rounding modes");
                 for operation in &OPERATIONS {
@@ -95,12 +94,10 @@ fn every_operation_answers_as_an_independent_processor() {
                 }
             }
         }
+        let rest = answers.read(&mut [0]).expect("the guest's output");
+        assert_eq!(rest, 0, "the guest does more operations than this test");
+        writer.join().expect("writing doesn't panic").expect("the guest reads all operands");
     });
-    assert_eq!(
-        answers.read(&mut [0]).expect("the guest's output"),
-        0,
-        "the guest does more operations than we"
-    );
     assert!(guest.wait().expect("the guest ends").success(), "the guest program failed");
 }
 
