@@ -38,7 +38,6 @@ fn store<W: Width>(context: &mut ExecContext, inst: &Inst) -> Result<(), Fault> 
 }
 
 /// Executes a block from the hart's pc on.
-#[expect(clippy::too_many_lines, reason = "one table: a line per instruction")]
 pub(super) fn execute(context: &mut ExecContext, block: &[Inst]) -> Flow {
     let mut pc = context.hart.pc;
     // Two registers in, one out; a register and the immediate; the same with 32-bit results.

@@ -95,7 +95,6 @@ fn load32(context: &mut ExecContext, inst: &Inst) -> Result<(), Fault> {
 }
 
 /// What cannot fault: registers in, a register and flags out.
-#[expect(clippy::too_many_lines, reason = "one table: a line per instruction")]
 fn compute(context: &mut ExecContext, inst: &Inst, rm: Rounding) {
     let hart = &mut context.hart;
     let mut env = FpEnv { rm, flags: hart.fflags };

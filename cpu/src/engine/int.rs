@@ -28,8 +28,8 @@ pub const fn div(a: u64, b: u64) -> u64 {
 }
 
 #[inline(always)]
-pub const fn divu(a: u64, b: u64) -> u64 {
-    if b == 0 { u64::MAX } else { a / b }
+pub fn divu(a: u64, b: u64) -> u64 {
+    a.checked_div(b).unwrap_or(u64::MAX)
 }
 
 /// The remainder of a division by zero is the dividend, of overflow zero.
@@ -49,8 +49,8 @@ pub const fn divw(a: u64, b: u64) -> u64 {
 }
 
 #[inline(always)]
-pub const fn divuw(a: u64, b: u64) -> u64 {
-    if b as u32 == 0 { u64::MAX } else { word((a as u32 / b as u32) as u64) }
+pub fn divuw(a: u64, b: u64) -> u64 {
+    (a as u32).checked_div(b as u32).map_or(u64::MAX, |quotient| word(quotient.into()))
 }
 
 #[inline(always)]

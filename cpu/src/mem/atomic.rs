@@ -25,7 +25,7 @@ pub enum AmoOp {
 }
 
 const fn sign_extend32(value: u32) -> u64 {
-    value.cast_signed() as i64 as u64
+    (value.cast_signed() as i64).cast_unsigned()
 }
 
 impl Memory {

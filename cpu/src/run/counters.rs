@@ -7,14 +7,14 @@ use quasar_abi::party::PartyId;
 /// What was last counted.
 #[derive(Debug)]
 pub(super) struct Tally {
-    retired: Option<u64>,
+    retired: u64,
     since: u64,
     last_spent: u64,
 }
 
 impl Tally {
     pub const fn new() -> Self {
-        Self { retired: None, since: 0, last_spent: 0 }
+        Self { retired: 0, since: 0, last_spent: 0 }
     }
 
     /// Time counts as executing from now on.
@@ -22,9 +22,10 @@ impl Tally {
         self.since = host_monotonic_ns();
     }
 
-    /// The state may change before the next count.
-    pub const fn pause(&mut self) {
-        self.retired = None;
+    /// The hart begins to execute from a state taken up.
+    pub fn start(&mut self, context: &ExecContext) {
+        self.retired = context.hart.retired;
+        self.resume();
     }
 
     /// The nanoseconds of the latest count.
@@ -38,10 +39,10 @@ impl Tally {
         let now = host_monotonic_ns();
         let spent = now.saturating_sub(self.since);
         let counters = context.counters();
-        counters.instructions.bump(retired.saturating_sub(self.retired.unwrap_or(retired)));
+        counters.instructions.bump(retired.saturating_sub(self.retired));
         counters.run_ns.bump(spent);
         context.vm.party(PartyId::Hart(context.hart.index)).progress.bump(1);
-        self.retired = Some(retired);
+        self.retired = retired;
         self.since = now;
         self.last_spent = spent;
     }

@@ -125,7 +125,7 @@ impl HartRunner {
 
     /// Executes until a pause or a stop is seen.
     fn execute(&mut self) {
-        self.tally.resume();
+        self.tally.start(&self.context);
         loop {
             match self.safepoint() {
                 Safepoint::Rest => break,
@@ -146,7 +146,6 @@ impl HartRunner {
             self.throttle();
         }
         self.tally.count(&self.context);
-        self.tally.pause();
     }
 }
 

@@ -30,11 +30,11 @@ pub fn serve(fd: RawFd, transport: Transport) -> Result<(), ChannelError> {
             Ok(Some(envelope)) => envelope,
             Ok(None) => continue,
             Err(ChannelError::Closed) => {
-                running.map(Running::end);
+                end(running);
                 return Ok(());
             }
             Err(error) => {
-                running.map(Running::end);
+                end(running);
                 return Err(error);
             }
         };
@@ -58,7 +58,7 @@ pub fn serve(fd: RawFd, transport: Transport) -> Result<(), ChannelError> {
                 }
             }
             CpuCommand::Shutdown => {
-                running.map(Running::end);
+                end(running);
                 events.send(&Event::Done { id, reply: Reply::Unit })?;
                 return Ok(());
             }
@@ -93,6 +93,12 @@ fn report_panics(events: EventSender) {
         }
         before(info);
     }));
+}
+
+fn end(running: Option<Running>) {
+    if let Some(running) = running {
+        running.end();
+    }
 }
 
 impl Running {

@@ -134,7 +134,7 @@ impl Machine {
         self.vm.wait_at_rest(PATIENCE).expect("parked");
     }
 
-    /// Runs a program that ends by writing a value's double plus 1 to tohost; returns the value.
+    /// Runs a program that ends by writing a value's double plus 1 to tohost; returns the value (47 bits).
     pub fn result(program: &[u32]) -> u64 {
         let mut machine = Self::with(program);
         let (asked, code) = machine.run();

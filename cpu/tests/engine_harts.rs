@@ -1,0 +1,181 @@
+//! Several harts, waiting, timers, interrupts, and deterministic time.
+
+mod engine_support;
+
+use engine_support::Machine;
+use engine_support::asm::*;
+use quasar_abi::clock::mode;
+use quasar_abi::machine::RAM_BASE;
+use quasar_abi::party::{PartyId, attention};
+use quasar_abi::vm::request;
+use quasar_cpu::isa::{Op, csr};
+use quasar_cpu::trap::{MTIP, SSIP};
+use std::sync::atomic::Ordering;
+
+const CELL: u64 = RAM_BASE + 0x3000;
+const MIE: u64 = 1 << 3;
+
+#[test]
+fn atomics_of_two_harts_lose_nothing() {
+    const ROUNDS: u64 = 50_000;
+    // Each hart: ROUNDS times amoadd 1 and an LR/SC increment of the next word; then counts itself as done.
+    // Hart 0 waits for both and ends with the sum.
+    let code = program(&[
+        &li(A1, CELL),
+        &li(T0, ROUNDS),
+        &[
+            i(Op::Addi, T1, ZERO, 1),
+            r(Op::AmoaddD, ZERO, A1, T1), // loop:
+            i(Op::Addi, A2, A1, 8),
+            r(Op::LrW, T2, A2, 0), // again:
+            i(Op::Addi, T2, T2, 1),
+            r(Op::ScW, T3, A2, T2),
+            s(Op::Bne, T3, ZERO, -12),
+            i(Op::Addi, T0, T0, -1),
+            s(Op::Bne, T0, ZERO, -28),
+            i(Op::Addi, A3, A1, 16),
+            r(Op::AmoaddW, ZERO, A3, T1),
+            s(Op::Bne, A0, ZERO, 0), // hart 1 stays here
+            i(Op::Lw, T2, A3, 0),
+            i(Op::Addi, T3, ZERO, 2),
+            s(Op::Bne, T2, T3, -8),
+            i(Op::Ld, A0, A1, 0),
+            i(Op::Lwu, T0, A1, 8),
+            i(Op::Slli, T0, T0, 20),
+            r(Op::Or, A0, A0, T0),
+        ],
+        &exit(A0),
+    ]);
+    let mut machine = Machine::new(2);
+    machine.put(RAM_BASE, &code);
+    let (asked, result) = machine.run();
+    assert_eq!(asked, request::HTIF_EXIT);
+    let result = result >> 1;
+    assert_eq!((result & 0xf_ffff, result >> 20), (2 * ROUNDS, 2 * ROUNDS));
+}
+
+/// Sets mie, a handler that counts in s0 (x8) and acknowledges by `acknowledge`, then waits in WFI for ever.
+fn interrupted(enable: u64, acknowledge: &[u32]) -> Machine {
+    let handler = RAM_BASE + 0x800;
+    let code = program(&[
+        &li(T0, handler),
+        &[i(Op::Csrrw, ZERO, T0, csr::MTVEC.into())],
+        &li(T0, enable),
+        &[i(Op::Csrrw, ZERO, T0, csr::MIE.into())],
+        &li(T0, MIE),
+        &[i(Op::Csrrs, ZERO, T0, csr::MSTATUS.into()), n(Op::Wfi), u(Op::Jal, ZERO, -4)],
+    ]);
+    let machine = Machine::with(&code);
+    machine.put(handler, &program(&[&[i(Op::Addi, 8, 8, 1)], acknowledge, &[n(Op::Mret)]]));
+    machine
+}
+
+#[test]
+fn a_posted_interrupt_ends_wfi() {
+    let clear = program(&[&li(T1, SSIP), &[i(Op::Csrrc, ZERO, T1, csr::MIP.into())]]);
+    let mut machine = interrupted(SSIP, &clear);
+    machine.start();
+    machine.resume();
+    for count in 1..=100 {
+        machine.vm.hart_control[0].posted.fetch_or(SSIP, Ordering::SeqCst);
+        machine.vm.party(PartyId::Hart(0)).call(attention::INTERRUPT);
+        while machine.vm.counters[0].interrupts.get() < count {
+            std::thread::yield_now();
+        }
+    }
+    machine.pause();
+    assert_eq!(machine.state(0).x[8].get(), 100);
+}
+
+#[test]
+fn a_pause_in_wfi_keeps_waiting_afterwards() {
+    let mut machine = interrupted(SSIP, &[i(Op::Csrrwi, ZERO, 0, csr::MIP.into())]);
+    machine.start();
+    machine.resume();
+    while machine.vm.counters[0].wfi_ns.get() == 0 {
+        // Enough calls make the wait end and begin anew, which is when it is counted.
+        machine.vm.party(PartyId::Hart(0)).call(attention::TIMER);
+        std::thread::yield_now();
+    }
+    machine.pause();
+    assert_eq!(machine.state(0).waiting.get(), 1);
+    let pc = machine.state(0).pc.get();
+    machine.resume();
+    machine.pause();
+    assert_eq!((machine.state(0).waiting.get(), machine.state(0).pc.get()), (1, pc));
+    assert_eq!(machine.state(0).x[8].get(), 0);
+}
+
+#[test]
+fn the_machine_timer_interrupts_a_waiting_and_a_running_hart() {
+    // The handler masks the timer; the test arms it again for the next round.
+    let mask = program(&[&li(T1, MTIP), &[i(Op::Csrrc, ZERO, T1, csr::MIE.into())]]);
+    for waiting in [true, false] {
+        let mut machine = interrupted(MTIP, &mask);
+        if !waiting {
+            let code = machine.ram.clone();
+            let wfi = (0..0x200)
+                .map(|index| RAM_BASE + index * 4)
+                .find(|at| code.cell32(*at).expect("RAM").get() == n(Op::Wfi))
+                .expect("the program waits");
+            code.cell32(wfi).expect("RAM").set(i(Op::Addi, 9, 9, 1));
+        }
+        machine.vm.hart_control[0].mtimecmp.store(200_000, Ordering::SeqCst);
+        machine.start();
+        machine.resume();
+        while machine.vm.counters[0].interrupts.get() == 0 {
+            std::thread::yield_now();
+        }
+        machine.pause();
+        assert_eq!(machine.state(0).x[8].get(), 1);
+    }
+}
+
+#[test]
+fn deterministic_time_gives_the_same_state_every_time() {
+    let run = || {
+        // The handler advances stimecmp by 1000 ticks; the program mixes arithmetic and WFI.
+        let handler = RAM_BASE + 0x800;
+        let code = program(&[
+            &li(T0, handler),
+            &[i(Op::Csrrw, ZERO, T0, csr::MTVEC.into())],
+            &li(T0, 1 << 63),
+            &[i(Op::Csrrw, ZERO, T0, csr::MENVCFG.into()), i(Op::Csrrw, ZERO, ZERO, csr::STIMECMP.into())],
+            &li(T0, 1 << 5),
+            &[i(Op::Csrrw, ZERO, T0, csr::MIE.into())],
+            &li(T0, MIE),
+            &[
+                i(Op::Csrrs, ZERO, T0, csr::MSTATUS.into()),
+                i(Op::Addi, T0, ZERO, 1000), // outer:
+                r(Op::Mul, A1, A1, T0),
+                r(Op::Add, A1, A1, T0),
+                i(Op::Addi, T0, T0, -1),
+                s(Op::Bne, T0, ZERO, -12),
+                n(Op::Wfi),
+                u(Op::Jal, ZERO, -24),
+            ],
+        ]);
+        let mut machine = Machine::with(&code);
+        machine.put(
+            handler,
+            &program(&[&[
+                i(Op::Addi, 8, 8, 1),
+                i(Op::Csrrs, T1, ZERO, csr::TIME.into()),
+                r(Op::Add, 9, 9, T1),
+                i(Op::Addi, T1, T1, 1000),
+                i(Op::Csrrw, ZERO, T1, csr::STIMECMP.into()),
+                n(Op::Mret),
+            ]]),
+        );
+        machine.vm.clock.mode.set(mode::INSTRUCTIONS);
+        machine.vm.clock.ns_per_instruction.set(10);
+        machine.vm.instruction_limit.set(1_000_003);
+        machine.run();
+        (machine.state(0).words(), machine.vm.clock.ticks(machine.state(0).retired.get()))
+    };
+    let first = run();
+    assert!(first.0[10] > 50, "the timer fired {} times", first.0[10]);
+    for _ in 0..3 {
+        assert_eq!(run(), first);
+    }
+}
