@@ -139,14 +139,14 @@ pub(super) mod tests {
         let mut strings = vec![0];
         let names: Vec<usize> = needed.iter().map(|name| append(&mut strings, name)).collect();
         let interp = interpreter.map(|path| append(&mut strings, path));
-        let (headers, string_at) = (64, 64 + 3 * 56);
+        let (headers, string_at) = (64_u64, 64 + 3 * 56);
         let dynamic_at = string_at + strings.len();
         let mut table: Vec<u64> = names.iter().flat_map(|name| [DT_NEEDED, *name as u64]).collect();
         table.extend([DT_STRTAB, 0x1000 + string_at as u64, DT_NULL, 0]);
         let total = dynamic_at + table.len() * 8;
         let mut bytes = b"\x7fELF\x02\x01\x01".to_vec();
         bytes.resize(64, 0);
-        bytes[0x20..0x28].copy_from_slice(&(headers as u64).to_le_bytes());
+        bytes[0x20..0x28].copy_from_slice(&headers.to_le_bytes());
         bytes[0x36..0x38].copy_from_slice(&56_u16.to_le_bytes());
         bytes[0x38..0x3a].copy_from_slice(&3_u16.to_le_bytes());
         let interp_kind = if interp.is_some() { PT_INTERP } else { 0 };
