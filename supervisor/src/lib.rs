@@ -8,6 +8,7 @@ pub mod image;
 pub mod machine;
 pub mod children;
 pub mod cli;
+pub mod daemon;
 pub mod vm;
 pub mod isa;
 pub mod signals;

@@ -4,6 +4,7 @@
 pub mod controller;
 pub mod crew;
 pub mod handle;
+pub mod stats;
 
 pub mod status;
 

@@ -1,0 +1,308 @@
+//! The API: HTTP and JSON. `docs/api.md` describes it for its users.
+
+use super::console::{self, Attachment};
+use super::entry::Entry;
+use super::host::{Host, HostError};
+use super::spec::VmSpec;
+use crate::vm::{Request, stats};
+use axum::Json;
+use axum::Router;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Path, Query, Request as HttpRequest, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use hyper_util::rt::TokioIo;
+use quasar_abi::console::{UART_CONSOLE, VIRTIO_CONSOLE};
+use serde::{Deserialize, Serialize};
+use std::io::{Read, Seek, SeekFrom};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Protocol named in the upgrade of a console's connection.
+pub const CONSOLE_PROTOCOL: &str = "quasar-console";
+/// Most bytes of a log in one answer.
+const LOG_CHUNK: u64 = 256 << 10;
+const DEFAULT_STOP_SECONDS: u64 = 60;
+
+type Shared = State<Arc<Host>>;
+type Answer = Result<Json<serde_json::Value>, ApiError>;
+
+/// An error as it is sent.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// What happened, and why.
+    pub error: String,
+    /// What to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+struct ApiError(StatusCode, ErrorBody);
+
+impl ApiError {
+    fn new(code: StatusCode, error: impl std::fmt::Display, hint: Option<&str>) -> Self {
+        Self(code, ErrorBody { error: error.to_string(), hint: hint.map(ToOwned::to_owned) })
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        (self.0, Json(self.1)).into_response()
+    }
+}
+
+impl From<HostError> for ApiError {
+    fn from(error: HostError) -> Self {
+        let (code, hint) = match &error {
+            HostError::Unknown(_) => (StatusCode::NOT_FOUND, Some("`quasar ps` lists the VMs")),
+            HostError::Exists(_) => {
+                (StatusCode::CONFLICT, Some("choose another name, or remove that one: `quasar rm NAME`"))
+            }
+            HostError::Spec(_) => (StatusCode::UNPROCESSABLE_ENTITY, None),
+            HostError::State { .. } => {
+                (StatusCode::CONFLICT, Some("stop it first (`quasar stop NAME`), or use --force"))
+            }
+            HostError::Refused { .. } => (StatusCode::CONFLICT, Some("`quasar logs NAME` may tell more")),
+            HostError::Ending => (StatusCode::SERVICE_UNAVAILABLE, Some("try again in a moment")),
+            HostError::Segment(_) => {
+                (StatusCode::INSUFFICIENT_STORAGE, Some("`df /dev/shm` shows how much room there is"))
+            }
+            HostError::Io { .. } | HostError::Network(_) | HostError::Start { .. } => {
+                (StatusCode::INTERNAL_SERVER_ERROR, None)
+            }
+        };
+        Self::new(code, error, hint)
+    }
+}
+
+impl From<JsonRejection> for ApiError {
+    fn from(rejection: JsonRejection) -> Self {
+        Self::new(rejection.status(), rejection.body_text(), Some("docs/api.md describes what is expected"))
+    }
+}
+
+impl From<QueryRejection> for ApiError {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::new(rejection.status(), rejection.body_text(), Some("docs/api.md describes what is expected"))
+    }
+}
+
+/// The routes.
+pub fn router(host: Arc<Host>) -> Router {
+    Router::new()
+        .route("/v1/host", get(host_view))
+        .route("/v1/vms", get(list).post(create))
+        .route("/v1/vms/{name}", get(view).delete(remove))
+        .route("/v1/vms/{name}/pause", post(pause))
+        .route("/v1/vms/{name}/resume", post(resume))
+        .route("/v1/vms/{name}/stop", post(stop))
+        .route("/v1/vms/{name}/power-button", post(power_button))
+        .route("/v1/vms/{name}/stats", get(vm_stats))
+        .route("/v1/vms/{name}/logs", get(logs))
+        .route("/v1/vms/{name}/console", get(console))
+        .fallback(|| async { ApiError::new(StatusCode::NOT_FOUND, "there is no such resource", None) })
+        .with_state(host)
+}
+
+/// Runs what may wait for a while where waiting is allowed.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, HostError> + Send + 'static,
+) -> Result<T, ApiError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(ApiError::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the daemon failed to carry this out; its log says more",
+            None,
+        )),
+    }
+}
+
+fn json(value: impl Serialize) -> Answer {
+    serde_json::to_value(value)
+        .map(Json)
+        .map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error, None))
+}
+
+async fn host_view(State(host): Shared) -> Answer {
+    let mut view = serde_json::to_value(host.view()).unwrap_or_default();
+    let networks = blocking(move || host.network.stats().map_err(HostError::Network)).await?;
+    view["networks"] = networks;
+    Ok(Json(view))
+}
+
+async fn list(State(host): Shared) -> Answer {
+    json(host.list())
+}
+
+async fn create(
+    State(host): Shared,
+    spec: Result<Json<VmSpec>, JsonRejection>,
+) -> Result<(StatusCode, Json<serde_json::Value>), ApiError> {
+    let Json(spec) = spec?;
+    let view = blocking(move || host.create(spec)).await?;
+    Ok((StatusCode::CREATED, json(view)?))
+}
+
+async fn view(State(host): Shared, Path(name): Path<String>) -> Answer {
+    json(host.find(&name)?.view())
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RemoveQuery {
+    force: bool,
+}
+
+async fn remove(
+    State(host): Shared,
+    Path(name): Path<String>,
+    query: Result<Query<RemoveQuery>, QueryRejection>,
+) -> Answer {
+    let Query(query) = query?;
+    blocking(move || host.remove(&name, query.force)).await?;
+    json(serde_json::json!({}))
+}
+
+/// Asks a VM's controller and shows the VM afterwards.
+async fn ask(host: Arc<Host>, name: String, request: Request) -> Answer {
+    let entry = host.find(&name)?;
+    let view = blocking(move || {
+        entry
+            .handle
+            .ask_and_wait(request)
+            .map_err(|reason| HostError::Refused { name, reason })
+            .map(|_| entry.view())
+    });
+    json(view.await?)
+}
+
+async fn pause(State(host): Shared, Path(name): Path<String>) -> Answer {
+    ask(host, name, Request::Pause).await
+}
+
+async fn resume(State(host): Shared, Path(name): Path<String>) -> Answer {
+    ask(host, name, Request::Resume).await
+}
+
+async fn power_button(State(host): Shared, Path(name): Path<String>) -> Answer {
+    ask(host, name, Request::PowerButton).await
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct StopQuery {
+    force: bool,
+    timeout: u64,
+}
+
+impl Default for StopQuery {
+    fn default() -> Self {
+        Self { force: false, timeout: DEFAULT_STOP_SECONDS }
+    }
+}
+
+async fn stop(
+    State(host): Shared,
+    Path(name): Path<String>,
+    query: Result<Query<StopQuery>, QueryRejection>,
+) -> Answer {
+    let Query(query) = query?;
+    let request = if query.force {
+        Request::Stop
+    } else {
+        Request::Shutdown { timeout: Duration::from_secs(query.timeout) }
+    };
+    ask(host, name, request).await
+}
+
+async fn vm_stats(State(host): Shared, Path(name): Path<String>) -> Answer {
+    let entry = host.find(&name)?;
+    let stats = blocking(move || {
+        let devices = entry.handle.ask_and_wait(Request::DeviceStats).unwrap_or_default();
+        let network = host.network.stats().unwrap_or_default();
+        Ok(stats::collect(&name, &entry.handle, devices, network, host.network.processes()))
+    });
+    json(stats.await?)
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct LogsQuery {
+    from: u64,
+}
+
+async fn logs(
+    State(host): Shared,
+    Path(name): Path<String>,
+    query: Result<Query<LogsQuery>, QueryRejection>,
+) -> Answer {
+    let Query(query) = query?;
+    let entry = host.find(&name)?;
+    let (text, next) = blocking(move || {
+        read_log(&entry, query.from)
+            .map_err(|source| HostError::Io { what: format!("the log of {name} cannot be read"), source })
+    })
+    .await?;
+    json(serde_json::json!({ "text": text, "next": next }))
+}
+
+fn read_log(entry: &Entry, from: u64) -> std::io::Result<(String, u64)> {
+    let mut file = std::fs::File::open(entry.log_path())?;
+    let from = file.seek(SeekFrom::Start(from))?;
+    let mut bytes = vec![];
+    let read = file.take(LOG_CHUNK).read_to_end(&mut bytes)?;
+    Ok((String::from_utf8_lossy(&bytes).into_owned(), from + read as u64))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ConsolePort {
+    Uart,
+    Virtio,
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct ConsoleQuery {
+    port: ConsolePort,
+    read_only: bool,
+    history: bool,
+}
+
+impl Default for ConsoleQuery {
+    fn default() -> Self {
+        Self { port: ConsolePort::Uart, read_only: false, history: true }
+    }
+}
+
+/// With an upgrade, the live console; without one, what it has shown.
+async fn console(
+    State(host): Shared,
+    Path(name): Path<String>,
+    query: Result<Query<ConsoleQuery>, QueryRejection>,
+    mut request: HttpRequest,
+) -> Result<Response, ApiError> {
+    let Query(query) = query?;
+    let entry = host.find(&name)?;
+    let port = match query.port {
+        ConsolePort::Uart => UART_CONSOLE,
+        ConsolePort::Virtio => VIRTIO_CONSOLE,
+    };
+    let wanted = request.headers().get(header::UPGRADE);
+    if wanted.is_none_or(|protocol| protocol != CONSOLE_PROTOCOL) {
+        let text = entry.console_history(port);
+        return Ok(([(header::CONTENT_TYPE, "application/octet-stream")], text).into_response());
+    }
+    let attachment = Attachment { port, read_only: query.read_only, history: query.history };
+    let upgrade = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        match upgrade.await {
+            Ok(stream) => console::serve(entry, TokioIo::new(stream), attachment).await,
+            Err(error) => log::debug!("a console's client left before it was attached: {error}"),
+        }
+    });
+    let headers = [(header::CONNECTION, "upgrade"), (header::UPGRADE, CONSOLE_PROTOCOL)];
+    Ok((StatusCode::SWITCHING_PROTOCOLS, headers).into_response())
+}

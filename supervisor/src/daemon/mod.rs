@@ -1,0 +1,17 @@
+//! The per-host daemon, `quasar host`: all VMs of a host, their networks, and the API over a unix socket.
+
+mod api;
+mod console;
+mod entry;
+mod host;
+mod network;
+mod passt;
+mod paths;
+mod serve;
+pub mod spec;
+
+pub use entry::VmView;
+pub use host::{Host, HostError, HostView};
+pub use network::{Attachment, NetworkHandle};
+pub use paths::{Paths, data_directory};
+pub use serve::{ServeOptions, serve};

@@ -1,0 +1,129 @@
+//! `passt`: a program (Debian package `passt`) that translates between a network and the host's sockets
+//! without privileges. One process per uplink; its address plan is that of QEMU's user network.
+
+use super::spec::Publish;
+use crate::children::{PidFd, spawn_bound};
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+/// The guest's address, offered by DHCP.
+pub const GUEST: &str = "10.0.2.15";
+const PREFIX: &str = "24";
+/// The gateway's address, which is the host as the guest sees it.
+pub const GATEWAY: &str = "10.0.2.2";
+
+/// Why passt cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum PasstError {
+    /// It is not installed.
+    #[error("passt is not installed (apt-get install passt); or use --uplink none or tap:INTERFACE")]
+    Missing,
+    /// It cannot be started.
+    #[error("passt cannot be started: {0}")]
+    Start(#[from] std::io::Error),
+}
+
+/// A running passt. Dropping it ends the process and removes its socket.
+pub struct Passt {
+    /// Where it listens.
+    pub socket: PathBuf,
+    /// Its process id.
+    pub pid: u32,
+    pidfd: Arc<PidFd>,
+    output: File,
+}
+
+fn arguments(socket: &Path, publish: &[Publish], root: bool) -> Vec<String> {
+    let mut arguments: Vec<String> = ["--foreground", "--quiet", "--stderr", "--socket"].map(String::from).into();
+    arguments.push(socket.display().to_string());
+    for pair in [["-a", GUEST], ["-n", PREFIX], ["-g", GATEWAY]] {
+        arguments.extend(pair.map(String::from));
+    }
+    if publish.iter().all(|p| p.address.is_ipv4()) {
+        arguments.push("--ipv4-only".into());
+    }
+    for forward in publish {
+        arguments.push("-t".into());
+        arguments.push(format!("{}/{}:{}", forward.address, forward.port, forward.guest_port));
+    }
+    if root {
+        // Another user would lose the bond that ends it with this process.
+        arguments.extend(["--runas", "0"].map(String::from));
+    }
+    arguments
+}
+
+impl Passt {
+    /// Starts one that listens on `socket`; `ended` hears how it ended, from a thread of its own.
+    ///
+    /// # Errors
+    /// [`PasstError`].
+    pub fn spawn(
+        socket: &Path,
+        publish: &[Publish],
+        ended: impl FnOnce(String) + Send + 'static,
+    ) -> Result<Self, PasstError> {
+        if socket.exists() {
+            std::fs::remove_file(socket)?;
+        }
+        let output = tempfile::tempfile()?;
+        let mut command = Command::new("passt");
+        command.args(arguments(socket, publish, nix::unistd::geteuid().is_root()));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output.try_clone()?);
+        let (mut child, pidfd) = spawn_bound(&mut command, None).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => PasstError::Missing,
+            _ => PasstError::Start(error),
+        })?;
+        let (pid, pidfd) = (child.id(), Arc::new(pidfd));
+        let wait = move || {
+            let how = child.wait().map_or_else(|e| e.to_string(), |status| status.to_string());
+            ended(how);
+        };
+        if let Err(error) = std::thread::Builder::new().name("passt".into()).spawn(wait) {
+            pidfd.kill();
+            return Err(error.into());
+        }
+        Ok(Self { socket: socket.to_owned(), pid, pidfd, output })
+    }
+
+    /// Whether it listens. It binds the published ports before that.
+    #[must_use]
+    pub fn listens(&self) -> bool {
+        self.socket.exists()
+    }
+
+    /// The last thing it said.
+    #[must_use]
+    pub fn last_words(&self) -> String {
+        let mut text = String::new();
+        let mut output = &self.output;
+        // What cannot be read was not said.
+        drop(output.rewind().and_then(|()| output.read_to_string(&mut text)));
+        let line = |line: &&str| !line.trim().is_empty() && !line.contains("syslog");
+        text.lines().rev().find(line).unwrap_or_default().trim().to_owned()
+    }
+}
+
+impl Drop for Passt {
+    fn drop(&mut self) {
+        self.pidfd.kill();
+        // Not there, or already gone with its directory.
+        drop(std::fs::remove_file(&self.socket));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forwards_are_spelt_as_passt_reads_them() {
+        let publish = ["8080:80".parse().expect("publish"), "0.0.0.0:2222:22".parse().expect("publish")];
+        let line = arguments(Path::new("/s"), &publish, true).join(" ");
+        assert!(line.contains("--socket /s -a 10.0.2.15 -n 24 -g 10.0.2.2 --ipv4-only"), "{line}");
+        assert!(line.contains("-t 127.0.0.1/8080:80 -t 0.0.0.0/2222:22 --runas 0"), "{line}");
+    }
+}

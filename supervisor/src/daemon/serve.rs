@@ -1,0 +1,142 @@
+//! The daemon's process: its socket, its signals, its end.
+
+use super::host::Host;
+use super::paths::Paths;
+use super::{api, host::HostError};
+use crate::children::Launcher;
+use crate::machine::segments;
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How long a daemon that was started for a VM stays when there is none.
+const IDLE_EXIT: Duration = Duration::from_secs(3);
+/// How long it waits for its first VM.
+const FIRST_VM: Duration = Duration::from_secs(20);
+
+/// How to serve.
+#[derive(Clone, Debug)]
+pub struct ServeOptions {
+    /// Where.
+    pub paths: Paths,
+    /// The siblings.
+    pub launcher: Launcher,
+    /// End when nothing is alive.
+    pub exit_when_idle: bool,
+}
+
+/// Why the daemon cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Another one does.
+    #[error("a daemon serves {0} already; use it, or give another --socket")]
+    Running(PathBuf),
+    /// The system refused.
+    #[error("{what} {path}: {source}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// The host could not be set up.
+    #[error(transparent)]
+    Host(#[from] HostError),
+}
+
+fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> ServeError {
+    let path = path.to_owned();
+    move |source| ServeError::Io { what, path, source }
+}
+
+fn lock(paths: &Paths) -> Result<Flock<File>, ServeError> {
+    let path = paths.lock();
+    let opened = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+    let file = opened.map_err(io("cannot open", &path))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| ServeError::Running(paths.socket.clone()))
+}
+
+/// Serves until a signal or idleness ends it; then stops every VM and removes what it made.
+///
+/// # Errors
+/// [`ServeError`].
+pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
+    let ServeOptions { paths, launcher, exit_when_idle } = options;
+    paths.create().map_err(io("cannot make the directory of", &paths.socket))?;
+    let _lock = lock(paths)?;
+    match segments::remove_stale(Path::new("/dev/shm")) {
+        Ok(removed) if removed.is_empty() => {}
+        Ok(removed) => log::warn!("removed {} segments of processes that are gone", removed.len()),
+        Err(error) => log::warn!("stale segments are not looked for: /dev/shm: {error}"),
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(io("cannot start the event loop for", &paths.socket))?;
+    let host = Host::new(paths.clone(), launcher.clone())?;
+    let result = runtime.block_on(listen(paths, &host, *exit_when_idle));
+    host.shut_down();
+    // Consoles end with their VMs; whatever else is left of a connection is cut.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    for path in [&paths.socket, &paths.lock()] {
+        if let Err(error) = std::fs::remove_file(path) {
+            log::warn!("{} cannot be removed: {error}", path.display());
+        }
+    }
+    result
+}
+
+async fn listen(paths: &Paths, host: &Arc<Host>, exit_when_idle: bool) -> Result<(), ServeError> {
+    // We hold the lock, so that a socket here is a dead daemon's.
+    if paths.socket.exists() {
+        std::fs::remove_file(&paths.socket).map_err(io("cannot replace", &paths.socket))?;
+    }
+    let listener = UnixListener::bind(&paths.socket).map_err(io("cannot listen on", &paths.socket))?;
+    let router = api::router(Arc::clone(host));
+    log::info!("serving {}", paths.socket.display());
+    let signals = interrupted().map_err(io("cannot watch signals for", &paths.socket))?;
+    tokio::select! {
+        result = axum::serve(listener, router) => result.map_err(io("cannot serve", &paths.socket)),
+        name = signals => {
+            log::info!("{name}: stopping every VM");
+            Ok(())
+        }
+        () = idle(host, exit_when_idle) => {
+            log::info!("no VM is left");
+            Ok(())
+        }
+    }
+}
+
+fn interrupted() -> std::io::Result<impl Future<Output = &'static str>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => "SIGINT",
+            _ = terminate.recv() => "SIGTERM",
+            _ = hang_up.recv() => "SIGHUP",
+        }
+    })
+}
+
+async fn idle(host: &Host, exit_when_idle: bool) {
+    let mut patience = FIRST_VM;
+    loop {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        let idle = host.idle_for();
+        if idle.is_zero() {
+            patience = IDLE_EXIT;
+        } else if exit_when_idle && idle > patience {
+            return;
+        }
+    }
+}
