@@ -3,7 +3,8 @@
 mod kit;
 
 use kit::driver::{
-    BUFFERS, Desc, Driver, F_EVENT_IDX, F_INDIRECT, INDIRECT, INTERRUPT_STATUS, NEXT, WRITE, encode,
+    BUFFERS, Desc, Driver, F_EVENT_IDX, F_INDIRECT, INDIRECT, INTERRUPT_ACK, INTERRUPT_STATUS, NEXT, STATUS,
+    WRITE, encode,
 };
 use kit::{Machine, Rig, wait_until};
 use quasar_abi::machine::VirtioDevice;
@@ -175,13 +176,15 @@ fn a_restarted_process_finishes_what_the_guest_still_waits_for() {
     drop(rig);
     file.seek(SeekFrom::Start(0)).expect("seek");
     driver_request_header(&machine, 0);
-    let rig = machine.board(&[device(&file, false)]);
+    let mut rig = machine.board(&[device(&file, false)]);
     driver.offer(&rig, 0, 0);
     rig.board.cards()[0].notify(u64::MAX);
     wait_until("used", || driver.used_index(&rig, 0) == 2);
     let mut data = [0; 512];
     rig.machine.ram.read(BUFFERS + 0x1000, &mut data).expect("data");
     assert!(data == pattern(512, 9)[..]);
+    wait_until("an interrupt", || rig.register(0, INTERRUPT_STATUS) == 1);
+    rig.set_register(0, INTERRUPT_ACK, 1);
     drop(rig);
     // As after a kill between the used index and the publication: the request is not done again.
     let before = machine.slots()[8].load().expect("state");
@@ -192,7 +195,8 @@ fn a_restarted_process_finishes_what_the_guest_still_waits_for() {
     assert_ne!(machine.slots()[8].load().expect("state"), before);
     rig.board.cards()[0].notify(u64::MAX);
     assert_eq!(rig.register(0, INTERRUPT_STATUS), 1, "the guest is told, once too often rather than never");
-    rig.host.gate.close();
+    assert_eq!(status(&driver, &mut rig, 4, 0, &[]), 0, "it goes on with the next request");
+    assert_eq!(driver.used_index(&rig, 0), 4);
     machine.ram.read(BUFFERS + 0x1000, &mut data).expect("data");
     assert_eq!(data, [0x55; 512]);
 }
@@ -205,4 +209,32 @@ fn driver_request_header(machine: &Machine, sector: u64) {
         encode(Desc { gpa: BUFFERS + 0x2000, len: 1, flags: WRITE, next: 0 }),
     ];
     machine.ram.write(kit::driver::ring(0, 0).desc, descs.as_flattened()).expect("table");
+}
+
+#[test]
+fn after_a_reset_the_device_touches_no_buffer_any_more() {
+    let file = disk();
+    let machine = Machine::new(1);
+    let mut rig = machine.board(&[device(&file, false)]);
+    let len = 512 * 1024;
+    for round in 0..100 {
+        let driver = Driver::start(&mut rig, 0, 0);
+        machine.ram.fill(kit::driver::ring(0, 0).desc, 0, 0x1_0000).expect("clear");
+        machine.ram.write(BUFFERS, &header(0, 0)).expect("header");
+        driver.describe(&rig, 0, 0, Desc { gpa: BUFFERS, len: 16, flags: NEXT, next: 1 });
+        driver.describe(&rig, 0, 1, Desc { gpa: BUFFERS + 0x1000, len: len + 1, flags: WRITE, next: 0 });
+        driver.offer(&rig, 0, 0);
+        driver.notify(&mut rig, 0);
+        // Now and then early, now and then late in the request.
+        (0..round * 100).for_each(|_| std::hint::spin_loop());
+        rig.set_register(0, STATUS, 0);
+        machine.ram.fill(BUFFERS + 0x1000, 0x55, u64::from(len) + 1).expect("the guest's own use");
+        let used = driver.used_index(&rig, 0);
+        rig.host.gate.close();
+        rig.host.gate.open();
+        let mut buffer = vec![0; len as usize + 1];
+        machine.ram.read(BUFFERS + 0x1000, &mut buffer).expect("buffer");
+        assert!(buffer.iter().all(|byte| *byte == 0x55), "round {round}");
+        assert_eq!(driver.used_index(&rig, 0), used);
+    }
 }

@@ -170,6 +170,9 @@ mod tests {
         assert_eq!(plic.read(CONTEXTS, claim), 10);
         assert!(!plic.asserted(1));
         assert_eq!(plic.read(CONTEXTS, claim), 0);
+        plic.set_level(10, false);
+        plic.set_level(10, true);
+        assert!(!plic.asserted(1), "the gateway is shut until completion");
         plic.write(CONTEXTS, claim, 10);
         assert!(plic.asserted(1), "the line is still high");
         assert_eq!(plic.read(CONTEXTS, claim), 10);
