@@ -303,7 +303,7 @@ fn a_started_hart_is_in_supervisor_mode_with_its_id() {
     assert_eq!((hart.csr.satp, hart.csr.mstatus >> 1 & 1, hart.waiting), (0, 0, false));
     // What firmware would have set up (the supervisor publishes the same for the first hart).
     assert_eq!((hart.csr.medeleg, hart.csr.mideleg), (0xb1ff, 0x222), "all but ecall from S-mode");
-    assert_eq!((hart.csr.menvcfg, hart.csr.mcounteren), (7 << 61, 7));
+    assert_eq!((hart.csr.menvcfg, hart.csr.mcounteren, hart.csr.scounteren), (7 << 61, 7, 7));
     assert_eq!((hart.csr.pmpcfg, hart.csr.pmpaddr[0]), ([0x1f, 0], (1 << 54) - 1));
     assert!(hart.builtin_sbi);
 }

@@ -211,13 +211,15 @@ impl Hart {
     }
 
     /// Does what firmware would have done before S-mode: whatever S-mode can handle is delegated to it,
-    /// except its own `ecall`; it may read the counters and use stimecmp; PMP allows everything. A first
+    /// except its own `ecall`; it and U-mode may read the counters and use stimecmp; PMP allows everything. A first
     /// state that the supervisor publishes says the same.
     pub fn set_up_for_supervisor(&mut self) {
         let csr = &mut self.csr;
         csr.medeleg = csr::MEDELEG & !(1 << cause::ECALL_S);
         csr.mideleg = csr::MIDELEG;
         csr.mcounteren = csr::COUNTERS;
+        // Linux reads the time from U-mode (its vDSO) and leaves scounteren as firmware set it.
+        csr.scounteren = csr::COUNTERS;
         csr.menvcfg = csr::MENVCFG & !csr::ENVCFG_FIOM;
         csr.pmpcfg = [PMP_ALL, 0];
         csr.pmpaddr[0] = csr::pmp::ADDRESS;

@@ -11,7 +11,7 @@ pub const MIDELEG: u64 = 1 << 1 | 1 << 5 | 1 << 9;
 /// menvcfg.ADUE (Svadu), PBMTE (Svpbmt), STCE (Sstc).
 pub const MENVCFG: u64 = 1 << 61 | 1 << 62 | 1 << 63;
 /// cycle, time and instret are readable from S-mode.
-pub const MCOUNTEREN: u64 = 7;
+pub const COUNTEREN: u64 = 7;
 /// One NAPOT entry, RWX, over all addresses (RISC-V Privileged 1.13, 3.7.1).
 pub const PMP_ALL_CFG: u64 = 0x1f;
 /// Its address register: 54 ones.
@@ -55,7 +55,9 @@ impl Start {
                 state.medeleg.set(MEDELEG);
                 state.mideleg.set(MIDELEG);
                 state.menvcfg.set(MENVCFG);
-                state.mcounteren.set(MCOUNTEREN);
+                state.mcounteren.set(COUNTEREN);
+                // Linux reads the time from U-mode (its vDSO) and leaves scounteren as firmware set it.
+                state.scounteren.set(COUNTEREN);
                 state.pmpcfg[0].set(PMP_ALL_CFG);
                 state.pmpaddr[0].set(PMP_ALL_ADDR);
                 state.builtin_sbi.set(1);
