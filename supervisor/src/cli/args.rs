@@ -1,8 +1,9 @@
 //! The command line.
 
 use super::size::Size;
+use crate::daemon::spec::{Mac, Publish, UplinkSpec};
 use crate::isa::Granularity;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 /// RISC-V virtual machines in which no part is irreplaceable.
@@ -12,6 +13,9 @@ pub struct Arguments {
     /// Directory of Quasar's programs (default: this executable's own, or $QUASAR_LIBEXEC).
     #[arg(long, global = true, value_name = "DIR")]
     pub exe_dir: Option<PathBuf>,
+    /// The daemon's socket (default: quasar/host.sock in $XDG_RUNTIME_DIR or /run).
+    #[arg(long, global = true, value_name = "PATH", env = "QUASAR_SOCKET")]
+    pub socket: Option<PathBuf>,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -20,6 +24,103 @@ pub struct Arguments {
 /// Commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Serve this host: keep VMs, their networks, and the API.
+    ///
+    /// It ends on SIGINT, SIGTERM or SIGHUP, and stops every VM before that.
+    #[command(after_help = "Examples:
+  quasar host
+  quasar host --socket /tmp/q.sock --exit-when-idle")]
+    Host {
+        /// End when no VM is left but stopped ones.
+        #[arg(long)]
+        exit_when_idle: bool,
+    },
+    /// Make a VM, start it and attach to its console.
+    ///
+    /// Without a daemon, one is started in the background; it ends with its last VM. Ctrl-] detaches from the
+    /// console and leaves the VM running; when the input is no terminal, Ctrl-C stops the VM.
+    #[command(after_help = "Examples:
+  quasar run --image debian
+  quasar run web --image debian-disk --publish 127.0.0.1:8080:80 --publish 2222:22 --detach
+  quasar run --kernel Image --initrd initrd.cpio --append 'console=ttyS0' --harts 2
+  quasar run --kernel Image --disk root.img --disk data.img,ro --append 'console=ttyS0 root=/dev/vda'
+  quasar run a --image debian --net lan --uplink none --detach")]
+    Run(Box<Run>),
+    /// List the VMs.
+    Ps(Listing),
+    /// Attach to a VM's console; Ctrl-] detaches.
+    #[command(after_help = "Examples:
+  quasar console web
+  quasar console web --no-input < /dev/null    (follow the output)")]
+    Console {
+        /// The VM.
+        name: String,
+        /// Which console.
+        #[arg(long, value_enum, default_value_t = ConsolePort::Uart)]
+        port: ConsolePort,
+        /// Only watch.
+        #[arg(long)]
+        no_input: bool,
+        /// Do not show what was shown before.
+        #[arg(long)]
+        no_history: bool,
+    },
+    /// Show what a VM and its processes count: speed, misses, waits, memory.
+    #[command(after_help = "Examples:
+  quasar stats web
+  quasar stats web --watch
+  quasar stats web --json | jq .mmu")]
+    Stats {
+        /// The VM.
+        name: String,
+        /// Again every second.
+        #[arg(long)]
+        watch: bool,
+        /// The counters themselves, as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Pause a VM: its guest stands still until `quasar resume`.
+    Pause {
+        /// The VM.
+        name: String,
+    },
+    /// Let a paused VM go on.
+    Resume {
+        /// The VM.
+        name: String,
+    },
+    /// Shut a VM down: press its power key and wait, or end it by force.
+    Stop {
+        /// The VM.
+        name: String,
+        /// End its processes without asking the guest.
+        #[arg(long)]
+        force: bool,
+        /// Seconds to wait for the guest.
+        #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+        timeout: u64,
+    },
+    /// Remove a VM, with the disks that were made for it.
+    Rm {
+        /// The VMs.
+        #[arg(required = true)]
+        names: Vec<String>,
+        /// Also when it still runs.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Show what a VM's processes said.
+    Logs {
+        /// The VM.
+        name: String,
+        /// Go on until the VM is gone.
+        #[arg(long, short)]
+        follow: bool,
+    },
+    /// Guest images.
+    #[command(subcommand)]
+    Image(ImageCommand),
     /// Bare RISC-V programs, without a daemon.
     #[command(subcommand)]
     Isa(IsaCommand),
@@ -65,4 +166,204 @@ pub struct IsaRun {
     /// Stop when a hart has retired this many instructions (0: never).
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub max_instructions: u64,
+}
+
+/// `quasar run`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["image", "kernel"]))]
+pub struct Run {
+    /// The VM's name (default: one that is free).
+    pub name: Option<String>,
+    /// A guest made of Debian packages (`quasar image build debian` runs first where it has not yet).
+    #[arg(long, value_enum)]
+    pub image: Option<Image>,
+    /// A kernel: a RISC-V Linux `Image`, or an ELF.
+    #[arg(long, value_name = "FILE")]
+    pub kernel: Option<PathBuf>,
+    /// Initial ramdisk.
+    #[arg(long, value_name = "FILE", requires = "kernel")]
+    pub initrd: Option<PathBuf>,
+    /// Kernel command line; with --image it is added to the image's own.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub append: Option<String>,
+    /// A raw disk image; `,ro` behind it makes it read-only. Repeatable.
+    #[arg(long = "disk", value_name = "FILE[,ro]")]
+    pub disks: Vec<DiskArgument>,
+    /// Firmware started in M-mode (OpenSBI's fw_dynamic) instead of the built-in SBI.
+    #[arg(long, value_name = "FILE")]
+    pub firmware: Option<PathBuf>,
+    /// Size of RAM.
+    #[arg(long, default_value = "512M", value_name = "SIZE")]
+    pub memory: Size,
+    /// Number of harts, each a process.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub harts: u8,
+    /// Name of a network to share with other VMs, or `none` (default: one of its own).
+    #[arg(long, value_name = "NETWORK")]
+    pub net: Option<String>,
+    /// Lead a port of this host into the guest. Repeatable.
+    #[arg(long, value_name = "[HOSTADDR:]PORT:GUESTPORT")]
+    pub publish: Vec<Publish>,
+    /// The network's way out: passt, tap:INTERFACE or none (default: passt for a network of its own, none for
+    /// a shared one).
+    #[arg(long, value_name = "UPLINK")]
+    pub uplink: Option<UplinkSpec>,
+    /// The network card's address (default: derived from the name).
+    #[arg(long)]
+    pub mac: Option<Mac>,
+    /// Do not attach to the console.
+    #[arg(long, short)]
+    pub detach: bool,
+    /// Remove the VM when it has stopped.
+    #[arg(long)]
+    pub rm: bool,
+}
+
+/// A guest of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Image {
+    /// A small one in memory: Debian's kernel, busybox and servers.
+    Debian,
+    /// Debian with systemd on a disk of its own.
+    DebianDisk,
+}
+
+/// A disk as it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskArgument {
+    /// The file.
+    pub path: PathBuf,
+    /// Refuse writes.
+    pub read_only: bool,
+}
+
+impl std::str::FromStr for DiskArgument {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (path, read_only) = match text.rsplit_once(',') {
+            Some((path, "ro")) => (path, true),
+            Some((path, "rw")) => (path, false),
+            _ => (text, false),
+        };
+        if path.is_empty() {
+            return Err("a disk needs a file: FILE or FILE,ro".into());
+        }
+        Ok(Self { path: path.into(), read_only })
+    }
+}
+
+/// A console.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ConsolePort {
+    /// The serial port.
+    Uart,
+    /// The virtio console.
+    Virtio,
+}
+
+/// How to list.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Listing {
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Commands about images.
+#[derive(Debug, Subcommand)]
+pub enum ImageCommand {
+    /// Build a guest image.
+    Build {
+        /// Which.
+        #[arg(value_enum)]
+        what: ImageKind,
+        /// Options.
+        #[command(flatten)]
+        options: ImageOptions,
+    },
+}
+
+/// What can be built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ImageKind {
+    /// Debian for RISC-V: an initramfs and a disk.
+    Debian,
+}
+
+/// `quasar image build`.
+#[derive(Debug, Args)]
+pub struct ImageOptions {
+    /// Debian suite.
+    #[arg(long, default_value = "trixie")]
+    pub suite: String,
+    /// Size of the disk.
+    #[arg(long, default_value = "1G", value_name = "SIZE")]
+    pub size: Size,
+    /// Put copies of the images into this directory.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Archive to download from (default: the one of the machine's own apt).
+    #[arg(long, value_name = "URI")]
+    pub mirror: Option<String>,
+    /// Keyring to verify the archive with (default: the one of the machine's own apt).
+    #[arg(long, value_name = "FILE")]
+    pub keyring: Option<PathBuf>,
+    /// Ask the archive for newer packages even if that was done today.
+    #[arg(long)]
+    pub refresh: bool,
+    /// Leave the benchmark set out (it needs the riscv64 cross compiler).
+    #[arg(long)]
+    pub no_bench: bool,
+    /// Say where the images are as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn run(line: &str) -> Result<Run, clap::Error> {
+        let words = ["quasar", "run"].into_iter().chain(line.split_whitespace());
+        Arguments::try_parse_from(words).map(|arguments| match arguments.command {
+            Command::Run(run) => *run,
+            other => panic!("{other:?}"),
+        })
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn run_is_parsed() {
+        let parsed = run("web --kernel K --initrd I --append console=ttyS0 --disk a.img --disk b,ro --publish 8080:80 \
+                          --memory 1G --harts 2 --uplink passt --mac 52:54:00:00:00:01 --detach --rm")
+        .expect("parse");
+        assert_eq!(parsed.name.as_deref(), Some("web"));
+        assert_eq!((parsed.memory, parsed.harts), (Size(1 << 30), 2));
+        assert_eq!(parsed.disks[1], DiskArgument { path: "b".into(), read_only: true });
+        assert_eq!(parsed.publish[0].to_string(), "127.0.0.1:8080:80");
+        assert!(parsed.detach && parsed.rm);
+    }
+
+    #[test]
+    fn a_guest_is_needed_and_only_one() {
+        assert!(run("web").is_err());
+        assert!(run("--image debian --kernel K").is_err());
+        assert!(run("--image debian --initrd I").is_err());
+        assert!(run("--image fedora").is_err());
+        assert!(run("--image debian-disk --memory 1X").is_err());
+        assert_eq!(run("--image debian-disk").expect("parse").image, Some(Image::DebianDisk));
+    }
+
+    #[test]
+    fn a_disk_may_have_commas_in_its_name() {
+        let disk = |text: &str| text.parse::<DiskArgument>();
+        assert_eq!(disk("a,b.img"), Ok(DiskArgument { path: "a,b.img".into(), read_only: false }));
+        assert_eq!(disk("a,b.img,ro"), Ok(DiskArgument { path: "a,b.img".into(), read_only: true }));
+        assert!(disk(",ro").is_err());
+    }
 }

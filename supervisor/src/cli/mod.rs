@@ -1,11 +1,21 @@
 //! What people type.
 
 pub mod args;
+pub mod attach;
+pub mod client;
+mod commands;
+mod progress;
+mod run;
 pub mod size;
+mod stats;
+pub mod table;
 
 use crate::children::Launcher;
 use anyhow::Context;
-use args::{Arguments, Command, IsaCommand};
+use crate::daemon::{Paths, ServeOptions};
+use args::{Arguments, Command, ImageCommand, IsaCommand};
+use client::Client;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Carries a command line out; the exit code is the process's.
@@ -13,16 +23,54 @@ use std::process::ExitCode;
 /// # Errors
 /// With a message for people: what happened, and what to do.
 pub fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    match arguments.command {
-        Command::Isa(IsaCommand::Run(run)) => isa_run(&run, &launcher(arguments.exe_dir)?),
+    let Arguments { exe_dir, socket, command } = arguments;
+    match command {
+        Command::Isa(IsaCommand::Run(run)) => isa_run(&run, &launcher(exe_dir)?),
         Command::Isa(IsaCommand::Dis { elf }) => {
-            let status = crate::isa::disassemble(&elf, &launcher(arguments.exe_dir)?)?;
+            let status = crate::isa::disassemble(&elf, &launcher(exe_dir)?)?;
             Ok(status.code().and_then(|c| u8::try_from(c).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+        }
+        Command::Host { exit_when_idle } => {
+            let paths = Paths::locate(socket);
+            eprintln!("quasar: serving {}", paths.socket.display());
+            crate::daemon::serve(&ServeOptions { paths, launcher: launcher(exe_dir)?, exit_when_idle })?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Image(ImageCommand::Build { what: args::ImageKind::Debian, options }) => {
+            commands::build_image(&options)
+        }
+        command => {
+            let client = Client { paths: Paths::locate(socket) };
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let result = runtime.block_on(ask(&client, command, exe_dir.as_deref()));
+            // A thread that reads the terminal may still wait for it.
+            runtime.shutdown_background();
+            result
         }
     }
 }
 
-fn launcher(directory: Option<std::path::PathBuf>) -> anyhow::Result<Launcher> {
+/// The commands that need the daemon.
+async fn ask(client: &Client, command: Command, exe_dir: Option<&Path>) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Run(run) => run::run(client, &run, exe_dir).await,
+        Command::Ps(listing) => commands::ps(client, listing.json).await,
+        Command::Console { name, port, no_input, no_history } => {
+            commands::console(client, &name, port, no_input, no_history).await
+        }
+        Command::Stats { name, watch, json } => stats::stats(client, &name, watch, json).await,
+        Command::Pause { name } => commands::change(client, &name, "pause").await,
+        Command::Resume { name } => commands::change(client, &name, "resume").await,
+        Command::Stop { name, force, timeout } => {
+            commands::change(client, &name, &format!("stop?force={force}&timeout={timeout}")).await
+        }
+        Command::Rm { names, force } => commands::remove(client, &names, force).await,
+        Command::Logs { name, follow } => commands::logs(client, &name, follow).await,
+        Command::Isa(_) | Command::Host { .. } | Command::Image(_) => unreachable!("handled before"),
+    }
+}
+
+fn launcher(directory: Option<PathBuf>) -> anyhow::Result<Launcher> {
     Launcher::locate(directory).context("the directory of Quasar's programs cannot be found; give --exe-dir")
 }
 

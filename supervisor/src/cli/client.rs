@@ -1,0 +1,162 @@
+//! The API's client.
+
+use crate::daemon::Paths;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, UPGRADE};
+use hyper::upgrade::Upgraded;
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::path::PathBuf;
+use tokio::net::UnixStream;
+
+/// Protocol of a console's upgraded connection.
+const CONSOLE_PROTOCOL: &str = "quasar-console";
+
+/// Why the daemon did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens.
+    #[error("no daemon serves {0}; start one with `quasar host`, or a VM with `quasar run`, which starts one")]
+    NoDaemon(PathBuf),
+    /// The user may not.
+    #[error("{0} cannot be opened: {1}; it belongs to another user")]
+    Denied(PathBuf, std::io::Error),
+    /// The connection broke.
+    #[error("the connection to the daemon failed: {0}")]
+    Connection(#[from] hyper::Error),
+    /// The daemon answered with an error.
+    #[error("{error}{}", hint.as_ref().map(|h| format!("; {h}")).unwrap_or_default())]
+    Refused {
+        /// Its status.
+        status: StatusCode,
+        /// What happened.
+        error: String,
+        /// What to do.
+        hint: Option<String>,
+    },
+    /// The answer is not understood.
+    #[error("the daemon's answer is not understood: {0}; is it of another version?")]
+    Answer(String),
+}
+
+/// Talks to the daemon of one socket.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// Where it is.
+    pub paths: Paths,
+}
+
+type Sender = http1::SendRequest<Full<Bytes>>;
+
+impl Client {
+    /// Opens a connection.
+    async fn connect(&self) -> Result<Sender, ClientError> {
+        let socket = &self.paths.socket;
+        let stream = UnixStream::connect(socket).await.map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
+                ClientError::NoDaemon(socket.clone())
+            }
+            _ => ClientError::Denied(socket.clone(), error),
+        })?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.with_upgrades().await {
+                log::debug!("the connection ended: {error}");
+            }
+        });
+        Ok(sender)
+    }
+
+    fn request(method: Method, path: &str) -> hyper::http::request::Builder {
+        Request::builder().method(method).uri(path).header(HOST, "quasar")
+    }
+
+    /// Makes a request.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&(impl Serialize + Sync)>,
+    ) -> Result<T, ClientError> {
+        let mut sender = self.connect().await?;
+        let broken = |error: &dyn std::fmt::Display| ClientError::Answer(error.to_string());
+        let bytes = match body {
+            Some(body) => serde_json::to_vec(body).map_err(|e| broken(&e))?,
+            None => vec![],
+        };
+        let request = Self::request(method, path)
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(bytes)))
+            .map_err(|e| broken(&e))?;
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        let body = response.into_body().collect().await?.to_bytes();
+        if !status.is_success() {
+            return Err(refusal(status, &body));
+        }
+        serde_json::from_slice(&body).map_err(|e| broken(&e))
+    }
+
+    /// A GET.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.call(Method::GET, path, None::<&()>).await
+    }
+
+    /// A POST without a body.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.call(Method::POST, path, None::<&()>).await
+    }
+
+    /// A DELETE.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn delete(&self, path: &str) -> Result<serde_json::Value, ClientError> {
+        self.call(Method::DELETE, path, None::<&()>).await
+    }
+
+    /// Attaches to a console.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn console(&self, path: &str) -> Result<TokioIo<Upgraded>, ClientError> {
+        let mut sender = self.connect().await?;
+        let request = Self::request(Method::GET, path)
+            .header(CONNECTION, "upgrade")
+            .header(UPGRADE, CONSOLE_PROTOCOL)
+            .body(Full::default())
+            .map_err(|error| ClientError::Answer(error.to_string()))?;
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        if status != StatusCode::SWITCHING_PROTOCOLS {
+            let body = response.into_body().collect().await?.to_bytes();
+            return Err(refusal(status, &body));
+        }
+        Ok(TokioIo::new(hyper::upgrade::on(response).await?))
+    }
+}
+
+fn refusal(status: StatusCode, body: &[u8]) -> ClientError {
+    #[derive(serde::Deserialize)]
+    struct Body {
+        error: String,
+        hint: Option<String>,
+    }
+    match serde_json::from_slice(body) {
+        Ok(Body { error, hint }) => ClientError::Refused { status, error, hint },
+        Err(_) => ClientError::Answer(format!("{status}: {}", String::from_utf8_lossy(body))),
+    }
+}

@@ -1,0 +1,177 @@
+//! The commands that ask the daemon one thing.
+
+use super::args::{ConsolePort, ImageOptions};
+use super::attach::{self, End};
+use super::client::{Client, ClientError};
+use super::progress::Steps;
+use super::size::{Size, short};
+use super::table;
+use crate::daemon::VmView;
+use crate::image::BuildOptions;
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+const LOG_LOOK: Duration = Duration::from_millis(300);
+
+#[derive(serde::Deserialize)]
+struct LogChunk {
+    text: String,
+    next: u64,
+}
+
+fn age(created: u64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    match now.saturating_sub(created) {
+        s @ 0..60 => format!("{s}s"),
+        s @ 60..3600 => format!("{}m{:02}s", s / 60, s % 60),
+        s => format!("{}h{:02}m", s / 3600, s % 3600 / 60),
+    }
+}
+
+/// `quasar ps`.
+///
+/// # Errors
+/// With a message for people.
+pub async fn ps(client: &Client, json: bool) -> anyhow::Result<ExitCode> {
+    let vms: Vec<VmView> = match client.get("/v1/vms").await {
+        Ok(vms) => vms,
+        Err(error @ ClientError::NoDaemon(_)) => {
+            eprintln!("quasar: {error}");
+            vec![]
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if json {
+        println!("{}", serde_json::to_string_pretty(&vms)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let row = |vm: &VmView| {
+        let reason = vm.status.reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
+        vec![
+            vm.name.clone(),
+            format!("{}{reason}", vm.status.phase.word()),
+            Size(vm.memory).to_string(),
+            vm.harts.to_string(),
+            vm.network.clone().unwrap_or_else(|| "-".into()),
+            if vm.publish.is_empty() { "-".into() } else { vm.publish.join(" ") },
+            vm.status.processes.len().to_string(),
+            age(vm.created),
+        ]
+    };
+    let heading = ["NAME", "STATE", "MEMORY", "HARTS", "NETWORK", "PUBLISHED", "PROCESSES", "AGE"];
+    print!("{}", table::render(&heading, &vms.iter().map(row).collect::<Vec<_>>()));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Asks for something that is answered by the VM as it is then.
+///
+/// # Errors
+/// With a message for people.
+pub async fn change(client: &Client, name: &str, what: &str) -> anyhow::Result<ExitCode> {
+    let view: VmView = client.post(&format!("/v1/vms/{name}/{what}")).await?;
+    println!("{name}: {}", view.status.phase.word());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `quasar rm`.
+///
+/// # Errors
+/// With a message for people.
+pub async fn remove(client: &Client, names: &[String], force: bool) -> anyhow::Result<ExitCode> {
+    for name in names {
+        client.delete(&format!("/v1/vms/{name}?force={force}")).await?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `quasar console`.
+///
+/// # Errors
+/// With a message for people.
+pub async fn console(
+    client: &Client,
+    name: &str,
+    port: ConsolePort,
+    no_input: bool,
+    no_history: bool,
+) -> anyhow::Result<ExitCode> {
+    let options = attach::Options { virtio: port == ConsolePort::Virtio, no_input, no_history };
+    Ok(match attach::attach(client, name, options).await? {
+        End::Detached => {
+            eprintln!("\nquasar: detached; {name} runs on");
+            ExitCode::SUCCESS
+        }
+        End::Closed => ExitCode::SUCCESS,
+        End::Signal => ExitCode::from(130),
+    })
+}
+
+/// `quasar logs`.
+///
+/// # Errors
+/// With a message for people.
+pub async fn logs(client: &Client, name: &str, follow: bool) -> anyhow::Result<ExitCode> {
+    let mut from = 0;
+    loop {
+        let chunk = match client.get::<LogChunk>(&format!("/v1/vms/{name}/logs?from={from}")).await {
+            Ok(chunk) => chunk,
+            Err(ClientError::NoDaemon(_)) if from > 0 => return Ok(ExitCode::SUCCESS),
+            Err(error) if from > 0 && attach::is_unknown(&error) => return Ok(ExitCode::SUCCESS),
+            Err(error) => return Err(error.into()),
+        };
+        let quiet = chunk.next == from;
+        from = chunk.next;
+        let mut out = std::io::stdout();
+        out.write_all(chunk.text.as_bytes())?;
+        out.flush()?;
+        match (quiet, follow) {
+            (true, false) => return Ok(ExitCode::SUCCESS),
+            (true, true) => tokio::time::sleep(LOG_LOOK).await,
+            (false, _) => {}
+        }
+    }
+}
+
+/// `quasar image build debian`.
+///
+/// # Errors
+/// With a message for people.
+pub fn build_image(options: &ImageOptions) -> anyhow::Result<ExitCode> {
+    let build = BuildOptions {
+        suite: options.suite.clone(),
+        size_bytes: options.size.0,
+        out: options.out.clone(),
+        mirror: options.mirror.clone(),
+        keyring: options.keyring.clone(),
+        refresh: options.refresh,
+        bench: !options.no_bench,
+        ..BuildOptions::default()
+    };
+    let steps = Steps::new();
+    let built = crate::image::build(&build, &steps);
+    steps.finish();
+    let built = built?;
+    if options.json {
+        println!("{}", serde_json::to_string_pretty(&built)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let files = [
+        ("kernel", &built.kernel),
+        ("initramfs", &built.initrd),
+        ("disk", &built.disk),
+        ("disk initramfs", &built.disk_initrd),
+        ("ssh key", &built.ssh_key),
+        ("manifest", &built.manifest),
+    ];
+    let rows: Vec<Vec<String>> = files
+        .iter()
+        .map(|(what, path)| {
+            let size = std::fs::metadata(path).map_or(0, |m| m.len());
+            vec![(*what).to_owned(), short(size), path.display().to_string()]
+        })
+        .collect();
+    print!("{}", table::render(&["WHAT", "SIZE", "FILE"], &rows));
+    println!("kernel {}{}", built.kernel_version, if built.from_cache { ", from the cache" } else { "" });
+    Ok(ExitCode::SUCCESS)
+}
