@@ -1,1 +1,38 @@
-//! Helpers shared by the end-to-end tests.
+//! What the end-to-end tests, the demonstration and the benchmarks share: a daemon of one's own, guests with a
+//! console that one can talk to, and a look at what is left behind.
+#![forbid(unsafe_code)]
+
+pub mod console;
+pub mod disk;
+pub mod guest;
+pub mod host;
+pub mod http;
+pub mod images;
+pub mod leftovers;
+pub mod process;
+pub mod programs;
+pub mod turn;
+
+pub use console::Console;
+pub use guest::{Guest, Recipe};
+pub use host::Host;
+
+use std::time::{Duration, Instant};
+
+/// How long anything may take that takes seconds on an idle machine. No test measures time with it.
+pub const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Asks again until there is an answer, for [`PATIENCE`] at most.
+///
+/// # Errors
+/// When there was none; `what` says what was waited for.
+pub fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> anyhow::Result<T> {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return Ok(answer);
+        }
+        anyhow::ensure!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain for {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}

@@ -1,0 +1,149 @@
+//! Talking to a guest's console: waiting for what it shows, typing commands.
+
+use crate::PATIENCE;
+use anyhow::{Context, bail, ensure};
+use std::io::{Read, Write};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+#[derive(Default)]
+struct Heard {
+    text: Mutex<(Vec<u8>, bool)>,
+    more: Condvar,
+}
+
+/// A console behind a program's standard input and output (`quasar console`, or QEMU itself).
+pub struct Console {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    heard: Arc<Heard>,
+    /// What has been waited for so far ends here.
+    position: usize,
+    commands: u32,
+}
+
+fn listen(mut from: impl Read, heard: &Heard) {
+    let mut buffer = [0; 4096];
+    loop {
+        let count = from.read(&mut buffer).unwrap_or(0);
+        let mut text = heard.text.lock().unwrap_or_else(PoisonError::into_inner);
+        text.0.extend_from_slice(&buffer[..count]);
+        text.1 |= count == 0;
+        heard.more.notify_all();
+        if count == 0 {
+            return;
+        }
+    }
+}
+
+fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
+    text.windows(wanted.len()).position(|window| window == wanted)
+}
+
+impl Console {
+    /// Starts the program.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn attach(command: &mut Command) -> anyhow::Result<Self> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
+        let stdin = child.stdin.take();
+        let heard = Arc::new(Heard::default());
+        let stdout = child.stdout.take().context("standard output is a pipe")?;
+        let listener = Arc::clone(&heard);
+        std::thread::spawn(move || listen(stdout, &listener));
+        Ok(Self { child, stdin, heard, position: 0, commands: 0 })
+    }
+
+    /// The program's number.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The program.
+    pub fn child(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
+    /// All that was shown, without carriage returns.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let text = self.heard.text.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&text.0).replace('\r', "")
+    }
+
+    /// Waits for `wanted` behind what was waited for before; returns what came until then.
+    ///
+    /// # Errors
+    /// When it did not come within [`PATIENCE`] or the console has ended; with the console's last lines.
+    pub fn expect(&mut self, wanted: &str) -> anyhow::Result<String> {
+        self.expect_within(wanted, PATIENCE)
+    }
+
+    /// [`Console::expect`] with a time of one's own.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn expect_within(&mut self, wanted: &str, patience: Duration) -> anyhow::Result<String> {
+        let end = Instant::now() + patience;
+        let mut text = self.heard.text.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(at) = find(&text.0[self.position..], wanted.as_bytes()) {
+                let before = String::from_utf8_lossy(&text.0[self.position..self.position + at]).replace('\r', "");
+                self.position += at + wanted.len();
+                return Ok(before);
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if text.1 || left.is_zero() {
+                let why = if text.1 { "the console ended" } else { "it did not come in time" };
+                let shown = String::from_utf8_lossy(&text.0[self.position..]).into_owned();
+                bail!("waiting for {wanted:?}: {why}; behind the last match it showed:\n{}", tail(&shown, 40));
+            }
+            let waited = self.heard.more.wait_timeout(text, left);
+            text = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Types text.
+    ///
+    /// # Errors
+    /// When the console has ended.
+    pub fn send(&mut self, text: &str) -> anyhow::Result<()> {
+        let stdin = self.stdin.as_mut().context("the console's input is closed")?;
+        stdin.write_all(text.as_bytes()).and_then(|()| stdin.flush()).context("the console has ended")
+    }
+
+    /// Runs a command in the guest's shell, whose prompt must be there; returns its output.
+    ///
+    /// # Errors
+    /// When it fails, and as [`Console::expect`].
+    pub fn command(&mut self, line: &str) -> anyhow::Result<String> {
+        self.commands += 1;
+        let number = self.commands;
+        // The terminal echoes what is typed: the marks are spelt so that only the shell's output has them.
+        self.send(&format!("echo 'BEG''IN {number}'; {line}; echo \"END\"\" {number} $?\"\n"))?;
+        self.expect(&format!("BEGIN {number}\r\n"))?;
+        let output = self.expect(&format!("END {number} "))?;
+        let status = self.expect("\r\n")?;
+        ensure!(status == "0", "in the guest, {line:?} failed with {status}:\n{output}");
+        Ok(output)
+    }
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// The last lines of a text.
+#[must_use]
+pub fn tail(text: &str, lines: usize) -> String {
+    let all: Vec<&str> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
+}

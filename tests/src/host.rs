@@ -1,0 +1,178 @@
+//! A daemon of one's own, in a directory of its own.
+
+use crate::process::{self, output};
+use crate::turn::Turn;
+use crate::{console, leftovers, programs, wait_for};
+use anyhow::{Context, ensure};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// A running `quasar host`. Dropping it ends it; [`Host::stop`] also looks at what it leaves behind.
+pub struct Host {
+    child: Child,
+    directory: TempDir,
+    quasar: PathBuf,
+    _turn: Turn,
+}
+
+/// Time for a daemon to end its VMs.
+const END: Duration = Duration::from_secs(60);
+
+impl Host {
+    /// Waits for its turn and starts a daemon.
+    ///
+    /// # Errors
+    /// When it does not serve.
+    pub fn start() -> anyhow::Result<Self> {
+        let turn = Turn::take()?;
+        let quasar = programs::quasar()?;
+        let directory = tempfile::Builder::new().prefix("quasar-test-").tempdir()?;
+        std::fs::create_dir(directory.path().join("tmp"))?;
+        let log = File::create(directory.path().join("daemon.log"))?;
+        let mut command = Command::new(&quasar);
+        command.arg("host").arg("--socket").arg(directory.path().join("run/host.sock"));
+        command.env("TMPDIR", directory.path().join("tmp")).env("XDG_DATA_HOME", directory.path().join("data"));
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let child = command.spawn().context("cannot start quasar host")?;
+        let host = Self { child, directory, quasar, _turn: turn };
+        wait_for("the daemon", || host.quasar(&["ps", "--json"]).ok().filter(|_| host.socket().exists()))?;
+        Ok(host)
+    }
+
+    /// The daemon's process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.directory.path().join("run/host.sock")
+    }
+
+    /// A directory for the test's files.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// A command line to it.
+    #[must_use]
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.quasar);
+        command.args(arguments).env("QUASAR_SOCKET", self.socket());
+        command.env("XDG_DATA_HOME", self.directory.path().join("data"));
+        command
+    }
+
+    /// What a command prints.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn quasar(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        output(&mut self.command(arguments))
+    }
+
+    /// What a command prints as JSON.
+    ///
+    /// # Errors
+    /// When it fails or prints something else.
+    pub fn json(&self, arguments: &[&str]) -> anyhow::Result<Value> {
+        let text = self.quasar(arguments)?;
+        serde_json::from_str(&text).with_context(|| format!("quasar {} printed {text:?}", arguments.join(" ")))
+    }
+
+    /// What a command says when it fails.
+    ///
+    /// # Errors
+    /// When it does not fail.
+    pub fn refusal(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let out = process::run(&mut self.command(arguments))?;
+        ensure!(!out.status.success(), "quasar {} succeeded", arguments.join(" "));
+        Ok(String::from_utf8_lossy(&out.stderr).into_owned())
+    }
+
+    /// A VM as `quasar ps` lists it.
+    ///
+    /// # Errors
+    /// When it is not listed.
+    pub fn view(&self, name: &str) -> anyhow::Result<Value> {
+        let Value::Array(vms) = self.json(&["ps", "--json"])? else { anyhow::bail!("ps lists no array") };
+        vms.into_iter().find(|vm| vm["name"] == name).with_context(|| format!("ps does not list {name}"))
+    }
+
+    /// Waits until a VM is in this phase.
+    ///
+    /// # Errors
+    /// When that does not happen; with its logs.
+    pub fn wait_phase(&self, name: &str, phase: &str) -> anyhow::Result<Value> {
+        let reached = wait_for(phase, || self.view(name).ok().filter(|vm| vm["phase"] == phase));
+        reached.with_context(|| format!("{name} is {:?}\n{}", self.view(name), self.last_words(name)))
+    }
+
+    /// The process ids of the VM's processes with this role, or of the host's own.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn pid_of(&self, vm: &str, role: &str) -> anyhow::Result<u32> {
+        let stats = self.json(&["stats", vm, "--json"])?;
+        let processes = stats["processes"].as_array().context("stats list no processes")?;
+        let found = processes.iter().find(|p| p["role"] == role).and_then(|p| p["pid"].as_u64());
+        u32::try_from(found.with_context(|| format!("no process {role} in {processes:?}"))?).context("a pid")
+    }
+
+    /// What a VM's processes and the daemon said last.
+    #[must_use]
+    pub fn last_words(&self, vm: &str) -> String {
+        let logs = self.quasar(&["logs", vm]).unwrap_or_else(|error| format!("{error:#}"));
+        let daemon = std::fs::read_to_string(self.directory.path().join("daemon.log")).unwrap_or_default();
+        let network = std::fs::read_to_string(self.directory.path().join("run/host.d/network.log"));
+        format!(
+            "--- logs of {vm}\n{}\n--- network\n{}\n--- daemon\n{}",
+            console::tail(&logs, 40),
+            console::tail(&network.unwrap_or_default(), 20),
+            console::tail(&daemon, 20)
+        )
+    }
+
+    /// Ends the daemon by a signal and says what it left behind.
+    ///
+    /// # Errors
+    /// When it left anything or did not end well.
+    pub fn stop(mut self) -> anyhow::Result<()> {
+        let family = process::descendants(self.pid());
+        process::signal(self.pid(), Signal::SIGTERM)?;
+        let status = process::wait(&mut self.child, END)?;
+        let own = self.directory.path();
+        let left = leftovers::of(self.pid(), &family, &[&own.join("run"), &own.join("tmp")]);
+        ensure!(left.is_empty(), "the daemon left behind:\n{}", left.join("\n"));
+        let log = std::fs::read_to_string(own.join("daemon.log")).unwrap_or_default();
+        ensure!(status.success(), "the daemon ended with {status}:\n{log}");
+        Ok(())
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if !matches!(self.child.try_wait(), Ok(None)) {
+            return;
+        }
+        let family = process::descendants(self.pid());
+        let ended = process::signal(self.pid(), Signal::SIGTERM).and_then(|()| process::wait(&mut self.child, END));
+        if let Err(error) = ended {
+            eprintln!("the daemon is killed: {error:#}");
+            // Its children end with it.
+            drop(self.child.kill());
+            drop(self.child.wait());
+        }
+        for left in leftovers::of(self.pid(), &family, &[]) {
+            eprintln!("left behind: {left}");
+        }
+    }
+}

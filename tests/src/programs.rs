@@ -1,0 +1,33 @@
+//! Where the programs under test are: the release builds, whichever profile the caller was built with.
+
+use anyhow::{Context, ensure};
+use std::path::PathBuf;
+
+/// The processes of Quasar.
+pub const PROGRAMS: &[&str] = &["quasar", "quasar-cpu", "quasar-mmu", "quasar-devices", "quasar-netswitch"];
+
+/// The directory of the release builds.
+///
+/// # Errors
+/// When they have not been built.
+pub fn directory() -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe().context("this program's own path")?;
+    let profile = own
+        .ancestors()
+        .find(|path| path.file_name().is_some_and(|name| name == "release" || name == "debug"))
+        .with_context(|| format!("{} is in no cargo target directory", own.display()))?;
+    let directory = profile.with_file_name("release");
+    for program in PROGRAMS {
+        let path = directory.join(program);
+        ensure!(path.is_file(), "{} is missing; build it: cargo build --release --workspace", path.display());
+    }
+    Ok(directory)
+}
+
+/// The `quasar` command.
+///
+/// # Errors
+/// As [`directory`].
+pub fn quasar() -> anyhow::Result<PathBuf> {
+    Ok(directory()?.join("quasar"))
+}
