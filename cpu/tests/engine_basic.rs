@@ -3,7 +3,7 @@
 mod engine_support;
 
 use engine_support::asm::*;
-use engine_support::{Machine, TOHOST};
+use engine_support::{Machine, TOHOST, until};
 use quasar_abi::machine::RAM_BASE;
 use quasar_abi::vm::{pause, request};
 use quasar_cpu::isa::{Op, csr};
@@ -98,9 +98,7 @@ fn a_pause_publishes_an_exact_boundary_and_goes_on() {
     let mut before = 0;
     for _ in 0..20 {
         machine.resume();
-        while machine.vm.counters[0].instructions.get() <= before {
-            std::thread::yield_now();
-        }
+        until(|| machine.vm.counters[0].instructions.get() > before);
         machine.pause();
         let state = machine.state(0);
         let retired = state.retired.get();
@@ -207,9 +205,7 @@ fn a_host_command_is_waited_for_and_answered() {
     let mut machine = Machine::with(&code);
     machine.start();
     machine.resume();
-    while !machine.vm.htif.pending() {
-        std::thread::yield_now();
-    }
+    until(|| machine.vm.htif.pending());
     assert_eq!(machine.vm.htif_value.get(), command);
     // A pause works meanwhile.
     machine.pause();

@@ -2,8 +2,8 @@
 
 mod engine_support;
 
-use engine_support::Machine;
 use engine_support::asm::*;
+use engine_support::{Machine, until};
 use quasar_abi::clock::mode;
 use quasar_abi::machine::RAM_BASE;
 use quasar_abi::party::{PartyId, attention};
@@ -72,16 +72,20 @@ fn interrupted(enable: u64, acknowledge: &[u32]) -> Machine {
 
 #[test]
 fn a_posted_interrupt_ends_wfi() {
-    let clear = program(&[&li(T1, SSIP), &[i(Op::Csrrc, ZERO, T1, csr::MIP.into())]]);
+    // The handler counts in memory once it has acknowledged: a post before that could be one with the last.
+    let clear = program(&[
+        &li(T1, SSIP),
+        &[i(Op::Csrrc, ZERO, T1, csr::MIP.into())],
+        &li(T1, CELL),
+        &[s(Op::Sd, T1, 8, 0)],
+    ]);
     let mut machine = interrupted(SSIP, &clear);
     machine.start();
     machine.resume();
     for count in 1..=100 {
         machine.vm.hart_control[0].posted.fetch_or(SSIP, Ordering::SeqCst);
         machine.vm.party(PartyId::Hart(0)).call(attention::INTERRUPT);
-        while machine.vm.counters[0].interrupts.get() < count {
-            std::thread::yield_now();
-        }
+        until(|| machine.ram.cell64(CELL).expect("RAM").get() == count);
     }
     machine.pause();
     assert_eq!(machine.state(0).x[8].get(), 100);
@@ -92,11 +96,11 @@ fn a_pause_in_wfi_keeps_waiting_afterwards() {
     let mut machine = interrupted(SSIP, &[i(Op::Csrrwi, ZERO, 0, csr::MIP.into())]);
     machine.start();
     machine.resume();
-    while machine.vm.counters[0].wfi_ns.get() == 0 {
-        // Enough calls make the wait end and begin anew, which is when it is counted.
+    until(|| {
+        // Calls make the wait end and begin anew, which is when it is counted.
         machine.vm.party(PartyId::Hart(0)).call(attention::TIMER);
-        std::thread::yield_now();
-    }
+        machine.vm.counters[0].wfi_ns.get() != 0
+    });
     machine.pause();
     assert_eq!(machine.state(0).waiting.get(), 1);
     let pc = machine.state(0).pc.get();
@@ -108,8 +112,13 @@ fn a_pause_in_wfi_keeps_waiting_afterwards() {
 
 #[test]
 fn the_machine_timer_interrupts_a_waiting_and_a_running_hart() {
-    // The handler masks the timer; the test arms it again for the next round.
-    let mask = program(&[&li(T1, MTIP), &[i(Op::Csrrc, ZERO, T1, csr::MIE.into())]]);
+    // The handler masks the timer and says that it was there.
+    let mask = program(&[
+        &li(T1, MTIP),
+        &[i(Op::Csrrc, ZERO, T1, csr::MIE.into())],
+        &li(T1, CELL),
+        &[s(Op::Sd, T1, 8, 0)],
+    ]);
     for waiting in [true, false] {
         let mut machine = interrupted(MTIP, &mask);
         if !waiting {
@@ -123,9 +132,7 @@ fn the_machine_timer_interrupts_a_waiting_and_a_running_hart() {
         machine.vm.hart_control[0].mtimecmp.store(200_000, Ordering::SeqCst);
         machine.start();
         machine.resume();
-        while machine.vm.counters[0].interrupts.get() == 0 {
-            std::thread::yield_now();
-        }
+        until(|| machine.ram.cell64(CELL).expect("RAM").get() == 1);
         machine.pause();
         assert_eq!(machine.state(0).x[8].get(), 1);
     }

@@ -3,7 +3,7 @@
 mod engine_support;
 
 use engine_support::asm::*;
-use engine_support::{Machine, TOHOST};
+use engine_support::{Machine, TOHOST, until};
 use quasar_abi::machine::RAM_BASE;
 use quasar_abi::vm::request;
 use quasar_cpu::isa::{Op, csr};
@@ -206,14 +206,10 @@ fn after_an_epochs_acknowledgement_every_write_is_marked_again() {
     let word = |gpa| machine.ram.cell64(gpa).expect("RAM").get();
     for round in 0..200 {
         let closed = machine.vm.next_epoch();
-        while !machine.vm.epoch_acknowledged() {
-            std::thread::yield_now();
-        }
+        until(|| machine.vm.epoch_acknowledged());
         machine.maps.drain(closed, |_| {});
         let copied = [word(one), word(two)];
-        while word(one) == copied[0] || word(two) == copied[1] {
-            std::thread::yield_now();
-        }
+        until(|| word(one) != copied[0] && word(two) != copied[1]);
         let epoch = machine.vm.epoch.load(Ordering::SeqCst);
         assert!(machine.maps.is_dirty(epoch, one), "round {round}: a store was lost");
         assert!(machine.maps.is_dirty(epoch, two), "round {round}: an AMO was lost");

@@ -45,7 +45,7 @@ const NO_BLOCK: Block = Block { gpa: 1, generation: 0, span: NO_SPAN, raw: NO_SP
 
 /// The cache.
 pub(super) struct BlockCache {
-    jumps: Box<[Jump]>,
+    jumps: Box<[Jump; JUMP_SLOTS]>,
     blocks: Box<[Block]>,
     instructions: Vec<Inst>,
     /// The blocks' 16-bit units as they were in memory.
@@ -76,7 +76,7 @@ fn normalised(inst: Inst) -> Inst {
 impl BlockCache {
     pub fn new() -> Self {
         Self {
-            jumps: vec![NO_JUMP; JUMP_SLOTS].into(),
+            jumps: Box::new([NO_JUMP; JUMP_SLOTS]),
             blocks: vec![NO_BLOCK; BLOCK_SLOTS].into(),
             instructions: Vec::new(),
             raw: Vec::new(),
@@ -103,6 +103,9 @@ impl BlockCache {
         let gpa = context.memory.fetch_gpa(pc)?;
         // fence.i changes the fetch key too, so that every block comes by here before it runs again.
         self.generation = context.memory.instruction_generation();
+        if !context.memory.may_execute_page(pc) {
+            return self.single(context, pc, gpa);
+        }
         let block = self.blocks[block_slot(gpa)];
         let span = if block.gpa == gpa && self.still_holds(context.memory.ram(), block) {
             self.blocks[block_slot(gpa)].generation = self.generation;
@@ -110,7 +113,6 @@ impl BlockCache {
         } else {
             self.decode(context, pc, gpa)?
         };
-        // A fetch may have exhausted the contexts: the key of now counts.
         self.jumps[jump_slot(pc)] = Jump { pc, key: context.memory.fetch_key(), span };
         Ok(span)
     }
@@ -138,7 +140,7 @@ impl BlockCache {
                 self.raw.extend([low, high]);
                 isa::decode(u32::from(low) | u32::from(high) << 16)
             } else if at == gpa {
-                return self.straddler(context, pc, low);
+                return self.single(context, pc, gpa);
             } else {
                 break;
             };
@@ -155,11 +157,20 @@ impl BlockCache {
         Ok(span)
     }
 
-    /// An instruction across two pages: its place depends on both translations, so that only the jump cache,
-    /// whose key changes with either, remembers it.
-    fn straddler(&mut self, context: &mut ExecContext, pc: u64, low: u16) -> Result<Span, Fault> {
-        let second = context.memory.fetch_gpa(pc.wrapping_add(2))?;
-        let high = unit(context, second);
+    /// A block of one instruction that is not found by its guest-physical address again: it lies across two
+    /// pages and depends on both translations (the jump cache's key changes with either), or in a page of
+    /// which PMP allows a part, so that each of its halves is asked for.
+    fn single(&mut self, context: &mut ExecContext, pc: u64, gpa: u64) -> Result<Span, Fault> {
+        if self.instructions.len() + BLOCK_LIMIT > ARENA_LIMIT {
+            self.wipe();
+        }
+        let low = unit(context, gpa);
+        let high = if low & 3 == 3 {
+            let second = context.memory.fetch_gpa(pc.wrapping_add(2))?;
+            unit(context, second)
+        } else {
+            0
+        };
         let start = self.instructions.len();
         self.instructions.push(normalised(isa::decode(u32::from(low) | u32::from(high) << 16)));
         context.counters().blocks_decoded.bump(1);

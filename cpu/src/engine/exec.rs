@@ -196,6 +196,9 @@ pub(super) fn execute(context: &mut ExecContext, block: &[Inst]) -> Flow {
 
             Op::Fence => fence(Ordering::SeqCst),
 
+            Op::Fld => attempt!(float::load_double(context, inst, pc)),
+            Op::Fsd => attempt!(float::store_double(context, inst, pc)),
+
             Op::LrW
             | Op::ScW
             | Op::AmoswapW

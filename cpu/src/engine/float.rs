@@ -17,18 +17,13 @@ const fn at(register: u8) -> usize {
     (register & 31) as usize
 }
 
-/// Executes an instruction of F or D at `pc`.
+/// Executes an instruction of F or D at `pc`, other than those with a way of their own.
 pub(super) fn execute(context: &mut ExecContext, inst: &Inst, pc: u64) -> Result<(), Fault> {
     if !context.hart.fp_enabled() {
         return Err(context.illegal(pc));
     }
     match inst.op {
-        Op::Fld => load64(context, inst),
-        Op::Flw => load32(context, inst),
-        Op::Fsd => {
-            let va = address(context, inst);
-            context.memory.store::<u64>(va, context.hart.f[at(inst.rs2)])
-        }
+        Op::Flw => load_single(context, inst),
         Op::Fsw => {
             let va = address(context, inst);
             context.memory.store::<u32>(va, context.hart.f[at(inst.rs2)])
@@ -80,14 +75,29 @@ fn address(context: &ExecContext, inst: &Inst) -> u64 {
     context.hart.x[at(inst.rs1)].wrapping_add(inst.imm as u64)
 }
 
-fn load64(context: &mut ExecContext, inst: &Inst) -> Result<(), Fault> {
+/// `fld`, which with `fsd` is common enough for a way of its own.
+#[inline(always)]
+pub(super) fn load_double(context: &mut ExecContext, inst: &Inst, pc: u64) -> Result<(), Fault> {
+    if !context.hart.fp_enabled() {
+        return Err(context.illegal(pc));
+    }
     let va = address(context, inst);
     context.hart.f[at(inst.rd)] = context.memory.load::<u64>(va)?;
     context.hart.mark_fp_dirty();
     Ok(())
 }
 
-fn load32(context: &mut ExecContext, inst: &Inst) -> Result<(), Fault> {
+/// `fsd`.
+#[inline(always)]
+pub(super) fn store_double(context: &mut ExecContext, inst: &Inst, pc: u64) -> Result<(), Fault> {
+    if !context.hart.fp_enabled() {
+        return Err(context.illegal(pc));
+    }
+    let va = address(context, inst);
+    context.memory.store::<u64>(va, context.hart.f[at(inst.rs2)])
+}
+
+fn load_single(context: &mut ExecContext, inst: &Inst) -> Result<(), Fault> {
     let va = address(context, inst);
     context.hart.f[at(inst.rd)] = fp::box_f32(context.memory.load::<u32>(va)? as u32);
     context.hart.mark_fp_dirty();

@@ -83,6 +83,12 @@ impl Memory {
         Ok(())
     }
 
+    /// Whether the whole page of `va` may be executed; after [`Memory::fetch_gpa`] has found it.
+    #[must_use]
+    pub fn may_execute_page(&self, va: u64) -> bool {
+        self.l1.fetch_gpa(self.fetch, va).is_some()
+    }
+
     /// The guest-physical address of an instruction's 16 bits at `va`.
     ///
     /// # Errors

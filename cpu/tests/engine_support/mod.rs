@@ -21,6 +21,15 @@ pub const TOHOST: u64 = RAM_BASE + 0xf_f000;
 const RAM_BYTES: u64 = 64 << 20;
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Waits until `done`; a test that waits too long fails instead of hanging.
+pub fn until(mut done: impl FnMut() -> bool) {
+    let start = std::time::Instant::now();
+    while !done() {
+        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain");
+        std::thread::yield_now();
+    }
+}
+
 /// The VM.
 pub struct Machine {
     pub vm: Vm,
