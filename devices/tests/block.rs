@@ -6,7 +6,7 @@ use kit::driver::{
     BUFFERS, Desc, Driver, F_EVENT_IDX, F_INDIRECT, INDIRECT, INTERRUPT_ACK, INTERRUPT_STATUS, NEXT, STATUS,
     WRITE, encode,
 };
-use kit::{Machine, Rig, wait_until};
+use kit::{Bus, Machine, Rig, wait_until};
 use quasar_abi::machine::VirtioDevice;
 use quasar_devices::DevicesError;
 use std::io::{Seek, SeekFrom, Write};

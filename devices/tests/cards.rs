@@ -3,7 +3,7 @@
 mod kit;
 
 use kit::driver::{BUFFERS, Desc, Driver, F_EVENT_IDX, INTERRUPT_STATUS, NEEDS_RESET, STATUS, WRITE, ring};
-use kit::{Machine, Rig, wait_until};
+use kit::{Bus, Machine, Rig, wait_until};
 use quasar_abi::Segment;
 use quasar_abi::console::VIRTIO_CONSOLE;
 use quasar_abi::frames::PortSegment;

@@ -6,7 +6,7 @@ use kit::driver::{
     BUFFERS, Desc, Driver, F_EVENT_IDX, F_INDIRECT, INDIRECT, INTERRUPT_ACK, INTERRUPT_STATUS, NEEDS_RESET,
     NEXT, Ring, STATUS, WRITE, encode, ring,
 };
-use kit::{Machine, RAM_BYTES, Rig, wait_until};
+use kit::{Bus, Machine, RAM_BYTES, Rig, wait_until};
 use quasar_abi::Segment;
 use quasar_abi::machine::{RAM_BASE, VirtioDevice};
 use std::sync::Arc;

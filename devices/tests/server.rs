@@ -3,7 +3,7 @@
 mod kit;
 
 use kit::driver::{BUFFERS, Desc, Driver, WRITE};
-use kit::{Machine, wait_until};
+use kit::{Bus, Machine, wait_until};
 use quasar_abi::console::UART_CONSOLE;
 use quasar_abi::machine::{IRQ_UART, PLIC, SYSCON, UART, VirtioDevice};
 use quasar_abi::party::{PartyId, attention, status};

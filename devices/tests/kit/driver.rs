@@ -1,6 +1,6 @@
 //! A driver of one virtio device: correct unless the test tells it not to be.
 
-use super::{Rig, wait_until};
+use super::{Bus, wait_until};
 use quasar_abi::machine::RAM_BASE;
 
 pub const STATUS: u64 = 0x70;
@@ -55,7 +55,7 @@ pub struct Driver {
 
 impl Driver {
     /// Resets the device, accepts `wanted` of what it offers, sets up every queue and starts it.
-    pub fn start(rig: &mut Rig<'_>, slot: u64, wanted: u64) -> Self {
+    pub fn start(rig: &mut impl Bus, slot: u64, wanted: u64) -> Self {
         let driver = Self::negotiate(rig, slot, wanted);
         for queue in 0.. {
             rig.set_register(slot, 0x30, queue);
@@ -70,7 +70,7 @@ impl Driver {
     }
 
     /// Everything up to FEATURES_OK.
-    pub fn negotiate(rig: &mut Rig<'_>, slot: u64, wanted: u64) -> Self {
+    pub fn negotiate(rig: &mut impl Bus, slot: u64, wanted: u64) -> Self {
         rig.set_register(slot, STATUS, 0);
         assert_eq!(rig.register(slot, STATUS), 0, "reset");
         rig.set_register(slot, STATUS, 1);
@@ -95,7 +95,7 @@ impl Driver {
     }
 
     /// Sets a queue up where `ring` says.
-    pub fn place(&self, rig: &mut Rig<'_>, queue: u32, ring: Ring) {
+    pub fn place(&self, rig: &mut impl Bus, queue: u32, ring: Ring) {
         rig.set_register(self.slot, 0x30, queue);
         rig.set_register(self.slot, 0x38, self.size.into());
         for (offset, gpa) in [(0x80, ring.desc), (0x90, ring.avail), (0xa0, ring.used)] {
@@ -105,61 +105,61 @@ impl Driver {
         rig.set_register(self.slot, 0x44, 1);
     }
 
-    pub fn describe(&self, rig: &Rig<'_>, queue: u64, index: u16, desc: Desc) {
+    pub fn describe(&self, rig: &impl Bus, queue: u64, index: u16, desc: Desc) {
         let at = ring(self.slot, queue).desc + 16 * u64::from(index);
-        rig.machine.ram.write(at, &encode(desc)).expect("descriptor");
+        rig.machine().ram.write(at, &encode(desc)).expect("descriptor");
     }
 
     /// Makes the chain at `head` available, without notifying.
-    pub fn offer(&self, rig: &Rig<'_>, queue: u64, head: u16) {
+    pub fn offer(&self, rig: &impl Bus, queue: u64, head: u16) {
         let ring = ring(self.slot, queue);
-        let ram = &rig.machine.ram;
+        let ram = &rig.machine().ram;
         let index = ram.load16(ring.avail + 2).expect("index");
         ram.store16(ring.avail + 4 + 2 * u64::from(index % self.size), head).expect("entry");
         ram.store16(ring.avail + 2, index.wrapping_add(1)).expect("index");
     }
 
-    pub fn notify(&self, rig: &mut Rig<'_>, queue: u32) {
+    pub fn notify(&self, rig: &mut impl Bus, queue: u32) {
         rig.set_register(self.slot, NOTIFY, queue);
     }
 
-    pub fn used_index(&self, rig: &Rig<'_>, queue: u64) -> u16 {
-        rig.machine.ram.load16(ring(self.slot, queue).used + 2).expect("index")
+    pub fn used_index(&self, rig: &impl Bus, queue: u64) -> u16 {
+        rig.machine().ram.load16(ring(self.slot, queue).used + 2).expect("index")
     }
 
     /// The used element at an index: head and length.
-    pub fn used(&self, rig: &Rig<'_>, queue: u64, index: u16) -> (u32, u32) {
+    pub fn used(&self, rig: &impl Bus, queue: u64, index: u16) -> (u32, u32) {
         let mut bytes = [0; 8];
         let at = ring(self.slot, queue).used + 4 + 8 * u64::from(index % self.size);
-        rig.machine.ram.read(at, &mut bytes).expect("element");
+        rig.machine().ram.read(at, &mut bytes).expect("element");
         let [a, b, c, d, e, f, g, h] = bytes;
         (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]))
     }
 
     /// Puts `readable` and room for `writable` bytes at fixed places as one chain from descriptor 0, notifies, and
     /// returns what the device wrote, with the used length, once it is used.
-    pub fn request(
+    pub fn request<B: Bus>(
         &self,
-        rig: &mut Rig<'_>,
+        rig: &mut B,
         queue: u32,
         readable: &[&[u8]],
         writable: &[u32],
     ) -> (Vec<u8>, u32) {
         let (total, mut gpa) = (readable.len() + writable.len(), BUFFERS);
         let mut index = 0u16;
-        let mut link = |rig: &Rig<'_>, gpa, len, flags| {
+        let mut link = |rig: &B, gpa, len, flags| {
             let more = if usize::from(index) + 1 < total { NEXT } else { 0 };
             self.describe(rig, queue.into(), index, Desc { gpa, len, flags: flags | more, next: index + 1 });
             index += 1;
         };
         for bytes in readable {
-            rig.machine.ram.write(gpa, bytes).expect("buffer");
+            rig.machine().ram.write(gpa, bytes).expect("buffer");
             link(rig, gpa, u32::try_from(bytes.len()).expect("length"), 0);
             gpa += bytes.len() as u64 + 3;
         }
         let start = gpa;
         for len in writable {
-            rig.machine.ram.fill(gpa, 0xee, (*len).into()).expect("buffer");
+            rig.machine().ram.fill(gpa, 0xee, (*len).into()).expect("buffer");
             link(rig, gpa, *len, WRITE);
             gpa += u64::from(*len) + 5;
         }
@@ -172,7 +172,7 @@ impl Driver {
         let (mut written, mut gpa) = (vec![], start);
         for size in writable {
             let mut piece = vec![0; *size as usize];
-            rig.machine.ram.read(gpa, &mut piece).expect("buffer");
+            rig.machine().ram.read(gpa, &mut piece).expect("buffer");
             written.append(&mut piece);
             gpa += u64::from(*size) + 5;
         }

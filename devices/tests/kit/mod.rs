@@ -9,6 +9,7 @@ use quasar_abi::console::{Console, ConsoleSegment};
 use quasar_abi::dirty::{PageMaps, maps_bytes};
 use quasar_abi::frames::PortSegment;
 use quasar_abi::machine::{RAM_BASE, VIRTIO, VIRTIO_STRIDE, VirtioDevice, VmSegments};
+use quasar_abi::party::PartyId;
 use quasar_abi::saved::{DEVICE_SLOTS, DEVICES_SEGMENT_BYTES, DeviceSlot, SavedDevice};
 use quasar_abi::vm::{CONTROL_BYTES, Vm};
 use quasar_abi::{GuestRam, Segment, SegmentKind};
@@ -125,20 +126,63 @@ pub struct Rig<'a> {
     pub host: Host,
 }
 
-impl Rig<'_> {
-    pub fn load(&mut self, gpa: u64, len: u32) -> u64 {
-        self.board.access(gpa, len, None, TAG).unwrap_or_else(|| panic!("nothing answers at {gpa:#x}"))
-    }
+/// Whatever takes register accesses.
+pub trait Bus {
+    fn machine(&self) -> &Machine;
+    fn load(&mut self, gpa: u64, len: u32) -> u64;
+    fn store(&mut self, gpa: u64, len: u32, value: u64);
 
-    pub fn store(&mut self, gpa: u64, len: u32, value: u64) {
-        assert!(self.board.access(gpa, len, Some(value), TAG).is_some(), "nothing answers at {gpa:#x}");
-    }
-
-    pub fn register(&mut self, slot: u64, offset: u64) -> u32 {
+    fn register(&mut self, slot: u64, offset: u64) -> u32 {
         u32::try_from(self.load(VIRTIO.base + slot * VIRTIO_STRIDE + offset, 4)).expect("32 bits")
     }
 
-    pub fn set_register(&mut self, slot: u64, offset: u64, value: u32) {
+    fn set_register(&mut self, slot: u64, offset: u64, value: u32) {
         self.store(VIRTIO.base + slot * VIRTIO_STRIDE + offset, 4, value.into());
+    }
+}
+
+impl Bus for Rig<'_> {
+    fn machine(&self) -> &Machine {
+        self.machine
+    }
+
+    fn load(&mut self, gpa: u64, len: u32) -> u64 {
+        self.board.access(gpa, len, None, TAG).unwrap_or_else(|| panic!("nothing answers at {gpa:#x}"))
+    }
+
+    fn store(&mut self, gpa: u64, len: u32, value: u64) {
+        assert!(self.board.access(gpa, len, Some(value), TAG).is_some(), "nothing answers at {gpa:#x}");
+    }
+}
+
+/// A hart, as far as devices see one: asks over its mailbox and waits as long as it takes.
+pub struct Hart<'a>(pub &'a Machine);
+
+impl Hart<'_> {
+    fn ask(&self, gpa: u64, len: u32, store: Option<u64>) -> u64 {
+        let mail = &self.0.vm.mmio_mail[0];
+        mail.gpa.set(gpa);
+        mail.len.set(len);
+        mail.store.set(u32::from(store.is_some()));
+        mail.value.set(store.unwrap_or(0));
+        mail.mailbox.post();
+        self.0.vm.party(PartyId::Devices).doorbell.ring();
+        wait_until("an answer", || mail.mailbox.wait(1000, || false));
+        assert_eq!(mail.status.get(), 0, "nothing answers at {gpa:#x}");
+        mail.value.get()
+    }
+}
+
+impl Bus for Hart<'_> {
+    fn machine(&self) -> &Machine {
+        self.0
+    }
+
+    fn load(&mut self, gpa: u64, len: u32) -> u64 {
+        self.ask(gpa, len, None)
+    }
+
+    fn store(&mut self, gpa: u64, len: u32, value: u64) {
+        self.ask(gpa, len, Some(value));
     }
 }
