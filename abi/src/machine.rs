@@ -66,6 +66,9 @@ pub enum VirtioDevice {
         read_only: bool,
         /// What VIRTIO_BLK_T_GET_ID answers, 20 bytes at most.
         serial: String,
+        /// Segment with the disk's dirty maps ([`crate::dirty::PageMaps`] with base 0), when its content is to
+        /// travel with the VM.
+        map_segment: Option<String>,
     },
     /// Network card attached to a switch port (virtio 1.3, 5.1).
     Net {

@@ -182,6 +182,19 @@ impl Board {
         self.uart.flush();
     }
 
+    /// Takes up the states that were put into slots while the VM was parked: it was restored, or came from
+    /// another host. The workers must be at rest.
+    ///
+    /// # Errors
+    /// The first state that is none of its device's.
+    pub fn take_up(&mut self) -> Result<(), DevicesError> {
+        self.plic.take_up()?;
+        self.aclint.take_up()?;
+        self.uart.take_up()?;
+        self.rtc.take_up()?;
+        self.cards.iter().try_for_each(|card| card.take_up())
+    }
+
     /// Puts every device into its state after power-on. The workers must be at rest.
     pub fn reset(&mut self) {
         for card in &self.cards {

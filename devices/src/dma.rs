@@ -80,6 +80,25 @@ impl Dma {
         Ok(())
     }
 
+    /// Writes `[offset, offset + len)` of a disk and marks it in the disk's maps, under the same rules as
+    /// guest memory: an epoch is acknowledged only when its writes have their marks.
+    pub fn write_disk<T>(
+        &self,
+        maps: Option<&PageMaps>,
+        offset: u64,
+        len: u64,
+        write: impl FnOnce() -> T,
+    ) -> T {
+        let _marking = self.marking.read().unwrap_or_else(PoisonError::into_inner);
+        let written = write();
+        if let Some(maps) = maps
+            && self.vm.log_active.load(Ordering::SeqCst) != 0
+        {
+            maps.mark(self.vm.epoch.load(Ordering::SeqCst), offset, len);
+        }
+        written
+    }
+
     /// Acknowledges the current epoch if that is still to be done.
     pub fn acknowledge_epoch(&self) {
         let acknowledged = &self.vm.party(PartyId::Devices).epoch_ack;

@@ -99,6 +99,29 @@ impl Slot {
         Ok(self.load_bytes()?.map(|bytes| S::try_from(bytes.as_slice())).transpose()?)
     }
 
+    /// Whether somebody else has put another state into the slot since this device published last: the owner
+    /// of a parked VM, who restores one.
+    #[must_use]
+    pub fn was_replaced(&self) -> bool {
+        let state = self.cell().ok().and_then(DeviceSlot::load).map(|saved| saved.bytes);
+        state.is_none_or(|bytes| bytes.get(size_of::<Served>()..) != Some(&self.last))
+    }
+
+    /// The state that somebody else has put into the slot; power-on state when it was emptied. No reply of
+    /// another host's mailboxes is kept.
+    ///
+    /// # Errors
+    /// [`BadState`] when the bytes are no state of this device.
+    pub fn take_up<S>(&mut self) -> Result<S, DevicesError>
+    where
+        S: for<'a> TryFrom<&'a [u8], Error = BadState> + Default,
+    {
+        let state = self.load()?.unwrap_or_default();
+        self.forget_reply();
+        self.last.clear();
+        Ok(state)
+    }
+
     /// The reply that was published for this access, if it is the last one that changed the state.
     #[must_use]
     pub fn reply_to(&self, tag: Tag) -> Option<u64> {

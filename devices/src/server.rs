@@ -7,7 +7,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
 use quasar_abi::doorbell::default_spins;
 use quasar_abi::machine::{VirtioDevice, VmSegments};
 use quasar_abi::party::{Party, PartyId, status};
-use quasar_abi::vm::{MmioMailbox, Vm};
+use quasar_abi::vm::{MmioMailbox, Vm, pause};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -211,6 +211,13 @@ impl Server {
                 break;
             }
             party.doorbell.wait(seen, None);
+        }
+        if let Err(error) = self.board.take_up() {
+            // The harts may run already, with devices that do not belong to them: stop before they notice.
+            log::error!("{error}; the VM stays paused");
+            vm.pause(pause::FAILED);
+            vm.park(ME);
+            return true;
         }
         self.host.dma.acknowledge_epoch();
         self.host.gate.open();

@@ -23,7 +23,12 @@ fn disk() -> NamedTempFile {
 }
 
 fn device(file: &NamedTempFile, read_only: bool) -> VirtioDevice {
-    VirtioDevice::Block { path: file.path().to_owned(), read_only, serial: "quasar-disk".into() }
+    VirtioDevice::Block {
+        path: file.path().to_owned(),
+        read_only,
+        serial: "quasar-disk".into(),
+        map_segment: None,
+    }
 }
 
 fn header(kind: u32, sector: u64) -> Vec<u8> {

@@ -28,7 +28,12 @@ fn all() -> All {
     file.as_file().set_len(1 << 20).expect("size");
     let port = kit::port();
     let devices = vec![
-        VirtioDevice::Block { path: file.path().to_owned(), read_only: false, serial: "s".into() },
+        VirtioDevice::Block {
+            path: file.path().to_owned(),
+            read_only: false,
+            serial: "s".into(),
+            map_segment: None,
+        },
         VirtioDevice::Net { port_segment: port.name().to_owned(), mac: [2, 0, 0, 0, 0, 1] },
         VirtioDevice::Console,
         VirtioDevice::Rng,

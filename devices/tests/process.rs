@@ -68,8 +68,12 @@ impl Program {
 fn disk() -> (NamedTempFile, VirtioDevice) {
     let file = NamedTempFile::new().expect("file");
     file.as_file().set_len(1 << 20).expect("size");
-    let device =
-        VirtioDevice::Block { path: file.path().to_owned(), read_only: false, serial: String::new() };
+    let device = VirtioDevice::Block {
+        path: file.path().to_owned(),
+        read_only: false,
+        serial: String::new(),
+        map_segment: None,
+    };
     (file, device)
 }
 
@@ -79,8 +83,12 @@ fn commands_are_answered_over_both_transports() {
         let machine = Machine::new(1);
         let mut program = Program::start(transport);
         assert!(program.answer(DevicesCommand::Stats).is_err(), "nothing to count yet");
-        let missing =
-            VirtioDevice::Block { path: "/nonexistent/disk".into(), read_only: true, serial: String::new() };
+        let missing = VirtioDevice::Block {
+            path: "/nonexistent/disk".into(),
+            read_only: true,
+            serial: String::new(),
+            map_segment: None,
+        };
         let start = |virtio| DevicesCommand::Start { segments: machine.names.clone(), virtio };
         let error = program.answer(start(vec![missing])).expect_err("no such disk");
         assert!(error.contains("/nonexistent/disk"), "{error}");

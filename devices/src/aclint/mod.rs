@@ -46,6 +46,18 @@ impl Aclint {
         self.settle();
     }
 
+    /// Takes up a state that was put into the slot while the VM was parked.
+    ///
+    /// # Errors
+    /// [`DevicesError::State`].
+    pub fn take_up(&mut self) -> Result<(), DevicesError> {
+        if self.slot.was_replaced() {
+            self.state = self.slot.take_up()?;
+            self.settle();
+        }
+        Ok(())
+    }
+
     /// A register access of a hart; `None` when nothing answers.
     pub fn access(&mut self, access: &Access) -> Option<u64> {
         let register = registers::decode(access, self.vm.harts.get())?;

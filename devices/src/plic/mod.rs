@@ -54,6 +54,19 @@ impl Plic {
         self.settle(&mut inner);
     }
 
+    /// Takes up a state that was put into the slot while the VM was parked.
+    ///
+    /// # Errors
+    /// [`DevicesError::State`].
+    pub fn take_up(&self) -> Result<(), DevicesError> {
+        let mut inner = lock(&self.inner);
+        if inner.slot.was_replaced() {
+            inner.state = inner.slot.take_up()?;
+            self.settle(&mut inner);
+        }
+        Ok(())
+    }
+
     /// A register access of a hart; `None` when nothing answers.
     pub fn access(&self, access: &Access) -> Option<u64> {
         if !access.is(4) {

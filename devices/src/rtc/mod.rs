@@ -53,6 +53,18 @@ impl Rtc {
         ticks(&self.vm).wrapping_mul(NS_PER_TICK).wrapping_add(self.vm.clock.wall_offset_ns.get())
     }
 
+    /// Takes up a state that was put into the slot while the VM was parked.
+    ///
+    /// # Errors
+    /// [`DevicesError::State`].
+    pub fn take_up(&mut self) -> Result<(), DevicesError> {
+        if self.slot.was_replaced() {
+            self.state = self.slot.take_up()?;
+            self.settle();
+        }
+        Ok(())
+    }
+
     /// A register access of a hart; `None` when nothing answers.
     pub fn access(&mut self, access: &Access) -> Option<u64> {
         if !access.is(4) {

@@ -48,6 +48,23 @@ impl Uart {
         self.settle();
     }
 
+    /// Takes up a state that was put into the slot while the VM was parked.
+    ///
+    /// # Errors
+    /// [`DevicesError::State`].
+    pub fn take_up(&mut self) -> Result<(), DevicesError> {
+        if self.slot.was_replaced() {
+            self.state = self.slot.take_up()?;
+            // Output that the other host's process gathered and did not show any more is shown here.
+            if self.state.flushed.get() != self.console.written.get() {
+                self.state.clear_sent(self.console.written.get());
+            }
+            self.flush();
+            self.settle();
+        }
+        Ok(())
+    }
+
     /// A register access of a hart; `None` when nothing answers.
     pub fn access(&mut self, access: &Access) -> Option<u64> {
         // Byte registers, which some drivers access as words (`reg-io-width`).

@@ -121,7 +121,8 @@ pub enum SpecError {
 
 fn check_name(name: &str, what: &'static str) -> Result<(), SpecError> {
     let letter = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let good = name.starts_with(letter) && name.len() <= MAX_NAME && name.chars().all(|c| letter(c) || c == '-');
+    let good =
+        name.starts_with(letter) && name.len() <= MAX_NAME && name.chars().all(|c| letter(c) || c == '-');
     if good { Ok(()) } else { Err(SpecError::Name(name.to_owned(), what)) }
 }
 
@@ -175,6 +176,7 @@ impl VmSpec {
             path: disk.path.clone(),
             read_only: disk.read_only,
             serial: format!("quasar-disk{index}"),
+            map_segment: None,
         });
         let card = self.net.as_ref().zip(port_segment).map(|(net, segment)| VirtioDevice::Net {
             port_segment: segment.to_owned(),
@@ -191,9 +193,9 @@ impl Mac {
     /// The same address for the same name everywhere: FNV-1a, in QEMU's locally used range.
     #[must_use]
     pub fn derived(name: &str) -> Self {
-        let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
-            (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-        });
+        let hash = name
+            .bytes()
+            .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
         let [a, b, c, _] = hash.to_le_bytes();
         Self([0x52, 0x54, 0x00, a, b, c])
     }
@@ -262,7 +264,9 @@ impl FromStr for Publish {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         let bad = || {
-            format!("{text:?} is no published port; write [HOSTADDR:]PORT:GUESTPORT, for example 127.0.0.1:8080:80")
+            format!(
+                "{text:?} is no published port; write [HOSTADDR:]PORT:GUESTPORT, for example 127.0.0.1:8080:80"
+            )
         };
         let port = |text: &str| text.parse::<u16>().ok().filter(|p| *p != 0).ok_or_else(bad);
         let (rest, guest) = text.rsplit_once(':').ok_or_else(bad)?;
@@ -310,7 +314,10 @@ mod tests {
         let publish: Publish = "8080:80".parse().expect("short");
         assert_eq!(publish.to_string(), "127.0.0.1:8080:80");
         let publish: Publish = "0.0.0.0:2222:22".parse().expect("long");
-        assert_eq!((publish.address.to_string().as_str(), publish.port, publish.guest_port), ("0.0.0.0", 2222, 22));
+        assert_eq!(
+            (publish.address.to_string().as_str(), publish.port, publish.guest_port),
+            ("0.0.0.0", 2222, 22)
+        );
         assert_eq!("[::1]:8080:80".parse::<Publish>().expect("v6").to_string(), "[::1]:8080:80");
         for bad in ["80", "a:80", "1.2.3:80:80", "0:80", "80:0", "70000:80", "localhost:80:80", ""] {
             assert!(bad.parse::<Publish>().is_err(), "{bad}");
@@ -352,7 +359,10 @@ mod tests {
         assert!(bad(|s| s.name = "../x".into()).contains("no name for a VM"));
         assert!(bad(|s| s.machine.harts = 17).contains("1 to 16"));
         assert!(bad(|s| s.machine.memory = 5).contains("multiple of 4K"));
-        assert!(bad(|s| s.disks.push(Disk { path: "d".into(), read_only: true, owned: false })).contains("absolute"));
+        assert!(
+            bad(|s| s.disks.push(Disk { path: "d".into(), read_only: true, owned: false }))
+                .contains("absolute")
+        );
         assert!(
             bad(|s| s.disks.push(Disk { path: "/nonexistent".into(), read_only: true, owned: false }))
                 .contains("disk /nonexistent")
@@ -375,7 +385,8 @@ mod tests {
         assert!(matches!(&virtio[0], VirtioDevice::Block { read_only: true, .. }));
         assert!(matches!(&virtio[1], VirtioDevice::Net { port_segment, .. } if port_segment == "/port"));
         assert_eq!(virtio.len(), 5);
-        let text = r#"{"name":"a","machine":{"memory":1,"harts":1,"boot":{"kernel":{"kernel":"k"}}},"color":"red"}"#;
+        let text =
+            r#"{"name":"a","machine":{"memory":1,"harts":1,"boot":{"kernel":{"kernel":"k"}}},"color":"red"}"#;
         assert!(serde_json::from_str::<VmSpec>(text).is_err());
     }
 }

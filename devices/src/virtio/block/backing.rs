@@ -4,6 +4,8 @@ use super::config::SECTOR;
 use crate::error::DevicesError;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, Flock, FlockArg, fallocate};
+use quasar_abi::dirty::PageMaps;
+use quasar_abi::ram::PAGE_BYTES;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
@@ -16,14 +18,16 @@ pub struct Backing {
     path: PathBuf,
     read_only: bool,
     bytes: u64,
+    /// Where writes are marked while they are logged; nothing for a disk that stays where it is.
+    maps: Option<PageMaps>,
 }
 
 impl Backing {
-    /// Opens and locks the file.
+    /// Opens and locks the file, and attaches to its dirty maps when there are some.
     ///
     /// # Errors
-    /// [`DevicesError::Disk`], [`DevicesError::DiskInUse`].
-    pub fn open(path: &Path, read_only: bool) -> Result<Self, DevicesError> {
+    /// [`DevicesError::Disk`], [`DevicesError::DiskInUse`], [`DevicesError::Segment`].
+    pub fn open(path: &Path, read_only: bool, map_segment: Option<&str>) -> Result<Self, DevicesError> {
         let failed = |what| move |source| DevicesError::Disk { path: path.to_owned(), what, source };
         let mut file =
             OpenOptions::new().read(true).write(!read_only).open(path).map_err(failed("cannot be opened"))?;
@@ -34,7 +38,9 @@ impl Backing {
             Errno::EWOULDBLOCK => DevicesError::DiskInUse { path: path.to_owned(), read_only },
             other => failed("cannot be locked")(other.into()),
         })?;
-        Ok(Self { file, path: path.to_owned(), read_only, bytes: end / SECTOR * SECTOR })
+        let bytes = end / SECTOR * SECTOR;
+        let maps = map_segment.map(|name| PageMaps::attach(name, 0, bytes.next_multiple_of(PAGE_BYTES)));
+        Ok(Self { file, path: path.to_owned(), read_only, bytes, maps: maps.transpose()? })
     }
 
     /// Where the file is.
@@ -47,6 +53,12 @@ impl Backing {
     #[must_use]
     pub fn read_only(&self) -> bool {
         self.read_only
+    }
+
+    /// Where writes are marked, if anywhere.
+    #[must_use]
+    pub fn maps(&self) -> Option<&PageMaps> {
+        self.maps.as_ref()
     }
 
     /// Whole sectors in the file.

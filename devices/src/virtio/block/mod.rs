@@ -27,8 +27,13 @@ impl Block {
     ///
     /// # Errors
     /// [`DevicesError::Disk`], [`DevicesError::DiskInUse`], [`DevicesError::Config`].
-    pub fn open(path: &Path, read_only: bool, serial: &str) -> Result<(Self, Arc<Disk>), DevicesError> {
-        let backing = Backing::open(path, read_only)?;
+    pub fn open(
+        path: &Path,
+        read_only: bool,
+        serial: &str,
+        map_segment: Option<&str>,
+    ) -> Result<(Self, Arc<Disk>), DevicesError> {
+        let backing = Backing::open(path, read_only, map_segment)?;
         let disk = Arc::new(Disk::new(backing, serial)?);
         Ok((Self { disk: Arc::clone(&disk) }, disk))
     }

@@ -159,7 +159,8 @@ impl Disk {
         self.counters.writes.fetch_add(1, Ordering::Relaxed);
         for_pieces(len, |at, bounce| {
             chain.read(dma, HEADER + at, bounce)?;
-            self.done("write", self.backing.write(offset + at, bounce))
+            let write = || self.backing.write(offset + at, bounce);
+            self.done("write", dma.write_disk(self.backing.maps(), offset + at, bounce.len() as u64, write))
         })?;
         self.write_through(features)?;
         Ok(0)
@@ -202,7 +203,8 @@ impl Disk {
             let len = u64::from(sectors) * SECTOR;
             let offset = self.range(u64::from_le_bytes([s0, s1, s2, s3, s4, s5, s6, s7]), len)?;
             if len > 0 {
-                self.done("zero", self.backing.zero(offset, len, discard || flags & UNMAP != 0))?;
+                let zero = || self.backing.zero(offset, len, discard || flags & UNMAP != 0);
+                self.done("zero", dma.write_disk(self.backing.maps(), offset, len, zero))?;
             }
         }
         self.write_through(features)

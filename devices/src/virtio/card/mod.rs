@@ -58,8 +58,8 @@ impl Card {
     ) -> Result<Arc<Self>, DevicesError> {
         let make = |device| Shared::new(host, slot, irq, device).map(Arc::new);
         let (shared, worker) = match device {
-            VirtioDevice::Block { path, read_only, serial } => {
-                let (device, disk) = Block::open(path, *read_only, serial)?;
+            VirtioDevice::Block { path, read_only, serial, map_segment } => {
+                let (device, disk) = Block::open(path, *read_only, serial, map_segment.as_deref())?;
                 let shared = make(Box::new(device))?;
                 let (at_work, backing) = (Arc::clone(&shared), Arc::clone(&disk));
                 let thread = spawn(format!("blk{slot}"), move || block_worker::run(&at_work, &backing))?;
@@ -142,6 +142,14 @@ impl Card {
         let mut core = self.shared.act(lock(&self.shared.core), Action::Reset);
         core.slot.forget_reply();
         self.shared.settle(&mut core);
+    }
+
+    /// Takes up a state that was put into the slot while the VM was parked.
+    ///
+    /// # Errors
+    /// [`DevicesError::State`].
+    pub fn take_up(&self) -> Result<(), DevicesError> {
+        self.shared.take_up()
     }
 
     /// Presses the power key, if this is one; returns whether a driver hears it.

@@ -52,9 +52,8 @@ impl Shared {
         device: Box<dyn Device>,
     ) -> Result<Self, DevicesError> {
         let name = format!("virtio{slot}.{}", device.name());
-        let mut slot = Slot::new(&host.saved, index::VIRTIO + slot as usize, name, VERSION);
-        let saved = slot.load_bytes()?;
-        let mut core = Core {
+        let slot = Slot::new(&host.saved, index::VIRTIO + slot as usize, name, VERSION);
+        let core = Core {
             transport: TransportState::default(),
             device,
             slot,
@@ -64,12 +63,6 @@ impl Shared {
             broken: 0,
             interrupts: 0,
         };
-        if let Some(bytes) = saved {
-            let cut = bytes.len().min(size_of::<TransportState>());
-            core.transport = TransportState::try_from(&bytes[..cut])?;
-            core.check_queues(host)?;
-            core.device.load(&bytes[cut..])?;
-        }
         let shared = Self {
             host: host.clone(),
             irq,
@@ -78,11 +71,34 @@ impl Shared {
             counted: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
         };
-        let mut core = lock(&shared.core);
-        shared.recover(&mut core);
-        shared.settle(&mut core);
-        drop(core);
+        shared.load(&mut lock(&shared.core))?;
         Ok(shared)
+    }
+
+    /// Takes up the saved state, or that after power-on when there is none.
+    fn load(&self, core: &mut Core) -> Result<(), DevicesError> {
+        core.transport = TransportState::default();
+        core.device.reset();
+        if let Some(bytes) = core.slot.load_bytes()? {
+            let cut = bytes.len().min(size_of::<TransportState>());
+            core.transport = TransportState::try_from(&bytes[..cut])?;
+            core.check_queues(&self.host)?;
+            core.device.load(&bytes[cut..])?;
+        }
+        self.recover(core);
+        self.settle(core);
+        Ok(())
+    }
+
+    /// Takes up a state that was put into the slot while the VM was parked and the worker at rest.
+    pub(super) fn take_up(&self) -> Result<(), DevicesError> {
+        let mut core = lock(&self.core);
+        if core.slot.was_replaced() {
+            core.kicked = false;
+            self.load(&mut core)?;
+            core.slot.forget_reply();
+        }
+        Ok(())
     }
 
     /// After a killed process: buffers that the guest sees as finished are finished, and it is told.
