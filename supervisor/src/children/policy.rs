@@ -57,7 +57,8 @@ pub fn decide(history: &History, role: Role, now: Duration) -> (History, Decisio
         let why = "its unpublished state is lost, so that it cannot be replaced".to_owned();
         return (history.clone(), Decision::GiveUp { why });
     }
-    let recent: Vec<_> = history.restarts.iter().copied().filter(|t| now.saturating_sub(*t) < WINDOW).collect();
+    let recent: Vec<_> =
+        history.restarts.iter().copied().filter(|t| now.saturating_sub(*t) < WINDOW).collect();
     if recent.len() >= MAX_RESTARTS {
         let why = format!("has been replaced {MAX_RESTARTS} times within {} s already", WINDOW.as_secs());
         return (History { restarts: recent, total: history.total }, Decision::GiveUp { why });

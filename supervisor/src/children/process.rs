@@ -234,12 +234,7 @@ fn listen(parent: &Parent, kind: ProcessKind, mut child: Child, pidfd: &PidFd, n
     notify(Note::Ended(how));
 }
 
-fn hello(
-    parent: &Parent,
-    kind: ProcessKind,
-    pidfd: &PidFd,
-    notify: &dyn Fn(Note),
-) -> Option<EventReceiver> {
+fn hello(parent: &Parent, kind: ProcessKind, pidfd: &PidFd, notify: &dyn Fn(Note)) -> Option<EventReceiver> {
     loop {
         match greet(parent, kind) {
             Ok(Some((hello, sender, events))) if hello.kind == kind => {

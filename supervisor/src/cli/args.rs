@@ -339,8 +339,10 @@ mod tests {
 
     #[test]
     fn run_is_parsed() {
-        let parsed = run("web --kernel K --initrd I --append console=ttyS0 --disk a.img --disk b,ro --publish 8080:80 \
-                          --memory 1G --harts 2 --uplink passt --mac 52:54:00:00:00:01 --detach --rm")
+        let parsed = run(
+            "web --kernel K --initrd I --append console=ttyS0 --disk a.img --disk b,ro --publish 8080:80 \
+                          --memory 1G --harts 2 --uplink passt --mac 52:54:00:00:00:01 --detach --rm",
+        )
         .expect("parse");
         assert_eq!(parsed.name.as_deref(), Some("web"));
         assert_eq!((parsed.memory, parsed.harts), (Size(1 << 30), 2));

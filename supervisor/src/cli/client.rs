@@ -20,7 +20,9 @@ const CONSOLE_PROTOCOL: &str = "quasar-console";
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nobody listens.
-    #[error("no daemon serves {0}; start one with `quasar host`, or a VM with `quasar run`, which starts one")]
+    #[error(
+        "no daemon serves {0}; start one with `quasar host`, or a VM with `quasar run`, which starts one"
+    )]
     NoDaemon(PathBuf),
     /// The user may not.
     #[error("{0} cannot be opened: {1}; it belongs to another user")]

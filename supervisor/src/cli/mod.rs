@@ -11,8 +11,8 @@ mod stats;
 pub mod table;
 
 use crate::children::Launcher;
-use anyhow::Context;
 use crate::daemon::{Paths, ServeOptions};
+use anyhow::Context;
 use args::{Arguments, Command, ImageCommand, IsaCommand};
 use client::Client;
 use std::path::{Path, PathBuf};

@@ -81,7 +81,12 @@ fn spec(run: &Run, name: &str) -> anyhow::Result<VmSpec> {
                 }
             };
             let append = join(IMAGE_APPEND, run.append.as_ref());
-            Boot::Kernel { kernel: absolute(&built.kernel)?, initrd: Some(absolute(&initrd)?), append, firmware }
+            Boot::Kernel {
+                kernel: absolute(&built.kernel)?,
+                initrd: Some(absolute(&initrd)?),
+                append,
+                firmware,
+            }
         }
         (None, Some(kernel)) => Boot::Kernel {
             kernel: absolute(kernel)?,
@@ -116,7 +121,10 @@ async fn ensure_daemon(client: &Client, exe_dir: Option<&Path>) -> anyhow::Resul
     }
     command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).process_group(0);
     let mut daemon = command.spawn().context("the daemon cannot be started")?;
-    eprintln!("quasar: no daemon was running: started one (pid {}), which ends with its last VM", daemon.id());
+    eprintln!(
+        "quasar: no daemon was running: started one (pid {}), which ends with its last VM",
+        daemon.id()
+    );
     let start = Instant::now();
     loop {
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -125,7 +133,8 @@ async fn ensure_daemon(client: &Client, exe_dir: Option<&Path>) -> anyhow::Resul
             // Another one may have been quicker: then ours ends, and that one answers.
             Err(_) if start.elapsed() < DAEMON_DEADLINE => {}
             Err(error) => {
-                let ended = daemon.try_wait()?.map_or_else(String::new, |status| format!(" and ended ({status})"));
+                let ended =
+                    daemon.try_wait()?.map_or_else(String::new, |status| format!(" and ended ({status})"));
                 return Err(error).with_context(|| {
                     format!("the daemon does not answer{ended}; what it said is in {}", log.display())
                 });

@@ -41,7 +41,7 @@ pub fn short(bytes: u64) -> String {
     let units = [(40, "T"), (30, "G"), (20, "M"), (10, "K")];
     match units.iter().find(|(shift, _)| bytes >> shift > 0) {
         Some((shift, unit)) => {
-            let tenths = (bytes >> (shift - 10)) * 10 >> 10;
+            let tenths = ((bytes >> (shift - 10)) * 10) >> 10;
             format!("{}.{}{unit}", tenths / 10, tenths % 10)
         }
         None => bytes.to_string(),
@@ -54,7 +54,9 @@ mod tests {
 
     #[test]
     fn sizes_are_read_and_written() {
-        for (text, bytes) in [("512M", 512 << 20), ("2g", 2 << 30), ("4KiB", 4096), ("65537", 65537), ("1T", 1 << 40)] {
+        for (text, bytes) in
+            [("512M", 512 << 20), ("2g", 2 << 30), ("4KiB", 4096), ("65537", 65537), ("1T", 1 << 40)]
+        {
             assert_eq!(text.parse(), Ok(Size(bytes)), "{text}");
         }
         for text in ["", "M", "1X", "-1", "1.5G", "99999999999T"] {

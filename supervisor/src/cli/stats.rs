@@ -38,9 +38,8 @@ fn hart_row(name: String, hart: &HartStats, ns: u64) -> Vec<String> {
     ]
 }
 
-const HART_HEADING: [&str; 11] = [
-    "HART", "MIPS", "RUN", "WFI", "MMU/s", "L2 HITS", "MMU WAIT", "MMIO/s", "MMIO WAIT", "EXC/s", "IRQ/s",
-];
+const HART_HEADING: [&str; 11] =
+    ["HART", "MIPS", "RUN", "WFI", "MMU/s", "L2 HITS", "MMU WAIT", "MMIO/s", "MMIO WAIT", "EXC/s", "IRQ/s"];
 
 fn render(before: &VmStats, now: &VmStats) -> String {
     let span = now.at_ns.saturating_sub(before.at_ns);
@@ -68,8 +67,18 @@ fn render(before: &VmStats, now: &VmStats) -> String {
             m.sleeps.to_string(),
         ]
     };
-    let heading =
-        ["MMU", "SERVED", "SERVED/s", "BUSY", "NEIGHBOURS", "PAGE FAULTS", "ACCESS FAULTS", "A/D", "DIRTIED", "SLEEPS"];
+    let heading = [
+        "MMU",
+        "SERVED",
+        "SERVED/s",
+        "BUSY",
+        "NEIGHBOURS",
+        "PAGE FAULTS",
+        "ACCESS FAULTS",
+        "A/D",
+        "DIRTIED",
+        "SLEEPS",
+    ];
     let rows = [row("all", &now.mmu, now.guest_ns), row("now", &mmu, span)];
     text.push('\n');
     text.push_str(&table::render(&heading, &rows));
@@ -173,7 +182,11 @@ mod tests {
     #[test]
     fn nested_counters_become_lines() {
         let mut text = String::new();
-        flatten(&mut text, "", &serde_json::json!({"disks": [{"name": "vda", "reads": 3, "errors": 0}], "x": null}));
+        flatten(
+            &mut text,
+            "",
+            &serde_json::json!({"disks": [{"name": "vda", "reads": 3, "errors": 0}], "x": null}),
+        );
         assert_eq!(text, "  disks.vda.name  \"vda\"\n  disks.vda.reads  3\n");
     }
 }

@@ -59,6 +59,9 @@ impl From<HostError> for ApiError {
             HostError::Exists(_) => {
                 (StatusCode::CONFLICT, Some("choose another name, or remove that one: `quasar rm NAME`"))
             }
+            HostError::DiskInUse { .. } => {
+                (StatusCode::CONFLICT, Some("give each VM a copy, or attach it read-only to both (`,ro`)"))
+            }
             HostError::Spec(_) => (StatusCode::UNPROCESSABLE_ENTITY, None),
             HostError::State { .. } => {
                 (StatusCode::CONFLICT, Some("stop it first (`quasar stop NAME`), or use --force"))

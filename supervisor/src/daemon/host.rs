@@ -3,7 +3,7 @@
 use super::entry::{Entry, VmView};
 use super::network::{Attachment, NetworkHandle};
 use super::paths::Paths;
-use super::spec::{Mac, SpecError, VmSpec};
+use super::spec::{Disk, Mac, SpecError, VmSpec};
 use crate::children::Launcher;
 use crate::machine::{Machine, segments};
 use crate::vm::{Phase, ProcessInfo, Setup, StatusBoard, VmHandle};
@@ -11,7 +11,7 @@ use quasar_abi::SegmentError;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,14 @@ pub enum HostError {
     /// The name is taken.
     #[error("there is a VM {0} already")]
     Exists(String),
+    /// Another VM writes to the disk.
+    #[error("disk {path} is in use by VM {user}")]
+    DiskInUse {
+        /// The disk.
+        path: PathBuf,
+        /// Who uses it.
+        user: String,
+    },
     /// It cannot be made as asked.
     #[error(transparent)]
     Spec(#[from] SpecError),
@@ -115,6 +123,20 @@ fn open_log(path: &Path) -> Result<File, HostError> {
     opened.map_err(io(format!("cannot write {}", path.display())))
 }
 
+/// Two VMs may read one disk; a disk that is written belongs to one.
+fn disks_are_free(registry: &Registry, spec: &VmSpec) -> Result<(), HostError> {
+    let live = |entry: &&Arc<Entry>| entry.handle.status().phase != Phase::Stopped;
+    for other in registry.vms.values().flatten().filter(live) {
+        for disk in &spec.disks {
+            let clash = |theirs: &Disk| theirs.path == disk.path && !(theirs.read_only && disk.read_only);
+            if other.spec.disks.iter().any(clash) {
+                return Err(HostError::DiskInUse { path: disk.path.clone(), user: other.spec.name.clone() });
+            }
+        }
+    }
+    Ok(())
+}
+
 impl Host {
     /// A host without VMs.
     ///
@@ -189,6 +211,7 @@ impl Host {
             if registry.vms.contains_key(&name) {
                 return Err(HostError::Exists(name));
             }
+            disks_are_free(&registry, &spec)?;
             registry.vms.insert(name.clone(), None);
         }
         let made = self.make(spec);

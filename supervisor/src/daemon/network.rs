@@ -279,9 +279,13 @@ impl Keeper {
         let passt = match &wanted.uplink {
             UplinkSpec::None => return Ok(()),
             UplinkSpec::Tap(_) => None,
-            UplinkSpec::Passt => {
-                Some(PasstSeat { process: None, generation: 0, history: History::default(), due: None, ended: None })
-            }
+            UplinkSpec::Passt => Some(PasstSeat {
+                process: None,
+                generation: 0,
+                history: History::default(),
+                due: None,
+                ended: None,
+            }),
         };
         let uplink = NetworkUplink { spec: wanted.uplink.clone(), publish: wanted.publish.clone(), passt };
         self.uplinks.insert(network.clone(), uplink);
@@ -319,7 +323,9 @@ impl Keeper {
         seat.history = history;
         match decision {
             Decision::Restart { after } => seat.due = Some(Instant::now() + after),
-            Decision::GiveUp { why } => log::error!("passt of network {network} {why}; the network has no way out"),
+            Decision::GiveUp { why } => {
+                log::error!("passt of network {network} {why}; the network has no way out")
+            }
         }
     }
 
@@ -476,7 +482,8 @@ impl Keeper {
             self.start_switch();
         }
         let due = |u: &NetworkUplink| u.passt.as_ref().is_some_and(|s| s.due.is_some_and(|at| at <= now));
-        let passts: Vec<String> = self.uplinks.iter().filter(|(_, u)| due(u)).map(|(n, _)| n.clone()).collect();
+        let passts: Vec<String> =
+            self.uplinks.iter().filter(|(_, u)| due(u)).map(|(n, _)| n.clone()).collect();
         for network in passts {
             if let Some(seat) = self.uplinks.get_mut(&network).and_then(|u| u.passt.as_mut()) {
                 seat.due = None;
@@ -495,7 +502,9 @@ impl Keeper {
             let listens = seat.is_none_or(|s| s.process.as_ref().is_some_and(Passt::listens));
             let failure = match seat.and_then(|s| s.ended.clone()) {
                 Some(how) => Some(how),
-                None if waiting.by <= now => Some(format!("the network did not come up within {START_DEADLINE:?}")),
+                None if waiting.by <= now => {
+                    Some(format!("the network did not come up within {START_DEADLINE:?}"))
+                }
                 None => None,
             };
             match failure {

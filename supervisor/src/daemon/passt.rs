@@ -37,7 +37,8 @@ pub struct Passt {
 }
 
 fn arguments(socket: &Path, publish: &[Publish], root: bool) -> Vec<String> {
-    let mut arguments: Vec<String> = ["--foreground", "--quiet", "--stderr", "--socket"].map(String::from).into();
+    let mut arguments: Vec<String> =
+        ["--foreground", "--quiet", "--stderr", "--socket"].map(String::from).into();
     arguments.push(socket.display().to_string());
     for pair in [["-a", GUEST], ["-n", PREFIX], ["-g", GATEWAY]] {
         arguments.extend(pair.map(String::from));

@@ -139,7 +139,10 @@ mod tests {
         set(WORDS.tohost, call);
         let mut out = vec![];
         assert_eq!(answer(&ram, WORDS, call, &mut out).expect("answer"), None);
-        assert_eq!((out.as_slice(), get(call), get(WORDS.tohost), get(WORDS.fromhost)), (&b"hello"[..], 5, 0, 1));
+        assert_eq!(
+            (out.as_slice(), get(call), get(WORDS.tohost), get(WORDS.fromhost)),
+            (&b"hello"[..], 5, 0, 1)
+        );
         set(call, SYS_WRITE);
         set(call + 16, 0x10);
         answer(&ram, WORDS, call, &mut out).expect("answer");

@@ -157,8 +157,7 @@ fn ending(outcome: Outcome) -> Ending {
 
 fn signature_range(path: &Path) -> Result<(u64, u64), IsaError> {
     let bytes = std::fs::read(path).map_err(|source| IsaError::File { path: path.to_owned(), source })?;
-    let program =
-        Program::parse(&bytes).map_err(|source| IsaError::Elf { path: path.to_owned(), source })?;
+    let program = Program::parse(&bytes).map_err(|source| IsaError::Elf { path: path.to_owned(), source })?;
     let range = program.symbol("begin_signature").zip(program.symbol("end_signature"));
     range.ok_or_else(|| IsaError::NoSignature(path.to_owned()))
 }
@@ -209,7 +208,6 @@ pub fn disassemble(elf: &Path, launcher: &Launcher) -> Result<ExitStatus, IsaErr
     let path = launcher.program(ProcessKind::Cpu);
     let mut command = std::process::Command::new(&path);
     command.arg("disassemble").arg(elf);
-    let (mut child, _) =
-        spawn_bound(&mut command, None).map_err(|source| IsaError::File { path, source })?;
+    let (mut child, _) = spawn_bound(&mut command, None).map_err(|source| IsaError::File { path, source })?;
     Ok(child.wait()?)
 }

@@ -71,7 +71,8 @@ mod tests {
         let ram = GuestRam::new(Arc::new(segment), RAM_BASE);
         ram.write(RAM_BASE, &[0x78, 0x56, 0x34, 0x12, 0xef, 0xbe, 0xad, 0xde]).expect("write");
         let range = (RAM_BASE, RAM_BASE + 8);
-        let format = |granularity: &str| format_signature(&ram, range, granularity.parse().expect("granularity"));
+        let format =
+            |granularity: &str| format_signature(&ram, range, granularity.parse().expect("granularity"));
         assert_eq!(format("4").expect("text"), "12345678\ndeadbeef\n");
         assert_eq!(format("8").expect("text"), "deadbeef12345678\n");
         assert!(format_signature(&ram, (RAM_BASE, RAM_BASE + 8192), Granularity::WORD).is_err());

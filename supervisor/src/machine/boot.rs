@@ -57,7 +57,9 @@ pub enum BootError {
         source: ElfFault,
     },
     /// It does not fit.
-    #[error("the {what} needs {need} bytes at {at:#x}, but RAM ends at {end:#x}; give the machine more memory (--memory)")]
+    #[error(
+        "the {what} needs {need} bytes at {at:#x}, but RAM ends at {end:#x}; give the machine more memory (--memory)"
+    )]
     Memory {
         /// What does not fit.
         what: &'static str,
@@ -114,7 +116,7 @@ fn random_seed() -> Vec<u8> {
 
 /// A program to be written at an address.
 enum Load<'a> {
-    Elf(&'a Path, Program<'a>),
+    Elf(&'a Path, Box<Program<'a>>),
     Raw(u64, &'a [u8]),
 }
 
@@ -144,7 +146,7 @@ fn place_firmware<'a>(path: &'a Path, bytes: &'a [u8]) -> Result<Placed<'a>, Boo
     if elf::is_elf(bytes) {
         let program = parse_elf(path, bytes)?;
         let (entry, end) = (program.entry(), program.end());
-        return Ok(Placed { load: Load::Elf(path, program), entry, start: RAM_BASE, end });
+        return Ok(Placed { load: Load::Elf(path, Box::new(program)), entry, start: RAM_BASE, end });
     }
     let end = RAM_BASE + bytes.len() as u64;
     Ok(Placed { load: Load::Raw(RAM_BASE, bytes), entry: RAM_BASE, start: RAM_BASE, end })
@@ -154,7 +156,7 @@ fn place_kernel<'a>(path: &'a Path, bytes: &'a [u8], lowest: u64) -> Result<Plac
     if elf::is_elf(bytes) {
         let program = parse_elf(path, bytes)?;
         let (entry, end) = (program.entry(), program.end());
-        return Ok(Placed { load: Load::Elf(path, program), entry, start: entry, end });
+        return Ok(Placed { load: Load::Elf(path, Box::new(program)), entry, start: entry, end });
     }
     let header =
         ImageHeader::parse(bytes).map_err(|source| BootError::Image { path: path.to_owned(), source })?;
@@ -224,8 +226,7 @@ impl MachineConfig {
         if let Some(firmware) = &firmware {
             self.fits("firmware", firmware.start, firmware.end)?;
         }
-        let kernel =
-            place_kernel(kernel_path, &kernel_bytes, firmware.as_ref().map_or(RAM_BASE, |f| f.end))?;
+        let kernel = place_kernel(kernel_path, &kernel_bytes, firmware.as_ref().map_or(RAM_BASE, |f| f.end))?;
         self.fits("kernel", kernel.start, kernel.end)?;
 
         // The tree's length does not depend on the ramdisk's address: made twice, it has a place before it.
@@ -238,9 +239,8 @@ impl MachineConfig {
                 let need = bytes.len() as u64;
                 // A tree below 3 GiB is below the ramdisk's usual place when RAM is large.
                 let limit = if self.ram_end() <= DTB_CEILING { dtb } else { DTB_CEILING.min(dtb) };
-                let at = place_initrd(kernel.start, kernel.end, need, self.memory, limit).ok_or(
-                    BootError::Memory { what: "initial ramdisk", at: kernel.end, need, end: limit },
-                )?;
+                let at = place_initrd(kernel.start, kernel.end, need, self.memory, limit)
+                    .ok_or(BootError::Memory { what: "initial ramdisk", at: kernel.end, need, end: limit })?;
                 machine.ram.write(at, bytes)?;
                 Some((at, at + need))
             }
@@ -273,7 +273,7 @@ impl MachineConfig {
         let program = parse_elf(path, &bytes)?;
         let tree = fdt::build(&self.description(virtio, "", None))?;
         let dtb = place_dtb(self.ram_end(), tree.len() as u64, program.end());
-        let load = Load::Elf(path, program);
+        let load = Load::Elf(path, Box::new(program));
         if dtb >= RAM_BASE {
             machine.ram.write(dtb, &tree)?;
         }

@@ -64,7 +64,9 @@ impl<'a> Program<'a> {
             if entry.p_type(endian) != PT_LOAD || entry.p_memsz(endian) == 0 {
                 continue;
             }
-            let data = entry.data(endian, bytes).map_err(|()| ElfFault::Malformed("a segment lies outside the file".into()))?;
+            let data = entry
+                .data(endian, bytes)
+                .map_err(|()| ElfFault::Malformed("a segment lies outside the file".into()))?;
             segments.push(Loadable {
                 vaddr: entry.p_vaddr(endian),
                 paddr: entry.p_paddr(endian),

@@ -1,8 +1,8 @@
 //! The device tree (Devicetree Specification 0.4; Linux bindings of the devices named).
 
 use quasar_abi::machine::{
-    ACLINT, IRQ_RTC, IRQ_UART, IRQ_VIRTIO, PLIC, PLIC_SOURCES, RAM_BASE, RTC, Region, SYSCON, TIMEBASE_HZ, UART,
-    VIRTIO, VIRTIO_STRIDE,
+    ACLINT, IRQ_RTC, IRQ_UART, IRQ_VIRTIO, PLIC, PLIC_SOURCES, RAM_BASE, RTC, Region, SYSCON, TIMEBASE_HZ,
+    UART, VIRTIO, VIRTIO_STRIDE,
 };
 use vm_fdt::{Error, FdtWriter, FdtWriterNode};
 
@@ -10,7 +10,8 @@ use vm_fdt::{Error, FdtWriter, FdtWriterNode};
 const BASE_EXTENSIONS: [&str; 6] = ["i", "m", "a", "f", "d", "c"];
 /// The others, in canonical order.
 const EXTENSIONS: [&str; 12] = [
-    "zicntr", "zicond", "zicsr", "zifencei", "zba", "zbb", "zbs", "sstc", "svadu", "svinval", "svnapot", "svpbmt",
+    "zicntr", "zicond", "zicsr", "zifencei", "zba", "zbb", "zbs", "sstc", "svadu", "svinval", "svnapot",
+    "svpbmt",
 ];
 /// Largest translation mode that the guest is told of. The harts have Sv57 too; four levels address more than
 /// any guest has, and each level more costs every walk.
@@ -54,7 +55,12 @@ fn reg(tree: &mut FdtWriter, region: Region) -> Result<(), Error> {
     tree.property_array_u64("reg", &[region.base, region.len])
 }
 
-fn node(tree: &mut FdtWriter, name: &str, region: Region, compatible: &[&str]) -> Result<FdtWriterNode, Error> {
+fn node(
+    tree: &mut FdtWriter,
+    name: &str,
+    region: Region,
+    compatible: &[&str],
+) -> Result<FdtWriterNode, Error> {
     let node = tree.begin_node(&format!("{name}@{:x}", region.base))?;
     tree.property_string_list("compatible", compatible.iter().map(ToString::to_string).collect())?;
     reg(tree, region)?;
@@ -77,7 +83,8 @@ fn cpus(tree: &mut FdtWriter, harts: u8) -> Result<(), Error> {
     tree.property_u32("#address-cells", 1)?;
     tree.property_u32("#size-cells", 0)?;
     tree.property_u32("timebase-frequency", u32::try_from(TIMEBASE_HZ).unwrap_or(u32::MAX))?;
-    let extensions: Vec<String> = BASE_EXTENSIONS.iter().chain(&EXTENSIONS).map(ToString::to_string).collect();
+    let extensions: Vec<String> =
+        BASE_EXTENSIONS.iter().chain(&EXTENSIONS).map(ToString::to_string).collect();
     for hart in 0..harts {
         let cpu = tree.begin_node(&format!("cpu@{hart}"))?;
         tree.property_string("device_type", "cpu")?;

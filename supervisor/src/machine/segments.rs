@@ -106,6 +106,13 @@ fn creator(file_name: &str) -> Option<u32> {
     file_name.strip_prefix(PREFIX)?.split('-').next()?.parse().ok()
 }
 
+/// Whether a process is there and has not ended: one that nobody has waited for yet is gone all the same.
+fn is_alive(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    let state = stat.as_deref().ok().and_then(|s| s.rsplit_once(") ")?.1.chars().next());
+    state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
+}
+
 /// Removes the segments in `directory` whose creator is gone; returns their names.
 ///
 /// # Errors
@@ -116,7 +123,7 @@ pub fn remove_stale(directory: &Path) -> std::io::Result<Vec<String>> {
         let entry = entry?;
         let Ok(name) = entry.file_name().into_string() else { continue };
         let Some(pid) = creator(&name) else { continue };
-        if !Path::new(&format!("/proc/{pid}")).exists() && std::fs::remove_file(entry.path()).is_ok() {
+        if !is_alive(pid) && std::fs::remove_file(entry.path()).is_ok() {
             removed.push(name);
         }
     }
@@ -133,6 +140,17 @@ mod tests {
         assert_eq!(creator("quasar-test-5-x"), None);
         assert_eq!(creator("sem.quasar-1-a"), None);
         assert_eq!(creator(&segment_name("web", "ram")[1..]), Some(std::process::id()));
+    }
+
+    #[test]
+    fn a_zombie_is_dead() {
+        let mut child = std::process::Command::new("true").spawn().expect("spawn");
+        let stat = format!("/proc/{}/stat", child.id());
+        while !std::fs::read_to_string(&stat).expect("stat").contains(") Z") {
+            std::thread::yield_now();
+        }
+        assert!(!is_alive(child.id()) && is_alive(std::process::id()));
+        child.wait().expect("wait");
     }
 
     #[test]

@@ -75,8 +75,13 @@ enum Step {
     Starting,
     Running,
     /// The harts are being ended, then the devices reset, then the harts started anew.
-    RebootHarts { by: Instant },
-    RebootDevices { by: Instant, id: Option<u64> },
+    RebootHarts {
+        by: Instant,
+    },
+    RebootDevices {
+        by: Instant,
+        id: Option<u64>,
+    },
     RebootStart,
     /// The harts are being ended, then everyone else.
     EndHarts,
@@ -118,7 +123,8 @@ impl Controller {
         let Setup { config, machine, virtio, launcher, log, board } = setup;
         let slots = virtio.len();
         let notify = Arc::new(move |note| drop(outbox.send(Input::Seat(note))));
-        let crew = Crew::new(launcher, machine.names.clone(), virtio, machine.vm.clone(), Arc::clone(&log), notify);
+        let crew =
+            Crew::new(launcher, machine.names.clone(), virtio, machine.vm.clone(), Arc::clone(&log), notify);
         Self {
             config,
             machine,
@@ -236,7 +242,11 @@ impl Controller {
         };
         let pausing = (!self.pausing.is_empty()).then_some(now + Duration::from_millis(1));
         let shutdown = self.shutdowns.iter().map(|s| s.by).min();
-        [Some(now + LOOK), self.crew.next_deadline(), step, pausing, shutdown].into_iter().flatten().min().unwrap_or(now)
+        [Some(now + LOOK), self.crew.next_deadline(), step, pausing, shutdown]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(now)
     }
 
     fn react(&mut self, event: CrewEvent) {
