@@ -4,11 +4,11 @@
 //! [`vm`] runs one VM through its life, [`daemon`] serves the API for all VMs of a host, [`cli`] is what people
 //! type, [`isa`] runs bare programs without a daemon, [`image`] makes guests.
 
-pub mod image;
-pub mod machine;
 pub mod children;
 pub mod cli;
 pub mod daemon;
-pub mod vm;
+pub mod image;
 pub mod isa;
+pub mod machine;
 pub mod signals;
+pub mod vm;

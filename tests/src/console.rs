@@ -92,7 +92,8 @@ impl Console {
         let mut text = self.heard.text.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if let Some(at) = find(&text.0[self.position..], wanted.as_bytes()) {
-                let before = String::from_utf8_lossy(&text.0[self.position..self.position + at]).replace('\r', "");
+                let before =
+                    String::from_utf8_lossy(&text.0[self.position..self.position + at]).replace('\r', "");
                 self.position += at + wanted.len();
                 return Ok(before);
             }
@@ -100,7 +101,10 @@ impl Console {
             if text.1 || left.is_zero() {
                 let why = if text.1 { "the console ended" } else { "it did not come in time" };
                 let shown = String::from_utf8_lossy(&text.0[self.position..]).into_owned();
-                bail!("waiting for {wanted:?}: {why}; behind the last match it showed:\n{}", tail(&shown, 40));
+                bail!(
+                    "waiting for {wanted:?}: {why}; behind the last match it showed:\n{}",
+                    tail(&shown, 40)
+                );
             }
             let waited = self.heard.more.wait_timeout(text, left);
             text = waited.unwrap_or_else(PoisonError::into_inner).0;

@@ -36,7 +36,9 @@ impl Host {
         let log = File::create(directory.path().join("daemon.log"))?;
         let mut command = Command::new(&quasar);
         command.arg("host").arg("--socket").arg(directory.path().join("run/host.sock"));
-        command.env("TMPDIR", directory.path().join("tmp")).env("XDG_DATA_HOME", directory.path().join("data"));
+        command
+            .env("TMPDIR", directory.path().join("tmp"))
+            .env("XDG_DATA_HOME", directory.path().join("data"));
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().context("cannot start quasar host")?;
         let host = Self { child, directory, quasar, _turn: turn };
@@ -85,7 +87,8 @@ impl Host {
     /// When it fails or prints something else.
     pub fn json(&self, arguments: &[&str]) -> anyhow::Result<Value> {
         let text = self.quasar(arguments)?;
-        serde_json::from_str(&text).with_context(|| format!("quasar {} printed {text:?}", arguments.join(" ")))
+        serde_json::from_str(&text)
+            .with_context(|| format!("quasar {} printed {text:?}", arguments.join(" ")))
     }
 
     /// What a command says when it fails.
@@ -164,7 +167,8 @@ impl Drop for Host {
             return;
         }
         let family = process::descendants(self.pid());
-        let ended = process::signal(self.pid(), Signal::SIGTERM).and_then(|()| process::wait(&mut self.child, END));
+        let ended =
+            process::signal(self.pid(), Signal::SIGTERM).and_then(|()| process::wait(&mut self.child, END));
         if let Err(error) = ended {
             eprintln!("the daemon is killed: {error:#}");
             // Its children end with it.

@@ -28,7 +28,9 @@ impl Turn {
                 match file.try_lock() {
                     Ok(()) => return Ok(Self(file)),
                     Err(TryLockError::WouldBlock) => {}
-                    Err(TryLockError::Error(error)) => return Err(error).with_context(|| format!("{}", path.display())),
+                    Err(TryLockError::Error(error)) => {
+                        return Err(error).with_context(|| format!("{}", path.display()));
+                    }
                 }
             }
             std::thread::sleep(Duration::from_millis(100));

@@ -1,8 +1,11 @@
 //! `cargo xtask`: set-up, demonstration, tests and measurements of Quasar.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod checks;
 mod command;
+mod demo;
+mod peers;
 mod setup;
 
 use clap::{Parser, Subcommand};
@@ -19,6 +22,12 @@ struct Arguments {
 enum Task {
     /// Install what the other commands need (Debian packages, cargo-deny).
     Setup,
+    /// Boot Debian, ask its web server, print a report, shut it down.
+    Demo {
+        /// The report as JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Formatting, lints, licences, and all tests, with their set-up.
     Test {
         /// Only the tests whose name contains this; no formatting, lints and licences.
@@ -26,6 +35,12 @@ enum Task {
     },
     /// Formatting, lints and licences alone.
     Check,
+    /// Measure against QEMU on this machine: boot, programs in the guest, HTTP.
+    Bench {
+        /// Less work: some programs, each shorter.
+        #[arg(long)]
+        quick: bool,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -37,6 +52,14 @@ fn main() -> anyhow::Result<()> {
                 checks::run()?;
             }
             checks::tests(filter.as_deref())
+        }
+        Task::Demo { json } => {
+            setup::packages()?;
+            demo::demo(json)
+        }
+        Task::Bench { quick } => {
+            setup::packages()?;
+            bench::bench(quick)
         }
         Task::Check => {
             setup::cargo_deny()?;

@@ -15,22 +15,36 @@ const PROGRAMS: &[(&str, &str, &str)] = &[
     ("qemu-system-riscv64", "qemu-system-misc", "independent emulator and peer of the benchmarks"),
     ("passt", "passt", "unprivileged network uplink"),
     ("dtc", "device-tree-compiler", "checks device trees"),
+    ("apt-get", "apt", "downloads the guest's packages"),
     ("mke2fs", "e2fsprogs", "makes disk images"),
+    ("debugfs", "e2fsprogs", "sets owners in disk images"),
+    ("xz", "xz-utils", "unpacks Debian packages"),
     ("depmod", "kmod", "indexes the guest's kernel modules"),
     ("dpkg-deb", "dpkg", "unpacks Debian packages"),
     ("ip", "iproute2", "network namespaces in tests"),
     ("curl", "curl", "HTTP requests in the demonstration and tests"),
     ("wrk", "wrk", "HTTP load in the benchmarks"),
+    ("cc", "gcc", "links everything, and builds test programs for the host"),
     ("ssh", "openssh-client", "sessions into guests"),
     ("ssh-keygen", "openssh-client", "keys of guests"),
 ];
 
 /// Packages that are no programs: a file that shows whether each is there.
-const FILES: &[(&str, &str, &str)] = &[(
-    "/usr/riscv64-linux-gnu/include/stdio.h",
-    "libc6-dev-riscv64-cross",
-    "compiles the guest's test programs",
-)];
+const FILES: &[(&str, &str, &str)] = &[
+    (
+        "/usr/riscv64-linux-gnu/include/stdio.h",
+        "libc6-dev-riscv64-cross",
+        "compiles the guest's test programs",
+    ),
+    ("/usr/lib/riscv64-linux-gnu/opensbi/generic/fw_dynamic.bin", "opensbi", "firmware for the tests"),
+    (
+        "/usr/share/keyrings/debian-archive-keyring.gpg",
+        "debian-archive-keyring",
+        "verifies the guest's packages",
+    ),
+    // The cross compiler and QEMU only recommend these.
+    ("/etc/ssl/certs/ca-certificates.crt", "ca-certificates", "archives that are reached by https"),
+];
 
 /// Installs everything.
 pub fn everything() -> anyhow::Result<()> {

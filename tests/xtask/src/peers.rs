@@ -1,0 +1,95 @@
+//! Who is measured: Quasar, and QEMU with the same kernel, initramfs, memory and ports.
+
+use anyhow::Context;
+use quasar_tests::guest::APPEND;
+use quasar_tests::turn::Turn;
+use quasar_tests::{Console, Guest, Host, Recipe, http, images};
+use std::process::{Command, Stdio};
+
+/// Something that runs the small guest.
+pub trait Peer {
+    /// Its console.
+    fn console(&mut self) -> &mut Console;
+    /// The host's port that leads to the guest's web server.
+    fn port(&self) -> u16;
+}
+
+/// Quasar.
+pub struct Quasar<'h> {
+    guest: Guest<'h>,
+    port: u16,
+}
+
+impl<'h> Quasar<'h> {
+    /// A daemon, and what the guest is made of.
+    pub fn host() -> anyhow::Result<(Host, Recipe)> {
+        Ok((Host::start()?, Recipe::initramfs("bench")?.append("quiet").publish(80)?))
+    }
+
+    /// Starts the guest.
+    pub fn start(host: &'h Host, recipe: Recipe) -> anyhow::Result<Self> {
+        let guest = recipe.start(host)?;
+        let port = guest.port(80)?;
+        Ok(Self { guest, port })
+    }
+
+    /// Adds what the guest said last to an error.
+    pub fn explain<T>(&self, result: anyhow::Result<T>) -> anyhow::Result<T> {
+        self.guest.explain(result)
+    }
+}
+
+impl Peer for Quasar<'_> {
+    fn console(&mut self) -> &mut Console {
+        &mut self.guest.console
+    }
+    fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+/// QEMU's translator. Dropping it ends the process.
+pub struct Qemu {
+    console: Console,
+    port: u16,
+    _turn: Turn,
+}
+
+impl Qemu {
+    /// Starts it.
+    pub fn start() -> anyhow::Result<Self> {
+        let turn = Turn::take()?;
+        let images = images::images()?;
+        let port = http::free_port()?;
+        let mut command = Command::new("qemu-system-riscv64");
+        command.args([
+            "-M",
+            "virt",
+            "-smp",
+            "1",
+            "-m",
+            "512M",
+            "-nographic",
+            "-no-reboot",
+            "-monitor",
+            "none",
+        ]);
+        command.args(["-serial", "stdio", "-global", "virtio-mmio.force-legacy=false"]);
+        command.arg("-kernel").arg(&images.kernel).arg("-initrd").arg(&images.initrd);
+        command.args(["-append", &format!("{APPEND} quiet")]);
+        command.args(["-netdev", &format!("user,id=net,hostfwd=tcp:127.0.0.1:{port}-:80")]);
+        command.args(["-device", "virtio-net-device,netdev=net", "-device", "virtio-rng-device"]);
+        command.stderr(Stdio::inherit());
+        let console = Console::attach(&mut command).context("QEMU (Debian package qemu-system-misc)")?;
+        Ok(Self { console, port, _turn: turn })
+    }
+}
+
+impl Peer for Qemu {
+    fn console(&mut self) -> &mut Console {
+        &mut self.console
+    }
+    fn port(&self) -> u16 {
+        self.port
+    }
+}
