@@ -85,6 +85,9 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     host.shut_down();
     // Consoles end with their VMs; whatever else is left of a connection is cut.
     runtime.shutdown_timeout(Duration::from_secs(1));
+    if let Err(error) = segments::remove_own(Path::new("/dev/shm")) {
+        log::warn!("segments may be left: /dev/shm: {error}");
+    }
     for path in [&paths.socket, &paths.lock()] {
         if let Err(error) = std::fs::remove_file(path) {
             log::warn!("{} cannot be removed: {error}", path.display());

@@ -113,21 +113,33 @@ fn is_alive(pid: u32) -> bool {
     state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
 
+fn remove_where(directory: &Path, unwanted: impl Fn(u32) -> bool) -> std::io::Result<Vec<String>> {
+    let mut removed = vec![];
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        if creator(&name).is_some_and(&unwanted) && std::fs::remove_file(entry.path()).is_ok() {
+            removed.push(name);
+        }
+    }
+    Ok(removed)
+}
+
 /// Removes the segments in `directory` whose creator is gone; returns their names.
 ///
 /// # Errors
 /// When the directory cannot be read.
 pub fn remove_stale(directory: &Path) -> std::io::Result<Vec<String>> {
-    let mut removed = vec![];
-    for entry in std::fs::read_dir(directory)? {
-        let entry = entry?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        let Some(pid) = creator(&name) else { continue };
-        if !is_alive(pid) && std::fs::remove_file(entry.path()).is_ok() {
-            removed.push(name);
-        }
-    }
-    Ok(removed)
+    remove_where(directory, |pid| !is_alive(pid))
+}
+
+/// Removes this process' own segments, before it ends: someone may still be looking at one (a console that is
+/// attached), and would take it along without removing its name.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn remove_own(directory: &Path) -> std::io::Result<Vec<String>> {
+    remove_where(directory, |pid| pid == std::process::id())
 }
 
 #[cfg(test)]
@@ -163,6 +175,8 @@ mod tests {
             std::fs::write(dir.path().join(name), "").expect("write");
         }
         assert_eq!(remove_stale(dir.path()).expect("remove"), [dead]);
-        assert!(dir.path().join(mine).exists() && dir.path().join("other").exists());
+        assert!(dir.path().join(&mine).exists() && dir.path().join("other").exists());
+        assert_eq!(remove_own(dir.path()).expect("remove"), [mine]);
+        assert!(dir.path().join("other").exists());
     }
 }

@@ -75,13 +75,14 @@ impl VmHandle {
         receive.recv().unwrap_or_else(|_| Err("the VM has ended".into()))
     }
 
-    /// Waits for the threads of a VM that has stopped and lets its memory go.
+    /// Waits for the threads of a VM that has stopped and lets its memory go. Whoever calls it while another
+    /// does waits as well: the daemon must not end before the memory has gone.
     pub fn release(&self) {
-        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(machine) = self.machine() {
             machine.vm.party(PartyId::Supervisor).doorbell.ring();
         }
-        for thread in threads {
+        for thread in threads.drain(..) {
             if thread.join().is_err() {
                 log::error!("a thread of a VM panicked; its message is above");
             }

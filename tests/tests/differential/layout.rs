@@ -47,7 +47,7 @@ macro_rules! fields {
         $(#[$outer])*
         $vis mod $name {
             use super::*;
-            #[expect(non_camel_case_types, clippy::upper_case_acronyms, reason = "the fields' names, as indices")]
+            #[allow(non_camel_case_types, clippy::upper_case_acronyms, reason = "the fields' names, as indices")]
             enum Order { $($field,)* }
             const SIZES: &[usize] = &[$($words,)*];
             const fn start(of: usize) -> usize {

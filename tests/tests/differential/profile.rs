@@ -15,7 +15,6 @@ pub enum Profile {
 
 /// How often each kind of piece is made, relative to each other; what remains is `other`.
 #[derive(Clone, Copy, Debug)]
-#[expect(missing_docs, reason = "the names say it")]
 pub struct Weights {
     pub integer: u64,
     pub compressed: u64,
