@@ -4,7 +4,6 @@ use crate::layout::{CASES, CASES_HEADER, CODE_BYTES, DATA_WORDS, PTES, USER_ALIA
 
 /// Number of mstatus.MPP for each mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are the specification's")]
 pub enum Mode {
     U = 0,
     S = 1,

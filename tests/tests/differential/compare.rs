@@ -12,11 +12,9 @@ const BREAKPOINT: u64 = 3;
 fn mask(outcome: &mut Outcome) {
     // mstatus.FS: an implementation may call the state dirty without having looked whether it changed
     // (Privileged ISA, 3.1.6.6); Off is Off for all. SD follows.
-    for field in [result::MSTATUS] {
-        let value = outcome.get(field) & !status::SD;
-        let value = if value & status::FS == 0 { value } else { value | status::FS };
-        outcome.set(field, value);
-    }
+    let value = outcome.get(result::MSTATUS) & !status::SD;
+    let value = if value & status::FS == 0 { value } else { value | status::FS };
+    outcome.set(result::MSTATUS, value);
     // A breakpoint's tval is zero or the instruction's address (Privileged ISA, 3.1.16).
     for (cause, tval) in [(result::MCAUSE, result::MTVAL), (result::SCAUSE, result::STVAL)] {
         if outcome.get(cause) == BREAKPOINT {

@@ -131,7 +131,7 @@ pub fn boundary_anywhere(random: &mut Random) -> u64 {
     let in_data = 4096 * (1 + random.below(DATA_PAGES - 1));
     match random.below(10) {
         0..=5 => base + 4096 * (1 + random.below(SMALL_PTES as u64 - 1)),
-        6..=7 => base + (1 + random.below(LARGE_PTES as u64 - 1) << 21) + in_data,
+        6..=7 => base + ((1 + random.below(LARGE_PTES as u64 - 1)) << 21) + in_data,
         8 => DATA + USER_ALIAS * random.below(2) + in_data,
         _ => (random.pick(&[0, 4, 5, 6, 7]) << 30) + (DATA - RAM) + in_data,
     }

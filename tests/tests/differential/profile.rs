@@ -42,9 +42,6 @@ impl Weights {
 }
 
 impl Profile {
-    /// All.
-    pub const ALL: [Self; 4] = [Self::Integer, Self::Float, Self::Privileged, Self::Paging];
-
     /// The mix.
     #[must_use]
     pub const fn weights(self) -> Weights {
@@ -57,7 +54,7 @@ impl Profile {
         Weights { integer, compressed, memory, atomic, float, jump, csr, other }
     }
 
-    /// Its name, as it is given in `QUASAR_PROFILE`.
+    /// Its name, for people.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
