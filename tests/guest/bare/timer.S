@@ -20,9 +20,10 @@ _start:
     sd      s5, 0(s3)
     li      t0, 1 << 7
     csrs    mie, t0
-    csrsi   mstatus, 8
     mv      t1, s0
-2:  wfi
+2:  wfi                                 # with interrupts off: one that comes before it is not lost
+    csrsi   mstatus, 8
+    csrci   mstatus, 8
     beq     s0, t1, 2b
     ld      t0, 0(s2)
     bgeu    t0, s5, 3f
@@ -59,9 +60,10 @@ supervisor:
     csrw    0x14d, s5
     li      t0, 1 << 5
     csrs    sie, t0
-    csrsi   sstatus, 2
     mv      t1, s1
 6:  wfi
+    csrsi   sstatus, 2
+    csrci   sstatus, 2
     beq     s1, t1, 6b
     rdtime  t0
     bgeu    t0, s5, 7f
