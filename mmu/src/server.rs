@@ -4,7 +4,6 @@ use crate::fill::{Answer, Effects, Keeper};
 use crate::pmp::{Pmp, PmpWords};
 use crate::request::Request;
 use quasar_abi::dirty::PageMaps;
-use quasar_abi::doorbell::default_spins;
 use quasar_abi::machine::{RAM_BASE, VmSegments};
 use quasar_abi::party::{MAX_HARTS, PartyId, attention, status};
 use quasar_abi::tlb::HartTlb;
@@ -17,10 +16,13 @@ use std::time::{Duration, Instant};
 const IDLE: Duration = Duration::from_millis(500);
 /// How long when a request waits for something that rings no bell: an absent page, a hart that goes on.
 const RETRY: Duration = Duration::from_micros(500);
-/// A sleep up to this long would have been spared by spinning.
-const SHORT_SLEEP: Duration = Duration::from_micros(150);
-/// Sleeps longer than that in a row after which spinning is given up, until a short one comes.
-const LONG_SLEEPS: u32 = 4;
+/// How long the server spins for the next request before it sleeps: a hart that misses at all mostly misses again
+/// soon, and waking a sleeper costs it 10 to 50 µs.
+const LONG_SPIN: Duration = Duration::from_micros(200);
+/// The same while requests come seldom, and where harts need the host's cores themselves.
+const SHORT_SPIN: Duration = Duration::from_micros(20);
+/// Sleeps longer than [`LONG_SPIN`] in a row after which the server spins shortly, until a shorter one comes.
+const LONG_SLEEPS: u32 = 8;
 
 /// Why a VM cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -113,7 +115,8 @@ impl Server {
     pub fn run(&self, stop: &AtomicBool) {
         let party = self.vm.party(PartyId::Mmu);
         let mut pmps: Vec<Pmp> = (0..self.harts).map(|_| Pmp::new(PmpWords::default())).collect();
-        let spins = default_spins();
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let long_spin = if cores > self.harts { LONG_SPIN } else { SHORT_SPIN };
         let mut long_sleeps = 0;
         loop {
             let seen = party.doorbell.seen();
@@ -125,26 +128,33 @@ impl Server {
             if round.served != 0 {
                 continue;
             }
-            let asleep = Instant::now();
             let timeout = if round.postponed == 0 { IDLE } else { RETRY };
-            if long_sleeps < LONG_SLEEPS && self.spin(seen, spins) {
+            let patience = if long_sleeps < LONG_SLEEPS { long_spin } else { SHORT_SPIN };
+            if cores > 1 && self.spin(seen, patience) {
                 continue;
             }
+            let asleep = Instant::now();
             self.vm.mmu_counters.sleeps.bump(1);
             party.doorbell.wait(seen, Some(timeout));
-            long_sleeps = if asleep.elapsed() < SHORT_SLEEP { 0 } else { (long_sleeps + 1).min(LONG_SLEEPS) };
+            long_sleeps = if asleep.elapsed() < LONG_SPIN { 0 } else { (long_sleeps + 1).min(LONG_SLEEPS) };
         }
         party.pid.set(0);
         party.status.store(status::ABSENT, Ordering::SeqCst);
     }
 
     /// Waits a little for a ring; says whether it came.
-    fn spin(&self, seen: u32, spins: u32) -> bool {
+    fn spin(&self, seen: u32, patience: Duration) -> bool {
         let count = &self.vm.party(PartyId::Mmu).doorbell.count;
-        (0..spins).any(|_| {
-            std::hint::spin_loop();
-            count.load(Ordering::Acquire) != seen
-        })
+        let begin = Instant::now();
+        while begin.elapsed() < patience {
+            for _ in 0..64 {
+                if count.load(Ordering::Acquire) != seen {
+                    return true;
+                }
+                std::hint::spin_loop();
+            }
+        }
+        false
     }
 
     /// Serves each pending request once.

@@ -104,8 +104,14 @@ impl Passt {
         // What cannot be read was not said.
         drop(output.rewind().and_then(|()| output.read_to_string(&mut text)));
         let line = |line: &&str| !line.trim().is_empty() && !line.contains("syslog");
-        text.lines().rev().find(line).unwrap_or_default().trim().to_owned()
+        explain(text.lines().rev().find(line).unwrap_or_default().trim())
     }
+}
+
+/// Not every version of passt says why it cannot bind a port.
+fn explain(words: &str) -> String {
+    let hint = "; a published port is in use, or one below 1024 is not permitted: publish another";
+    format!("{words}{}", if words.contains("Failed to bind") { hint } else { "" })
 }
 
 impl Drop for Passt {
@@ -119,6 +125,12 @@ impl Drop for Passt {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_that_cannot_be_bound_is_explained() {
+        assert!(explain("Failed to bind any port for '-t 80', exiting").contains("in use"));
+        assert_eq!(explain("No external interface"), "No external interface");
+    }
 
     #[test]
     fn forwards_are_spelt_as_passt_reads_them() {
