@@ -181,7 +181,7 @@ pub struct Run {
     #[arg(long, value_name = "FILE")]
     pub kernel: Option<PathBuf>,
     /// Initial ramdisk.
-    #[arg(long, value_name = "FILE", requires = "kernel")]
+    #[arg(long, value_name = "FILE", requires = "kernel", conflicts_with = "image")]
     pub initrd: Option<PathBuf>,
     /// Kernel command line; with --image it is added to the image's own.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
