@@ -79,18 +79,8 @@ impl Addresses {
 
 fn resolution(mac: Mac, kind: [u8; 2], operation: u8, ip: Ipv4Addr, target: [u8; 6]) -> Vec<u8> {
     let ip = ip.octets();
-    let mut frame = [
-        &[0xff; 6][..],
-        &mac.0,
-        &kind,
-        &ETHERNET_IPV4,
-        &[0, operation],
-        &mac.0,
-        &ip,
-        &target,
-        &ip,
-    ]
-    .concat();
+    let mut frame =
+        [&[0xff; 6][..], &mac.0, &kind, &ETHERNET_IPV4, &[0, operation], &mac.0, &ip, &target, &ip].concat();
     frame.resize(SHORTEST, 0);
     frame
 }
@@ -154,7 +144,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_can_be_looked_at(frame in prop::collection::vec(any::<u8>(), 0..64)) {
-            sender_address(&frame);
+            prop_assert!(sender_address(&frame).is_none() || frame.len() >= 30);
         }
     }
 }

@@ -100,6 +100,13 @@ impl Gate {
         send(frame)
     }
 
+    /// Gives back what waits, in order: the VM goes on elsewhere.
+    pub fn evict(&self) -> Vec<Vec<u8>> {
+        let mut inside = self.inside();
+        inside.bytes = 0;
+        std::mem::take(&mut inside.held).into()
+    }
+
     /// Opens: what waited goes first, in order; frames that come meanwhile wait for their turn. Returns how
     /// many were delivered and how many the port did not take in time.
     pub fn open(&self, mut send: impl FnMut(&[u8]) -> bool) -> (u64, u64) {
@@ -142,8 +149,17 @@ mod tests {
             assert!(gate.pass(&[n; 60], never));
         }
         let mut seen = vec![];
-        assert_eq!(gate.open(|f| { seen.push(f[0]); true }), (3, 0));
-        assert!(gate.pass(&[4; 60], |f| { seen.push(f[0]); true }));
+        assert_eq!(
+            gate.open(|f| {
+                seen.push(f[0]);
+                true
+            }),
+            (3, 0)
+        );
+        assert!(gate.pass(&[4; 60], |f| {
+            seen.push(f[0]);
+            true
+        }));
         assert_eq!((seen, gate.stage()), (vec![1, 2, 3, 4], Stage::Open));
         assert!(!gate.arrive());
     }

@@ -74,12 +74,7 @@ impl Default for Links {
         let mut instance = [0; 16];
         instance[..8].copy_from_slice(&half());
         instance[8..].copy_from_slice(&half());
-        Self {
-            instance,
-            sessions: Mutex::default(),
-            diallers: Mutex::default(),
-            listeners: Mutex::default(),
-        }
+        Self { instance, sessions: Mutex::default(), diallers: Mutex::default(), listeners: Mutex::default() }
     }
 }
 
@@ -95,13 +90,20 @@ impl Links {
     ///
     /// # Errors
     /// When the address is not ours or in use, or the certificates cannot be read.
-    pub fn listen(&self, switch: &Arc<Switch>, address: &str, security: &Security) -> anyhow::Result<SocketAddr> {
+    pub fn listen(
+        &self,
+        switch: &Arc<Switch>,
+        address: &str,
+        security: &Security,
+    ) -> anyhow::Result<SocketAddr> {
         let mut listeners = lock(&self.listeners);
         if let Some(there) = listeners.get(address) {
             if there.security == *security {
                 return Ok(there.address);
             }
-            bail!("links are taken at {address} already, with other certificates; restart the switch to change them");
+            bail!(
+                "links are taken at {address} already, with other certificates; restart the switch to change them"
+            );
         }
         let protection = Protection::load(security)?;
         let socket = TcpListener::bind(address).with_context(|| format!("cannot listen at {address}"))?;
@@ -186,16 +188,28 @@ impl Links {
 
     /// All links with their state.
     pub fn report(&self) -> Vec<LinkReport> {
-        let to = lock(&self.diallers).iter().map(|(name, dialler)| {
-            let networks = lock(&dialler.session).as_ref().map(|s| s.networks()).unwrap_or_default();
-            LinkReport { name: name.clone(), direction: "to", state: lock(&dialler.state).clone(), networks }
-        }).collect::<Vec<_>>();
-        let from = lock(&self.sessions).values().filter(|s| !s.dialled).map(|session| LinkReport {
-            name: session.name.clone(),
-            direction: "from",
-            state: "connected".into(),
-            networks: session.networks(),
-        }).collect::<Vec<_>>();
+        let to = lock(&self.diallers)
+            .iter()
+            .map(|(name, dialler)| {
+                let networks = lock(&dialler.session).as_ref().map(|s| s.networks()).unwrap_or_default();
+                LinkReport {
+                    name: name.clone(),
+                    direction: "to",
+                    state: lock(&dialler.state).clone(),
+                    networks,
+                }
+            })
+            .collect::<Vec<_>>();
+        let from = lock(&self.sessions)
+            .values()
+            .filter(|s| !s.dialled)
+            .map(|session| LinkReport {
+                name: session.name.clone(),
+                direction: "from",
+                state: "connected".into(),
+                networks: session.networks(),
+            })
+            .collect::<Vec<_>>();
         to.into_iter().chain(from).collect()
     }
 

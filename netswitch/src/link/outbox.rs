@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 /// Bytes of frames that wait at most.
 const QUEUE_BYTES: usize = 2 << 20;
-/// How long a directed frame waits for room.
+/// How long a patient frame waits for room.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// Bytes taken at once.
 const BATCH_BYTES: usize = 128 * 1024;
@@ -50,14 +50,14 @@ impl Outbox {
         true
     }
 
-    /// Queues a frame; false when there was no room, after a while for a directed one.
-    pub fn frame(&self, network: u32, directed: bool, frame: &[u8]) -> bool {
-        let record = encode(&Message::Frame { network, directed, frame });
+    /// Queues a frame; false when there was no room, after a while if patient.
+    pub fn frame(&self, message: &Message<'_>, patient: bool) -> bool {
+        let record = encode(message);
         let mut inside = self.inside();
         let by = Instant::now() + PATIENCE;
         while inside.bytes + record.len() > QUEUE_BYTES && !inside.closed {
             let left = by.saturating_duration_since(Instant::now());
-            if !directed || left.is_zero() {
+            if !patient || left.is_zero() {
                 return false;
             }
             inside = self.room.wait_timeout(inside, left).unwrap_or_else(PoisonError::into_inner).0;
@@ -103,15 +103,16 @@ mod tests {
     #[test]
     fn floods_are_bounded_words_are_not_and_nothing_passes_a_closed_box() {
         let outbox = Outbox::default();
-        let frame = vec![0; 60_000];
-        let taken = (0..100).filter(|_| outbox.frame(1, false, &frame)).count();
+        let bytes = vec![0; 60_000];
+        let frame = Message::Frame { network: 1, directed: false, frame: &bytes };
+        let taken = (0..100).filter(|_| outbox.frame(&frame, false)).count();
         assert_eq!(taken, QUEUE_BYTES / (60_000 + 10));
         assert!(outbox.say(&Message::Heartbeat));
         let mut out = vec![];
         assert!(outbox.take(&mut out, Duration::ZERO));
-        assert!(out.len() >= BATCH_BYTES && outbox.frame(1, false, &frame));
+        assert!(out.len() >= BATCH_BYTES && outbox.frame(&frame, false));
         outbox.close();
-        assert!(!outbox.frame(1, true, &frame) && !outbox.say(&Message::Heartbeat));
+        assert!(!outbox.frame(&frame, true) && !outbox.say(&Message::Heartbeat));
         while !out.is_empty() {
             assert!(!outbox.take(&mut out, Duration::ZERO));
         }

@@ -35,8 +35,7 @@ pub enum Protection {
 
 fn certificates(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let what = || format!("certificate {}", path.display());
-    let list: Vec<_> =
-        CertificateDer::pem_file_iter(path).and_then(Iterator::collect).with_context(what)?;
+    let list: Vec<_> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect).with_context(what)?;
     if list.is_empty() {
         bail!("{} holds no certificate", path.display());
     }

@@ -2,9 +2,10 @@
 
 use super::outbox::Outbox;
 use super::secure::Channel;
-use super::wire::{Instance, MOST_NETWORKS, Message, Records, VERSIONS, encode};
-use crate::port::{Ingress, Port};
-use crate::switch::Switch;
+use super::wire::{Instance, Message, Records, VERSIONS, encode};
+use crate::ethernet::Mac;
+use crate::port::Port;
+use crate::switch::{LinkWay, Switch};
 use anyhow::{Context, bail};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,17 +32,33 @@ impl LinkPort {
         self.session.outbox.say(&message(self.network))
     }
 
-    /// Sends a frame after a card that has moved.
-    pub fn forward(&self, mac: crate::ethernet::Mac, frame: &[u8]) -> bool {
+    /// Sends a frame of the network; `directed` when the address table names this link.
+    pub fn frame(&self, frame: &[u8], directed: bool) -> bool {
+        self.session.outbox.frame(&Message::Frame { network: self.network, directed, frame }, directed)
+    }
+
+    /// Sends what a card had not taken when it moved.
+    pub fn forward(&self, mac: Mac, frame: &[u8]) -> bool {
         self.session.outbox.say(&Message::Forward { network: self.network, mac, frame })
+    }
+
+    /// Sends a frame after a card that has moved, if there is room: who waits here reads no other link's frames.
+    pub fn forward_late(&self, mac: Mac, frame: &[u8]) -> bool {
+        self.session.outbox.frame(&Message::Forward { network: self.network, mac, frame }, false)
     }
 }
 
 impl Port for LinkPort {
     fn start(self: Arc<Self>) {}
 
-    fn send(&self, frame: &[u8], patient: bool) -> bool {
-        self.session.outbox.frame(self.network, patient, frame)
+    fn send(&self, frame: &[u8], _patient: bool) -> bool {
+        self.frame(frame, false)
+    }
+
+    fn settle(&self) {}
+
+    fn take_back(&self) -> Vec<Vec<u8>> {
+        vec![]
     }
 
     fn stop(&self) {}
@@ -54,7 +71,7 @@ struct Shared {
     /// What we told of ours.
     told: Option<BTreeMap<String, u32>>,
     /// Ways in of networks that both have.
-    ways: BTreeMap<String, Ingress>,
+    ways: BTreeMap<String, LinkWay>,
     ended: bool,
 }
 
@@ -101,7 +118,9 @@ pub fn hear_hello(channel: &Channel, closed: &dyn Fn() -> bool) -> anyhow::Resul
             Some(Message::Hello { oldest, newest, instance }) => {
                 if newest < VERSIONS.0 || oldest > VERSIONS.1 {
                     let (ours, ours_too) = VERSIONS;
-                    bail!("it speaks versions {oldest} to {newest} of the link protocol, we {ours} to {ours_too}; update the older host");
+                    bail!(
+                        "it speaks versions {oldest} to {newest} of the link protocol, we {ours} to {ours_too}; update the older host"
+                    );
                 }
                 records.greeted();
                 return Ok(Greeting { peer: instance, records });
@@ -167,15 +186,13 @@ impl Session {
         if shared.ended {
             return;
         }
-        let both: BTreeMap<String, u32> = shared
-            .theirs
-            .values()
-            .filter_map(|name| ours.get(name).map(|id| (name.clone(), *id)))
-            .collect();
+        let both: BTreeMap<String, u32> =
+            shared.theirs.values().filter_map(|name| ours.get(name).map(|id| (name.clone(), *id))).collect();
         let gone: Vec<String> = shared.ways.keys().filter(|n| !both.contains_key(*n)).cloned().collect();
         for name in gone {
-            shared.ways.remove(&name);
-            switch.detach(&self.port_name(&name));
+            if let Some(way) = shared.ways.remove(&name) {
+                switch.detach_link(&way);
+            }
         }
         // The list goes first, so that the other side knows a number before it sees a frame of it.
         if shared.told.as_ref() != Some(&ours) {
@@ -188,8 +205,11 @@ impl Session {
                 continue;
             }
             let port = Arc::new(LinkPort { session: Arc::clone(self), network });
-            match switch.attach_link(&name, &self.port_name(&name), port) {
-                Ok(way) => drop(shared.ways.insert(name, way)),
+            match switch.attach_link((&name, network), &self.port_name(&name), port) {
+                Ok(way) => {
+                    way.introduce();
+                    shared.ways.insert(name, way);
+                }
                 Err(error) => log::error!("link {}: {error}", self.name),
             }
         }
@@ -214,8 +234,8 @@ impl Session {
         self.close();
         let mut shared = self.shared();
         shared.ended = true;
-        for name in std::mem::take(&mut shared.ways).into_keys() {
-            switch.detach(&self.port_name(&name));
+        for way in std::mem::take(&mut shared.ways).into_values() {
+            switch.detach_link(&way);
         }
         why
     }
@@ -270,39 +290,36 @@ impl Session {
         }
     }
 
-    fn way(&self, network: u32) -> Option<(String, Ingress)> {
+    fn way(&self, network: u32) -> Option<LinkWay> {
         let shared = self.shared();
-        let name = shared.theirs.get(&network)?;
-        Some((name.clone(), shared.ways.get(name)?.clone()))
+        shared.ways.get(shared.theirs.get(&network)?).cloned()
     }
 
     fn take(self: &Arc<Self>, switch: &Arc<Switch>, message: Message<'_>) -> Result<(), String> {
+        // A network that one side has just dropped may still be spoken of.
         match message {
             Message::Networks(list) => {
-                if list.len() > MOST_NETWORKS {
-                    return Err(format!("it announced {} networks", list.len()));
-                }
                 self.shared().theirs = list.into_iter().collect();
                 self.reconcile(switch);
             }
             Message::Frame { network, directed, frame } => {
-                if let Some((_, way)) = self.way(network) {
-                    way.frame_of_link(frame, directed);
+                if let Some(way) = self.way(network) {
+                    way.frame(frame, directed);
                 }
             }
             Message::Moved { network, mac, addresses } => {
-                if let Some((name, _)) = self.way(network) {
-                    switch.moved_elsewhere(&name, &self.port_name(&name), mac, &addresses);
+                if let Some(way) = self.way(network) {
+                    way.moved(mac, &addresses);
                 }
             }
             Message::Here { network, mac } => {
-                if let Some((name, _)) = self.way(network) {
-                    switch.learn_over_link(&name, &self.port_name(&name), mac);
+                if let Some(way) = self.way(network) {
+                    way.here(mac);
                 }
             }
             Message::Forward { network, mac, frame } => {
-                if let Some((name, _)) = self.way(network) {
-                    switch.deliver_to_card(&name, mac, frame);
+                if let Some(way) = self.way(network) {
+                    way.frame_after(mac, frame);
                 }
             }
             Message::Heartbeat => {}

@@ -302,9 +302,10 @@ mod tests {
             let hex: String = encode(message).iter().map(|b| format!("{b:02x}")).collect();
             assert_eq!(hex, frozen.replace(' ', ""));
         }
-        assert_eq!(encode(&Message::Here { network: 5, mac: Mac([1, 2, 3, 4, 5, 6]) }), [
-            11, 0, 0, 0, 6, 5, 0, 0, 0, 1, 2, 3, 4, 5, 6
-        ]);
+        assert_eq!(
+            encode(&Message::Here { network: 5, mac: Mac([1, 2, 3, 4, 5, 6]) }),
+            [11, 0, 0, 0, 6, 5, 0, 0, 0, 1, 2, 3, 4, 5, 6]
+        );
     }
 
     #[test]
