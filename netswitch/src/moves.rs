@@ -4,10 +4,11 @@
 //! destination  HoldPort, AttachPort (expecting) ······ hears Moved: holding, says Here ··· ReleasePort: open, announces
 //! source       ·································· MovePort: says Moved, sends the rest after ··· sends late frames after
 //! ```
-//! Order: what the source sends to the destination (frames before the move, that it happened, frames after) is one
-//! stream, and so is what comes back. Hence between the two each frame is delivered once and in order, whichever side a
-//! frame came from. Third hosts hear of both; their frames for the VM alone come once, over one host or the other;
-//! a broadcast of theirs in that very moment may be lost or doubled, as on any Ethernet.
+//! What the source sends to the destination (frames before the move, that it happened, frames after it) is one stream,
+//! and so is what comes back. Hence between the two each frame is delivered once, and in order if it comes from the
+//! source's side. A frame that was on its way from the destination's side to the source in that very moment comes back,
+//! behind those that were held meanwhile. Third hosts hear of both: their frames for the VM alone come once, over one
+//! host or the other; a broadcast of theirs in that moment may be lost or doubled, as on any Ethernet.
 
 use crate::announce::{gratuitous_arp, reverse_arp};
 use crate::ethernet::Mac;

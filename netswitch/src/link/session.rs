@@ -129,11 +129,15 @@ pub fn hear_hello(channel: &Channel, closed: &dyn Fn() -> bool) -> anyhow::Resul
             Some(_) => bail!("it is no switch: it did not begin with a hello"),
             None => {}
         }
-        match channel.read(&mut space, GLANCE)? {
+        // In TLS 1.3 who calls hears after its handshake that the other side did not accept it.
+        let refused = "it does not take us for a host of its authority, or is none of ours";
+        match channel.read(&mut space, GLANCE).context(refused)? {
             Some(0) => bail!("it closed the connection"),
             Some(n) => records.feed(&space[..n]),
             None if closed() => bail!("ended"),
-            None if Instant::now() > by => bail!("it says nothing"),
+            None if Instant::now() > by => {
+                bail!("it says nothing; perhaps it takes links with TLS alone, or is no switch")
+            }
             None => {}
         }
     }
