@@ -14,10 +14,11 @@ use crate::announce::{gratuitous_arp, reverse_arp};
 use crate::ethernet::Mac;
 use crate::gate::Stage;
 use crate::link::wire::Message;
-use crate::network::{Attached, Departed, Network, REMEMBERED, lock};
+use crate::network::{Attached, Card, Departed, Network, REMEMBERED, Role, lock};
 use crate::table::PortId;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// When a new place is announced, after it was taken: the first may be lost on the way.
@@ -27,6 +28,9 @@ const ANNOUNCED: [Duration; 4] = [
     Duration::from_millis(400),
     Duration::from_millis(900),
 ];
+
+/// How long the old place's word is waited for, by a VM that is here without it.
+const OVERLAP: Duration = Duration::from_millis(200);
 
 impl Network {
     /// The VM is not at this port yet.
@@ -42,25 +46,32 @@ impl Network {
         }
     }
 
-    /// The VM has left elsewhere or shows that it is here: from now on its frames come to this port. False when
-    /// that was known.
-    pub fn arrive(&self, id: PortId) -> bool {
+    /// The VM has left its old place (`left`) or shows that it is here: from now on its frames come to this port.
+    pub fn arrive(&self, id: PortId, left: bool) {
         let _alone = self.halt();
         let mut inside = self.inside();
-        let Some(port) = inside.ports.get(&id).cloned() else { return false };
-        let Some(card) = port.card().filter(|card| card.gate.arrive()) else { return false };
+        let Some(port) = inside.ports.get(&id).cloned() else { return };
+        let Some(card) = port.card() else { return };
+        if left {
+            *lock(&card.overlap) = None;
+        }
+        if !card.gate.arrive() {
+            return;
+        }
+        if !left {
+            *lock(&card.overlap) = Some(Instant::now() + OVERLAP);
+        }
         inside.table.pin(card.mac, id);
         inside.departed.remove(&card.mac);
         for link in inside.links() {
             link.say(|network| Message::Here { network, mac: card.mac });
         }
-        true
     }
 
     /// Delivers what waited for a VM that runs here, and announces the place.
     pub fn release(self: &Arc<Self>, id: PortId, port: &Arc<Attached>, addresses: &[Ipv4Addr]) {
         let Some(card) = port.card() else { return };
-        self.arrive(id);
+        self.arrive(id, false);
         for address in addresses {
             lock(&card.addresses).add(*address);
         }
@@ -71,7 +82,7 @@ impl Network {
             }
             taken
         });
-        port.counters.dropped.fetch_add(dropped, std::sync::atomic::Ordering::Relaxed);
+        port.counters.dropped.fetch_add(dropped, Ordering::Relaxed);
         log::info!("{}: is here; {delivered} frames had waited, {dropped} were not taken", port.name);
         self.announce(id, card.mac);
         let (network, mac) = (Arc::downgrade(self), card.mac);
@@ -144,7 +155,7 @@ impl Network {
     /// A link is new: its host learns at once who is here.
     pub fn introduce(&self, link: PortId) {
         let inside = self.inside();
-        let Some(crate::network::Role::Link(link)) = inside.ports.get(&link).map(|p| &p.role) else { return };
+        let Some(Role::Link(link)) = inside.ports.get(&link).map(|p| &p.role) else { return };
         for card in inside.ports.values().filter_map(|p| p.card()) {
             if card.gate.stage() != Stage::Expecting {
                 link.say(|network| Message::Here { network, mac: card.mac });
@@ -161,22 +172,37 @@ impl Network {
             let mut known = lock(&card.addresses);
             addresses.iter().for_each(|address| known.add(*address));
         }
-        self.arrive(id);
+        self.arrive(id, true);
     }
 
     /// Another host says that a VM is there.
     pub fn heard_here(&self, from: PortId, mac: Mac) {
         let now = Instant::now();
-        let mut inside = self.inside();
-        if let Some((_, port)) = inside.port_of(mac)
+        let ours = {
+            let mut inside = self.inside();
+            inside.table.learn(mac, from, now);
+            if let Some(departed) = inside.departed.get_mut(&mac) {
+                departed.at = Some(from);
+            }
+            inside.port_of(mac)
+        };
+        if let Some((_, port)) = ours
             && let Some(card) = port.card()
             && card.gate.stage() == Stage::Open
+            && card.foreseen(now) != Some(from)
         {
-            *lock(&card.there_already) = Some((from, now));
+            self.yield_to(from, card, now);
         }
-        inside.table.learn(mac, from, now);
-        if let Some(departed) = inside.departed.get_mut(&mac) {
-            departed.at = Some(from);
+    }
+
+    /// A VM of ours runs at the other end of a link, and we have not been told to move it yet: floods are for its
+    /// new place from now on.
+    fn yield_to(&self, there: PortId, card: &Card, now: Instant) {
+        let _alone = self.halt();
+        *lock(&card.there_already) = Some((there, now));
+        let addresses = lock(&card.addresses).list();
+        if let Some(Role::Link(link)) = self.inside().ports.get(&there).map(|port| &port.role) {
+            link.say(|network| Message::Moved { network, mac: card.mac, addresses });
         }
     }
 }

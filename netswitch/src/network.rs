@@ -48,13 +48,22 @@ pub struct Card {
     pub addresses: Mutex<Addresses>,
     /// A link over which the VM was said to run there, and when.
     pub there_already: Mutex<Option<(PortId, Instant)>>,
+    /// It is here before its old place is known to leave it out of floods: those that come over links are not for
+    /// it until then.
+    pub overlap: Mutex<Option<Instant>>,
 }
 
 impl Card {
     /// A card behind a gate.
     #[must_use]
     pub fn new(mac: Mac, stage: Stage) -> Self {
-        Self { mac, gate: Gate::new(stage), addresses: Mutex::default(), there_already: Mutex::default() }
+        Self {
+            mac,
+            gate: Gate::new(stage),
+            addresses: Mutex::default(),
+            there_already: Mutex::default(),
+            overlap: Mutex::default(),
+        }
     }
 
     /// The link over which the VM was said to be elsewhere, a moment ago.
@@ -184,13 +193,16 @@ impl Inside {
         self.ports.get(&id)?.link().cloned()
     }
 
-    /// Ports of this host that a flood reaches.
-    fn local_flood(&self, from: PortId, now: Instant) -> Vec<Arc<Attached>> {
+    /// Ports of this host that a flood reaches. A VM that is about to go or has just come is reached at one of its two
+    /// places.
+    fn local_flood(&self, from: PortId, over_link: bool, now: Instant) -> Vec<Arc<Attached>> {
         let takes_part = |p: &&Arc<Attached>| match &p.role {
             Role::Link(_) => false,
             Role::Uplink => true,
-            // Where the VM runs the flood is heard too.
-            Role::Card(card) => card.gate.stage() != Stage::Expecting && card.foreseen(now).is_none(),
+            Role::Card(card) => {
+                let there = over_link && lock(&card.overlap).is_some_and(|until| now < until);
+                card.gate.stage() != Stage::Expecting && card.foreseen(now).is_none() && !there
+            }
         };
         self.ports.iter().filter(|(id, _)| **id != from).map(|(_, p)| p).filter(takes_part).cloned().collect()
     }
@@ -201,7 +213,7 @@ impl Inside {
             Some(target) => Ways { targets: vec![Arc::clone(target)], directed: true, after: vec![] },
             None if known == Some(from) => Ways::default(),
             None => {
-                let mut targets = self.local_flood(from, now);
+                let mut targets = self.local_flood(from, false, now);
                 targets.extend(self.ports.values().filter(|p| p.link().is_some()).cloned());
                 Ways { targets, ..Ways::default() }
             }
@@ -222,7 +234,7 @@ impl Inside {
             (None, None) if directed && self.departed.contains_key(&to) => {
                 ways.after.extend(self.links().map(|link| (Arc::clone(link), to)));
             }
-            (None, None) => ways.targets = self.local_flood(from, now),
+            (None, None) => ways.targets = self.local_flood(from, true, now),
         }
         if !directed {
             // The VM's new host may have flooded this before it knew that the VM has left here, and so have left
@@ -301,7 +313,7 @@ impl Network {
         }
         // It speaks, so it is here, whatever we have not heard yet.
         if card.gate.stage() == Stage::Expecting {
-            self.arrive(from);
+            self.arrive(from, false);
         }
         self.frame_of_port(from, frame);
     }

@@ -114,7 +114,7 @@ pub fn hear_hello(channel: &Channel, closed: &dyn Fn() -> bool) -> anyhow::Resul
     let mut records = Records::default();
     let (mut space, by) = (vec![0; 4096], Instant::now() + DEAD_AFTER);
     loop {
-        match records.next().context("it is no switch")? {
+        match records.next_message().context("it is no switch")? {
             Some(Message::Hello { oldest, newest, instance }) => {
                 if newest < VERSIONS.0 || oldest > VERSIONS.1 {
                     let (ours, ours_too) = VERSIONS;
@@ -268,7 +268,7 @@ impl Session {
         let (mut space, mut heard) = (vec![0; 64 * 1024], Instant::now());
         loop {
             loop {
-                match records.next() {
+                match records.next_message() {
                     Ok(Some(message)) => {
                         if let Err(why) = self.take(switch, message) {
                             return why;

@@ -257,7 +257,7 @@ impl Records {
     ///
     /// # Errors
     /// [`WireError`]; the stream is of no use any more.
-    pub fn next(&mut self) -> Result<Option<Message<'_>>, WireError> {
+    pub fn next_message(&mut self) -> Result<Option<Message<'_>>, WireError> {
         let waiting = &self.bytes[self.start..];
         let Some((length, rest)) = waiting.split_first_chunk::<4>() else { return Ok(None) };
         let len = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
@@ -312,7 +312,7 @@ mod tests {
     fn a_stranger_cannot_make_us_keep_much() {
         let mut records = Records::default();
         records.feed(&5000u32.to_le_bytes());
-        assert_eq!(records.next(), Err(WireError::TooLong(5000)));
+        assert_eq!(records.next_message(), Err(WireError::TooLong(5000)));
     }
 
     proptest! {
@@ -325,7 +325,7 @@ mod tests {
                 let end = (at + cut).min(stream.len());
                 records.feed(&stream[at..end]);
                 at = end;
-                while let Some(message) = records.next().expect("valid") {
+                while let Some(message) = records.next_message().expect("valid") {
                     prop_assert_eq!(&message, &all()[got]);
                     got += 1;
                 }
@@ -351,7 +351,7 @@ mod tests {
         fn any_stream_ends_or_waits(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
             let mut records = Records::default();
             records.feed(&bytes);
-            while let Ok(Some(_)) = records.next() {}
+            while let Ok(Some(_)) = records.next_message() {}
         }
     }
 }
