@@ -33,6 +33,20 @@ pub fn carry_out(switch: &Arc<Switch>, command: NetswitchCommand) -> Result<Repl
             })?;
         }
         NetswitchCommand::RemoveUplink { name } => switch.detach(&name),
+        NetswitchCommand::Listen { address, security } => {
+            let address = switch.links.listen(switch, &address, &security)?;
+            return Ok(Reply::Json(serde_json::json!({ "address": address }).to_string()));
+        }
+        NetswitchCommand::AddLink { name, to, security } => {
+            switch.links.add(switch, &name, &to, &security)?
+        }
+        NetswitchCommand::RemoveLink { name } => switch.links.remove(&name),
+        NetswitchCommand::HoldPort { port } => switch.hold(&port)?,
+        NetswitchCommand::ReleasePort { port, addresses } => switch.release(&port, &addresses)?,
+        NetswitchCommand::MovePort { port } => {
+            let addresses = switch.move_away(&port)?;
+            return Ok(Reply::Json(serde_json::json!({ "addresses": addresses }).to_string()));
+        }
         NetswitchCommand::Stats => return Ok(Reply::Json(switch.report())),
         NetswitchCommand::Shutdown => switch.close(),
     }

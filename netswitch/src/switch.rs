@@ -1,54 +1,33 @@
-//! Networks of ports, and the way of a frame through them.
+//! Networks of ports.
 
-use crate::ethernet::{Header, Mac};
+use crate::announce::MOST_ADDRESSES;
+use crate::ethernet::Mac;
+use crate::gate::Stage;
+use crate::link::Links;
+use crate::link::session::LinkPort;
+use crate::network::{Attached, Card, Counters, Network, Role, lock};
 use crate::port::{Ingress, Port};
-use crate::table::{AddressTable, PortId};
-use serde::Serialize;
-use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use crate::table::PortId;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-/// What a port has carried. "In" is from the port into the switch.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Frames in.
-    pub frames_in: AtomicU64,
-    /// Bytes in.
-    pub bytes_in: AtomicU64,
-    /// Frames out.
-    pub frames_out: AtomicU64,
-    /// Bytes out.
-    pub bytes_out: AtomicU64,
-    /// Frames refused: malformed or not from the port's address.
-    pub refused: AtomicU64,
-    /// Frames dropped because the port did not take them in time.
-    pub dropped: AtomicU64,
-}
-
-struct Attached {
-    name: String,
-    kind: &'static str,
-    /// The only source address accepted, for ports of VMs.
-    only_source: Option<Mac>,
-    counters: Arc<Counters>,
-    port: Arc<dyn Port>,
-}
-
-#[derive(Default)]
-struct Network {
-    table: AddressTable,
-    ports: BTreeMap<PortId, Arc<Attached>>,
-}
-
-/// The switch: any number of networks that share nothing.
+/// The switch: any number of networks that share nothing, and the links to other hosts.
 #[derive(Default)]
 pub struct Switch {
-    networks: Mutex<HashMap<String, Arc<Mutex<Network>>>>,
+    /// Networks by name. Made and removed by commands alone, which come one after another.
+    pub(crate) networks: Mutex<HashMap<String, Arc<Network>>>,
     next_port: AtomicU64,
+    next_network: AtomicU32,
+    /// Ports that are to be attached for a VM that is not here yet.
+    expected: Mutex<HashSet<String>>,
+    /// Links to other hosts.
+    pub links: Links,
 }
 
-/// A port of this name exists on another network or of another kind.
+/// A command could not be carried out; nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum SwitchError {
     /// The name is taken.
@@ -67,53 +46,89 @@ pub enum SwitchError {
         /// Why.
         source: anyhow::Error,
     },
+    /// There is no such port.
+    #[error("there is no port named {0}; attach it first")]
+    NoPort(String),
+    /// The port is no VM's.
+    #[error("port {0} belongs to no VM: it can be neither held nor moved")]
+    NotACard(String),
+    /// The network is gone.
+    #[error("network {0} is not here any more")]
+    NoNetwork(String),
+    /// A link could not be made, or a listener.
+    #[error("{0:#}")]
+    Link(#[from] anyhow::Error),
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // The tables stay consistent between statements, so that a panic of another thread spoils nothing.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// A link's way into a network.
+#[derive(Clone)]
+pub struct LinkWay {
+    network: Arc<Network>,
+    id: PortId,
 }
 
-#[derive(Serialize)]
-struct PortReport {
-    name: String,
-    kind: &'static str,
-    frames_in: u64,
-    bytes_in: u64,
-    frames_out: u64,
-    bytes_out: u64,
-    refused: u64,
-    dropped: u64,
-}
+impl LinkWay {
+    /// A frame came; `directed` when the other host's table names ours as its way.
+    pub fn frame(&self, frame: &[u8], directed: bool) {
+        self.network.frame_of_link(self.id, frame, directed);
+    }
 
-#[derive(Serialize)]
-struct AddressReport {
-    mac: Mac,
-    port: String,
-    pinned: bool,
-}
+    /// A frame came after a VM that has left the other host.
+    pub fn frame_after(&self, mac: Mac, frame: &[u8]) {
+        self.network.frame_after(mac, frame);
+    }
 
-#[derive(Serialize)]
-struct NetworkReport {
-    name: String,
-    ports: Vec<PortReport>,
-    addresses: Vec<AddressReport>,
+    /// A VM has left the other host.
+    pub fn moved(&self, mac: Mac, addresses: &[Ipv4Addr]) {
+        self.network.heard_moved(mac, addresses);
+    }
+
+    /// A VM is at the other host.
+    pub fn here(&self, mac: Mac) {
+        self.network.heard_here(self.id, mac);
+    }
+
+    /// Tells the other host which VMs are here.
+    pub fn introduce(&self) {
+        self.network.introduce(self.id);
+    }
 }
 
 impl Switch {
-    fn network(&self, name: &str) -> Arc<Mutex<Network>> {
-        Arc::clone(lock(&self.networks).entry(name.to_owned()).or_default())
+    fn network(&self, name: &str) -> Arc<Network> {
+        let new = || Arc::new(Network::new(self.next_network.fetch_add(1, Ordering::Relaxed)));
+        Arc::clone(lock(&self.networks).entry(name.to_owned()).or_insert_with(new))
     }
 
-    fn find(&self, name: &str) -> Option<(String, PortId)> {
-        lock(&self.networks).iter().find_map(|(network, state)| {
-            let state = lock(state);
-            state.ports.iter().find(|(_, p)| p.name == name).map(|(id, _)| (network.clone(), *id))
+    fn find(&self, name: &str) -> Option<(String, Arc<Network>, PortId, Arc<Attached>)> {
+        lock(&self.networks).iter().find_map(|(of, network)| {
+            let inside = network.inside();
+            let (id, port) = inside.ports.iter().find(|(_, p)| p.name == name)?;
+            Some((of.clone(), Arc::clone(network), *id, Arc::clone(port)))
         })
     }
 
-    /// Attaches a port and starts to serve it. `mac` pins the address and restricts the port to it.
-    /// Attaching a name that is on the same network already changes nothing.
+    fn find_card(&self, name: &str) -> Result<(Arc<Network>, PortId, Arc<Attached>), SwitchError> {
+        let (_, network, id, port) = self.find(name).ok_or_else(|| SwitchError::NoPort(name.to_owned()))?;
+        match port.card() {
+            Some(_) => Ok((network, id, port)),
+            None => Err(SwitchError::NotACard(name.to_owned())),
+        }
+    }
+
+    /// Removes networks that are empty, and tells links of what is new.
+    fn tidy(self: &Arc<Self>) {
+        self.links.reconcile(self);
+        let now = Instant::now();
+        lock(&self.networks).retain(|_, network| {
+            let mut inside = network.inside();
+            inside.forget(now);
+            inside.is_live() || !inside.ports.is_empty()
+        });
+    }
+
+    /// Attaches a port and starts to serve it. `mac` makes it a VM's: it pins the address and restricts the port to
+    /// it. Attaching a name that is on the same network already changes nothing.
     ///
     /// `open` makes the port; it is given the way into the switch for the frames that come from it.
     ///
@@ -127,137 +142,146 @@ impl Switch {
         mac: Option<Mac>,
         open: impl FnOnce(Ingress) -> anyhow::Result<Arc<dyn Port>>,
     ) -> Result<(), SwitchError> {
-        if let Some((at, _)) = self.find(name) {
+        if let Some((at, ..)) = self.find(name) {
             let taken = SwitchError::NameTaken { name: name.to_owned(), network: at.clone() };
             return if at == network { Ok(()) } else { Err(taken) };
         }
         let id = PortId(self.next_port.fetch_add(1, Ordering::Relaxed));
-        let state = self.network(network);
-        let counters = Arc::new(Counters::default());
+        let network = self.network(network);
+        let expected = lock(&self.expected).contains(name);
+        let stage = if expected { Stage::Expecting } else { Stage::Open };
+        let card = mac.map(|mac| Arc::new(Card::new(mac, stage)));
         let ingress = {
-            let (state, counters) = (Arc::downgrade(&state), Arc::clone(&counters));
-            Ingress::new(move |frame: &[u8]| {
-                if let Some(state) = state.upgrade() {
-                    forward(&state, id, mac, &counters, frame);
-                }
+            let (network, card) = (Arc::downgrade(&network), card.clone());
+            Ingress::new(move |frame: &[u8]| match (network.upgrade(), &card) {
+                (Some(network), Some(card)) => network.frame_of_card(id, card, frame),
+                (Some(network), None) => network.frame_of_port(id, frame),
+                (None, _) => {}
             })
         };
         let port = open(ingress).map_err(|source| SwitchError::Open { name: name.to_owned(), source })?;
-        let attached =
-            Attached { name: name.to_owned(), kind, only_source: mac, counters, port: Arc::clone(&port) };
-        let mut guard = lock(&state);
-        if let Some(mac) = attached.only_source {
-            guard.table.pin(mac, id);
-        }
-        guard.ports.insert(id, Arc::new(attached));
-        drop(guard);
+        lock(&self.expected).remove(name);
+        let role = card.map_or(Role::Uplink, Role::Card);
+        let attached = Attached {
+            name: name.to_owned(),
+            kind,
+            role,
+            counters: Counters::default(),
+            port: Arc::clone(&port),
+        };
+        network.join(id, attached);
         port.start();
+        self.tidy();
         Ok(())
     }
 
     /// Detaches a port; nothing happens when there is none of that name.
-    pub fn detach(&self, name: &str) {
-        let Some((network, id)) = self.find(name) else { return };
-        let state = self.network(&network);
-        let mut guard = lock(&state);
-        guard.table.forget_port(id);
-        let gone = guard.ports.remove(&id);
-        let empty = guard.ports.is_empty();
-        drop(guard);
-        if let Some(gone) = gone {
+    pub fn detach(self: &Arc<Self>, name: &str) {
+        lock(&self.expected).remove(name);
+        if self.remove(name) {
+            self.tidy();
+        }
+    }
+
+    fn remove(&self, name: &str) -> bool {
+        let Some((_, network, id, _)) = self.find(name) else { return false };
+        let gone = network.leave(id);
+        if let Some(gone) = &gone {
             gone.port.stop();
         }
-        if empty {
-            lock(&self.networks).remove(&network);
+        gone.is_some()
+    }
+
+    /// Detaches every port and ends every link.
+    pub fn close(self: &Arc<Self>) {
+        self.links.close();
+        let networks: Vec<_> = lock(&self.networks).drain().map(|(_, network)| network).collect();
+        for network in networks {
+            let ids: Vec<PortId> = network.inside().ports.keys().copied().collect();
+            for port in ids.into_iter().filter_map(|id| network.leave(id)) {
+                port.port.stop();
+            }
         }
     }
 
-    /// Detaches every port.
-    pub fn close(&self) {
-        let names: Vec<String> = {
-            let networks = lock(&self.networks);
-            networks
-                .values()
-                .flat_map(|n| lock(n).ports.values().map(|p| p.name.clone()).collect::<Vec<_>>())
-                .collect()
+    /// The VM of a port is on its way here.
+    ///
+    /// # Errors
+    /// When the port is there and no VM's.
+    pub fn hold(&self, name: &str) -> Result<(), SwitchError> {
+        match self.find_card(name) {
+            Ok((network, id, _)) => network.expect(id),
+            Err(SwitchError::NoPort(_)) => drop(lock(&self.expected).insert(name.to_owned())),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// The VM of a port runs here.
+    ///
+    /// # Errors
+    /// When there is no such port, or it is no VM's.
+    pub fn release(&self, name: &str, addresses: &[[u8; 4]]) -> Result<(), SwitchError> {
+        let (network, id, port) = self.find_card(name)?;
+        let addresses: Vec<_> = addresses.iter().take(MOST_ADDRESSES).map(|a| Ipv4Addr::from(*a)).collect();
+        network.release(id, &port, &addresses);
+        Ok(())
+    }
+
+    /// The VM of a port has left. Answers its addresses.
+    ///
+    /// # Errors
+    /// When the port is no VM's.
+    pub fn move_away(self: &Arc<Self>, name: &str) -> Result<Vec<Ipv4Addr>, SwitchError> {
+        let (network, id, port) = match self.find_card(name) {
+            Ok(found) => found,
+            Err(SwitchError::NoPort(_)) => return Ok(vec![]),
+            Err(error) => return Err(error),
         };
-        for name in names {
-            self.detach(&name);
-        }
+        let addresses = network.depart(id, &port);
+        port.port.stop();
+        self.tidy();
+        Ok(addresses)
     }
 
-    /// Networks, ports, addresses and counters as a JSON array.
-    #[must_use]
-    pub fn report(&self) -> String {
-        let now = Instant::now();
-        let mut reports: Vec<NetworkReport> = vec![];
-        for (name, state) in lock(&self.networks).iter() {
-            let state = lock(state);
-            let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-            let ports = state.ports.values().map(|p| PortReport {
-                name: p.name.clone(),
-                kind: p.kind,
-                frames_in: get(&p.counters.frames_in),
-                bytes_in: get(&p.counters.bytes_in),
-                frames_out: get(&p.counters.frames_out),
-                bytes_out: get(&p.counters.bytes_out),
-                refused: get(&p.counters.refused),
-                dropped: get(&p.counters.dropped),
-            });
-            let port_name = |id| state.ports.get(&id).map_or_else(String::new, |p| p.name.clone());
-            let addresses = state.table.list(now).into_iter();
-            let addresses =
-                addresses.map(|(mac, id, pinned)| AddressReport { mac, port: port_name(id), pinned });
-            reports.push(NetworkReport {
-                name: name.clone(),
-                ports: ports.collect(),
-                addresses: addresses.collect(),
-            });
-        }
-        reports.sort_by(|a, b| a.name.cmp(&b.name));
-        serde_json::to_string(&reports).unwrap_or_else(|_| "[]".to_owned())
+    /// Networks that have something of this host, with their numbers.
+    pub fn live_networks(&self) -> BTreeMap<String, u32> {
+        let (networks, now) = (lock(&self.networks), Instant::now());
+        let live = networks.iter().filter(|(_, network)| {
+            let mut inside = network.inside();
+            inside.forget(now);
+            inside.is_live()
+        });
+        live.map(|(name, network)| (name.clone(), network.id)).collect()
     }
-}
 
-/// One frame's way: checked, learnt from, and sent where the table says, or everywhere else.
-fn forward(
-    state: &Mutex<Network>,
-    from: PortId,
-    only_source: Option<Mac>,
-    counters: &Counters,
-    frame: &[u8],
-) {
-    let header = Header::parse(frame).filter(|h| only_source.is_none_or(|mac| h.source == mac));
-    let Some(header) = header else {
-        counters.refused.fetch_add(1, Ordering::Relaxed);
-        return;
-    };
-    counters.frames_in.fetch_add(1, Ordering::Relaxed);
-    counters.bytes_in.fetch_add(frame.len() as u64, Ordering::Relaxed);
-    // The lock is held for the decision alone: sending may wait for the receiver.
-    let targets: Vec<Arc<Attached>> = {
-        let now = Instant::now();
-        let mut network = lock(state);
-        if !network.ports.contains_key(&from) {
-            return;
-        }
-        network.table.learn(header.source, from, now);
-        let known =
-            if header.destination.is_group() { None } else { network.table.lookup(header.destination, now) };
-        match known {
-            Some(port) if port == from => vec![],
-            Some(port) => network.ports.get(&port).cloned().into_iter().collect(),
-            None => network.ports.iter().filter(|(id, _)| **id != from).map(|(_, p)| Arc::clone(p)).collect(),
-        }
-    };
-    let patient = targets.len() == 1;
-    for target in targets {
-        if target.port.send(frame, patient) {
-            target.counters.frames_out.fetch_add(1, Ordering::Relaxed);
-            target.counters.bytes_out.fetch_add(frame.len() as u64, Ordering::Relaxed);
-        } else {
-            target.counters.dropped.fetch_add(1, Ordering::Relaxed);
-        }
+    /// Joins a link to the network of that name and number.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn attach_link(
+        &self,
+        network: (&str, u32),
+        name: &str,
+        link: Arc<LinkPort>,
+    ) -> Result<LinkWay, SwitchError> {
+        let found = lock(&self.networks).get(network.0).filter(|n| n.id == network.1).cloned();
+        let found = found.ok_or_else(|| SwitchError::NoNetwork(network.0.to_owned()))?;
+        let id = PortId(self.next_port.fetch_add(1, Ordering::Relaxed));
+        let attached = Attached {
+            name: name.to_owned(),
+            kind: "link",
+            role: Role::Link(Arc::clone(&link)),
+            counters: Counters::default(),
+            port: link,
+        };
+        found.join(id, attached);
+        Ok(LinkWay { network: found, id })
+    }
+
+    /// Takes a link out of its network.
+    pub fn detach_link(&self, way: &LinkWay) {
+        way.network.leave(way.id);
     }
 }
 
@@ -273,6 +297,10 @@ mod tests {
         fn send(&self, frame: &[u8], _: bool) -> bool {
             lock(&self.0).push(frame.to_vec());
             true
+        }
+        fn settle(&self) {}
+        fn take_back(&self) -> Vec<Vec<u8>> {
+            std::mem::take(&mut lock(&self.0))
         }
         fn stop(&self) {}
     }
@@ -340,6 +368,6 @@ mod tests {
         from_b.frame(&frame(1, 2));
         assert!(lock(&b.0).is_empty());
         switch.close();
-        assert_eq!(switch.report(), "[]");
+        assert_eq!(switch.report(), r#"{"networks":[],"links":[]}"#);
     }
 }

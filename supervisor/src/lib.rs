@@ -2,7 +2,7 @@
 //!
 //! [`machine`] makes a VM's memory and its harts' first state, [`children`] starts and watches processes,
 //! [`vm`] runs one VM through its life, [`daemon`] serves the API for all VMs of a host, [`cli`] is what people
-//! type, [`isa`] runs bare programs without a daemon, [`image`] makes guests.
+//! type, [`isa`] runs bare programs without a daemon, [`image`] makes guests, [`pki`] makes the hosts' keys.
 
 pub mod children;
 pub mod cli;
@@ -10,5 +10,6 @@ pub mod daemon;
 pub mod image;
 pub mod isa;
 pub mod machine;
+pub mod pki;
 pub mod signals;
 pub mod vm;

@@ -1,5 +1,6 @@
 //! `quasar-netswitch`: the host's Ethernet switch.
 
+use super::migrator::Security;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -37,7 +38,55 @@ pub enum NetswitchCommand {
         /// Uplink's name.
         name: String,
     },
-    /// Networks, ports, learnt addresses and counters, as JSON. Repeatable.
+    /// Take links from other hosts' switches. Answers `{"address": "…"}`, the address in use (port 0 asks for
+    /// any). Without TLS loopback alone. Repeatable.
+    Listen {
+        /// "address:port".
+        address: String,
+        /// How links are protected.
+        security: Security,
+    },
+    /// Keep a link to another host's switch, connecting again whenever it breaks. It carries every network
+    /// that both have. Links form a full mesh: what came over one is not sent over another. Two hosts that
+    /// link to each other both ways use one of the two connections. Repeatable by name.
+    AddLink {
+        /// Link's name, for people and for `RemoveLink`.
+        name: String,
+        /// "address:port" where the other switch listens.
+        to: String,
+        /// How it is protected.
+        security: Security,
+    },
+    /// Remove a link and close its connection. Repeatable.
+    RemoveLink {
+        /// Link's name.
+        name: String,
+    },
+    /// Destination of a migration: the VM is not here yet. Before `AttachPort` (or right after) under the same
+    /// name; until the source's switch says that the VM has left there, the network goes on to reach it there;
+    /// from then on frames for it are held, until `ReleasePort`. Repeatable.
+    HoldPort {
+        /// Port's name.
+        port: String,
+    },
+    /// Destination: the VM runs here. Delivers what was held, in order, and announces the place (gratuitous
+    /// ARP for each address, RARP) to the network and its links, several times within a second. On a port that
+    /// is not held it announces alone. Repeatable.
+    ReleasePort {
+        /// Port's name.
+        port: String,
+        /// IPv4 addresses to announce, beside those that were learnt from its frames or came over a link.
+        addresses: Vec<[u8; 4]>,
+    },
+    /// Source: the VM has left (paused here, accepted there). Detaches the port, sends what its card had not
+    /// taken to the new place, and frames that still come here for it as well. Answers
+    /// `{"addresses": ["10.0.0.2", …]}` for `ReleasePort`. The card must be at rest. Repeatable; a port that is
+    /// not there answers an empty list.
+    MovePort {
+        /// Port's name.
+        port: String,
+    },
+    /// Networks, ports, learnt addresses, links and counters, as JSON. Repeatable.
     Stats,
     /// End. Repeatable.
     Shutdown,

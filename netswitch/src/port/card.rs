@@ -1,10 +1,12 @@
 //! A VM's network card: packet rings in shared memory.
 
 use super::{Ingress, Port};
-use quasar_abi::frames::{FrameRing, PortSegment, PushError};
+use crate::network::lock;
+use quasar_abi::frames::{FrameRing, PortSegment, PushError, RING_BYTES};
 use quasar_abi::{Segment, SegmentKind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long a patient sender waits for the card to take frames.
@@ -14,9 +16,16 @@ const PATIENCE: Duration = Duration::from_millis(100);
 pub struct CardPort {
     segment: Segment,
     ingress: Ingress,
+    /// Nothing is read from the card any more.
+    settled: AtomicBool,
+    /// Nobody waits for the card any more.
     stopped: AtomicBool,
+    /// It let a patient sender down: until it takes a frame nobody waits for it again, so that a VM at rest does
+    /// not hold up the others behind a sender.
+    sluggish: AtomicBool,
     /// Serialises producers: the ring has room for one.
     producer: Mutex<()>,
+    reader: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl CardPort {
@@ -27,7 +36,15 @@ impl CardPort {
     pub fn open(segment: &str, ingress: Ingress) -> anyhow::Result<Arc<Self>> {
         let segment = Segment::attach(segment, SegmentKind::Port)?;
         segment.view::<PortSegment>(0)?;
-        Ok(Arc::new(Self { segment, ingress, stopped: AtomicBool::new(false), producer: Mutex::new(()) }))
+        Ok(Arc::new(Self {
+            segment,
+            ingress,
+            settled: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+            sluggish: AtomicBool::new(false),
+            producer: Mutex::default(),
+            reader: Mutex::default(),
+        }))
     }
 
     fn rings(&self) -> &PortSegment {
@@ -40,7 +57,7 @@ impl CardPort {
     fn serve(&self) {
         let ring = &self.rings().to_switch;
         let mut frame = Vec::new();
-        while !self.stopped.load(Ordering::Acquire) {
+        while !self.settled.load(Ordering::Acquire) {
             let seen = ring.data_bell.seen();
             loop {
                 match ring.pop(&mut frame) {
@@ -48,7 +65,7 @@ impl CardPort {
                     Ok(false) => break,
                     Err(damaged) => log::warn!("{}: {damaged}", self.segment.name()),
                 }
-                if self.stopped.load(Ordering::Acquire) {
+                if self.settled.load(Ordering::Acquire) {
                     return;
                 }
             }
@@ -82,8 +99,9 @@ impl Port for CardPort {
         self.rings().link_up.store(1, Ordering::Release);
         let me = Arc::clone(&self);
         let name = format!("port {}", me.segment.name());
-        if let Err(error) = std::thread::Builder::new().name(name).spawn(move || me.serve()) {
-            log::error!("{}: no thread for the port: {error}", self.segment.name());
+        match std::thread::Builder::new().name(name).spawn(move || me.serve()) {
+            Ok(reader) => *lock(&self.reader) = Some(reader),
+            Err(error) => log::error!("{}: no thread for the port: {error}", self.segment.name()),
         }
     }
 
@@ -92,18 +110,50 @@ impl Port for CardPort {
         if self.rings().card_up.load(Ordering::Acquire) == 0 {
             return false;
         }
-        let _one = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
-        match ring.push(frame) {
-            Ok(()) => true,
-            Err(PushError::Full) if patient => self.push_patiently(ring, frame),
-            Err(_) => {
-                ring.dropped.bump(1);
-                false
+        let _one = lock(&self.producer);
+        let taken = match ring.push(frame) {
+            Err(PushError::Full) if patient && !self.sluggish.load(Ordering::Relaxed) => {
+                self.push_patiently(ring, frame)
             }
+            pushed => pushed.is_ok(),
+        };
+        if taken || patient {
+            self.sluggish.store(!taken, Ordering::Relaxed);
+        }
+        if !taken {
+            ring.dropped.bump(1);
+        }
+        taken
+    }
+
+    fn settle(&self) {
+        self.settled.store(true, Ordering::Release);
+        let ring = &self.rings().to_switch;
+        ring.data_bell.ring();
+        if let Some(reader) = lock(&self.reader).take() {
+            // It ended in a panic or otherwise; either way it reads no more.
+            let _ = reader.join();
+        }
+        // A card at rest leaves a ring full at most; another one's frames are its own loss.
+        let (mut frame, mut left) = (Vec::new(), RING_BYTES);
+        while left > 0 && matches!(ring.pop(&mut frame), Ok(true)) {
+            left = left.saturating_sub(frame.len());
+            self.ingress.frame(&frame);
         }
     }
 
+    fn take_back(&self) -> Vec<Vec<u8>> {
+        let ring = &self.rings().to_card;
+        let (mut frames, mut frame, mut left) = (vec![], Vec::new(), RING_BYTES);
+        while left > 0 && matches!(ring.pop(&mut frame), Ok(true)) {
+            left = left.saturating_sub(frame.len());
+            frames.push(std::mem::take(&mut frame));
+        }
+        frames
+    }
+
     fn stop(&self) {
+        self.settled.store(true, Ordering::Release);
         self.stopped.store(true, Ordering::Release);
         self.rings().link_up.store(0, Ordering::Release);
         self.rings().to_switch.data_bell.ring();

@@ -31,6 +31,11 @@ pub trait Port: Send + Sync {
     /// Sends a frame out; false when it was dropped. A patient sender waits briefly for room, so that a
     /// single slow receiver slows its sender down and loses nothing; a flood is never patient.
     fn send(&self, frame: &[u8], patient: bool) -> bool;
+    /// Reads what has come from outside to its end, and no more after that.
+    fn settle(&self);
+    /// Takes back what was sent and outside was not taken, in order. Nothing where that is out of reach. The
+    /// other side must be at rest.
+    fn take_back(&self) -> Vec<Vec<u8>>;
     /// Ends the port's threads. Called once, after the port has left its network.
     fn stop(&self);
 }

@@ -174,6 +174,14 @@ impl Port for StreamPort {
         }
     }
 
+    /// Nobody moves an uplink.
+    fn settle(&self) {}
+
+    /// What went into the host's network stays there.
+    fn take_back(&self) -> Vec<Vec<u8>> {
+        vec![]
+    }
+
     fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
     }

@@ -90,6 +90,14 @@ impl Port for TapPort {
         nix::unistd::write(&self.file, frame).is_ok()
     }
 
+    /// Nobody moves an uplink.
+    fn settle(&self) {}
+
+    /// What went into the host's network stays there.
+    fn take_back(&self) -> Vec<Vec<u8>> {
+        vec![]
+    }
+
     fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
     }

@@ -124,6 +124,9 @@ pub enum Command {
     /// Bare RISC-V programs, without a daemon.
     #[command(subcommand)]
     Isa(IsaCommand),
+    /// Keys of the hosts that trust one another.
+    #[command(subcommand)]
+    Pki(crate::pki::command::PkiCommand),
 }
 
 /// Commands about bare programs.

@@ -30,6 +30,7 @@ pub fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
             let status = crate::isa::disassemble(&elf, &launcher(exe_dir)?)?;
             Ok(status.code().and_then(|c| u8::try_from(c).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
         }
+        Command::Pki(command) => crate::pki::command::execute(&command),
         Command::Host { exit_when_idle } => {
             let paths = Paths::locate(socket);
             eprintln!("quasar: serving {}", paths.socket.display());
@@ -66,7 +67,9 @@ async fn ask(client: &Client, command: Command, exe_dir: Option<&Path>) -> anyho
         }
         Command::Rm { names, force } => commands::remove(client, &names, force).await,
         Command::Logs { name, follow } => commands::logs(client, &name, follow).await,
-        Command::Isa(_) | Command::Host { .. } | Command::Image(_) => unreachable!("handled before"),
+        Command::Isa(_) | Command::Host { .. } | Command::Image(_) | Command::Pki(_) => {
+            unreachable!("handled before")
+        }
     }
 }
 

@@ -1,0 +1,398 @@
+//! Links to the switches of other hosts.
+//!
+//! One connection between two hosts carries every network that both have ([`session`]); it is protected by
+//! [`secure`], and [`wire`] says what goes over it. A peer is a host of our authority, which may put any frame into
+//! the networks that it shares with us; what it sends is checked like a stranger's all the same.
+
+pub mod outbox;
+pub mod secure;
+pub mod session;
+pub mod wire;
+
+use crate::switch::Switch;
+use anyhow::{Context, bail};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use quasar_abi::control::migrator::Security;
+use secure::Protection;
+use serde::Serialize;
+use session::Session;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use wire::Instance;
+
+/// First and longest pause between two attempts to connect.
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// Time for a TCP connection to be made.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Strangers that may try to prove who they are at the same time.
+const MOST_STRANGERS: usize = 32;
+
+struct Dialler {
+    to: String,
+    security: Security,
+    stop: Arc<AtomicBool>,
+    session: Arc<Mutex<Option<Arc<Session>>>>,
+    state: Arc<Mutex<String>>,
+}
+
+struct Listener {
+    security: Security,
+    address: SocketAddr,
+    stop: Arc<AtomicBool>,
+}
+
+/// All links of a switch.
+pub struct Links {
+    instance: Instance,
+    sessions: Mutex<HashMap<Instance, Arc<Session>>>,
+    diallers: Mutex<BTreeMap<String, Dialler>>,
+    listeners: Mutex<BTreeMap<String, Listener>>,
+}
+
+/// A link as the counters show it.
+#[derive(Serialize)]
+pub struct LinkReport {
+    name: String,
+    direction: &'static str,
+    state: String,
+    networks: Vec<String>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Default for Links {
+    fn default() -> Self {
+        // The hasher's keys come from the system's random numbers; all that is asked for is a number of one's own.
+        let half = || RandomState::new().build_hasher().finish().to_le_bytes();
+        let mut instance = [0; 16];
+        instance[..8].copy_from_slice(&half());
+        instance[8..].copy_from_slice(&half());
+        Self { instance, sessions: Mutex::default(), diallers: Mutex::default(), listeners: Mutex::default() }
+    }
+}
+
+/// Two hosts may have connected to each other both ways: which of two connections goes on. Both sides answer
+/// the same. Of two that the same side made, the side that was called believes the newer one (the older may be
+/// half dead), and the caller keeps what it has.
+fn newer_wins(existing_dialled: bool, new_dialled: bool, we_are_lower: bool) -> bool {
+    if existing_dialled == new_dialled { !new_dialled } else { new_dialled == we_are_lower }
+}
+
+impl Links {
+    /// Takes links at an address; returns the one in use.
+    ///
+    /// # Errors
+    /// When the address is not ours or in use, or the certificates cannot be read.
+    pub fn listen(
+        &self,
+        switch: &Arc<Switch>,
+        address: &str,
+        security: &Security,
+    ) -> anyhow::Result<SocketAddr> {
+        let mut listeners = lock(&self.listeners);
+        if let Some(there) = listeners.get(address) {
+            if there.security == *security {
+                return Ok(there.address);
+            }
+            bail!(
+                "links are taken at {address} already, with other certificates; restart the switch to change them"
+            );
+        }
+        let protection = Protection::load(security)?;
+        let socket = TcpListener::bind(address).with_context(|| format!("cannot listen at {address}"))?;
+        let actual = socket.local_addr()?;
+        if matches!(security, Security::Insecure) && !actual.ip().is_loopback() {
+            bail!("links without TLS are taken over loopback alone, and {address} is not; see `quasar pki`");
+        }
+        socket.set_nonblocking(true)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let (flag, switch) = (Arc::clone(&stop), Arc::clone(switch));
+        let accept = move || accept(&switch, &socket, &protection, &flag);
+        std::thread::Builder::new().name("link listener".into()).spawn(accept)?;
+        let listener = Listener { security: security.clone(), address: actual, stop };
+        listeners.insert(address.to_owned(), listener);
+        Ok(actual)
+    }
+
+    /// Keeps a link.
+    ///
+    /// # Errors
+    /// When a link of that name goes elsewhere, or the certificates cannot be read.
+    pub fn add(&self, switch: &Arc<Switch>, name: &str, to: &str, security: &Security) -> anyhow::Result<()> {
+        let mut diallers = lock(&self.diallers);
+        if let Some(there) = diallers.get(name) {
+            if there.to == to && there.security == *security {
+                return Ok(());
+            }
+            bail!("a link named {name} goes to {} already; remove it first", there.to);
+        }
+        let protection = Protection::load(security)?;
+        let dialler = Dialler {
+            to: to.to_owned(),
+            security: security.clone(),
+            stop: Arc::default(),
+            session: Arc::default(),
+            state: Arc::new(Mutex::new("connecting".into())),
+        };
+        let dial = Dial {
+            name: name.to_owned(),
+            to: to.to_owned(),
+            protection,
+            stop: Arc::clone(&dialler.stop),
+            session: Arc::clone(&dialler.session),
+            state: Arc::clone(&dialler.state),
+        };
+        let switch = Arc::clone(switch);
+        std::thread::Builder::new().name(format!("link {name}")).spawn(move || dial.keep(&switch))?;
+        diallers.insert(name.to_owned(), dialler);
+        Ok(())
+    }
+
+    /// Removes a link and closes its connection.
+    pub fn remove(&self, name: &str) {
+        let Some(dialler) = lock(&self.diallers).remove(name) else { return };
+        dialler.stop.store(true, Ordering::Release);
+        if let Some(session) = lock(&dialler.session).take() {
+            session.close();
+        }
+    }
+
+    /// Ends all links and takes no more.
+    pub fn close(&self) {
+        for listener in std::mem::take(&mut *lock(&self.listeners)).into_values() {
+            listener.stop.store(true, Ordering::Release);
+        }
+        let names: Vec<String> = lock(&self.diallers).keys().cloned().collect();
+        for name in names {
+            self.remove(&name);
+        }
+        for session in lock(&self.sessions).values() {
+            session.close();
+        }
+    }
+
+    /// The networks of the switch have changed.
+    pub fn reconcile(&self, switch: &Arc<Switch>) {
+        let sessions: Vec<_> = lock(&self.sessions).values().cloned().collect();
+        for session in sessions {
+            session.reconcile(switch);
+        }
+    }
+
+    /// All links with their state.
+    pub fn report(&self) -> Vec<LinkReport> {
+        let to = lock(&self.diallers)
+            .iter()
+            .map(|(name, dialler)| {
+                let networks = lock(&dialler.session).as_ref().map(|s| s.networks()).unwrap_or_default();
+                LinkReport {
+                    name: name.clone(),
+                    direction: "to",
+                    state: lock(&dialler.state).clone(),
+                    networks,
+                }
+            })
+            .collect::<Vec<_>>();
+        let from = lock(&self.sessions)
+            .values()
+            .filter(|s| !s.dialled)
+            .map(|session| LinkReport {
+                name: session.name.clone(),
+                direction: "from",
+                state: "connected".into(),
+                networks: session.networks(),
+            })
+            .collect::<Vec<_>>();
+        to.into_iter().chain(from).collect()
+    }
+
+    fn wanted(&self, peer: Instance, dialled: bool) -> bool {
+        let sessions = lock(&self.sessions);
+        let Some(existing) = sessions.get(&peer).filter(|s| !s.is_closed()) else { return true };
+        newer_wins(existing.dialled, dialled, self.instance < peer)
+    }
+
+    /// Makes a session the one of its peer, unless there is a better one.
+    fn enlist(&self, session: &Arc<Session>) -> bool {
+        let mut sessions = lock(&self.sessions);
+        if let Some(existing) = sessions.get(&session.peer).filter(|s| !s.is_closed()) {
+            if !newer_wins(existing.dialled, session.dialled, self.instance < session.peer) {
+                return false;
+            }
+            existing.close();
+        }
+        sessions.insert(session.peer, Arc::clone(session));
+        true
+    }
+
+    fn delist(&self, session: &Arc<Session>) {
+        let mut sessions = lock(&self.sessions);
+        if sessions.get(&session.peer).is_some_and(|s| Arc::ptr_eq(s, session)) {
+            sessions.remove(&session.peer);
+        }
+    }
+}
+
+fn accept(switch: &Arc<Switch>, listener: &TcpListener, protection: &Protection, stop: &Arc<AtomicBool>) {
+    let strangers = Arc::new(AtomicUsize::new(0));
+    while !stop.load(Ordering::Acquire) {
+        let mut fds = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+        // An error shows again at the accept.
+        let _ = poll(&mut fds, PollTimeout::from(100u16));
+        let Ok((socket, from)) = listener.accept() else { continue };
+        if strangers.fetch_add(1, Ordering::AcqRel) >= MOST_STRANGERS {
+            strangers.fetch_sub(1, Ordering::AcqRel);
+            log::warn!("link from {from} refused: {MOST_STRANGERS} others have not proved who they are yet");
+            continue;
+        }
+        let (switch, protection, stop) = (Arc::clone(switch), protection.clone(), Arc::clone(stop));
+        let counted = Arc::clone(&strangers);
+        let serve = move || {
+            let greeted = answer(&switch, socket, &protection, from, &stop);
+            counted.fetch_sub(1, Ordering::AcqRel);
+            match greeted {
+                Ok(Some((session, records))) => {
+                    log::info!("link from {from}: connected");
+                    let why = session.run(&switch, records);
+                    switch.links.delist(&session);
+                    log::info!("link from {from}: {why}");
+                }
+                Ok(None) => {}
+                Err(error) => log::warn!("link from {from} refused: {error:#}"),
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("link in".into()).spawn(serve) {
+            strangers.fetch_sub(1, Ordering::AcqRel);
+            log::error!("link from {from}: no thread: {error}");
+        }
+    }
+}
+
+type Greeted = Option<(Arc<Session>, wire::Records)>;
+
+fn answer(
+    switch: &Arc<Switch>,
+    socket: TcpStream,
+    protection: &Protection,
+    from: SocketAddr,
+    stop: &AtomicBool,
+) -> anyhow::Result<Greeted> {
+    socket.set_nonblocking(false)?;
+    let links = &switch.links;
+    let channel = protection.secure(socket, false)?;
+    session::say_hello(&channel, links.instance)?;
+    let greeting = match session::hear_hello(&channel, &|| stop.load(Ordering::Acquire)) {
+        Ok(greeting) => greeting,
+        // Who called sees by our hello that there is a connection already, and hangs up.
+        Err(error) if error.to_string() == "it closed the connection" => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let session = Session::new(from.to_string(), greeting.peer, false, channel);
+    if !links.enlist(&session) {
+        session.close();
+        return Ok(None);
+    }
+    Ok(Some((session, greeting.records)))
+}
+
+struct Dial {
+    name: String,
+    to: String,
+    protection: Protection,
+    stop: Arc<AtomicBool>,
+    session: Arc<Mutex<Option<Arc<Session>>>>,
+    state: Arc<Mutex<String>>,
+}
+
+impl Dial {
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+
+    fn keep(&self, switch: &Arc<Switch>) {
+        let mut pause = RETRY.0;
+        let mut reported = String::new();
+        while !self.stopped() {
+            let state = match self.call(switch) {
+                Ok(Some((session, records))) => {
+                    log::info!("link {}: connected to {}", self.name, self.to);
+                    *lock(&self.state) = "connected".into();
+                    *lock(&self.session) = Some(Arc::clone(&session));
+                    if self.stopped() {
+                        session.close();
+                    }
+                    let begun = Instant::now();
+                    let why = session.run(switch, records);
+                    switch.links.delist(&session);
+                    *lock(&self.session) = None;
+                    reported.clear();
+                    if begun.elapsed() > RETRY.1 {
+                        pause = RETRY.0;
+                    }
+                    format!("broken: {why}; connecting again")
+                }
+                Ok(None) => "connected by the other side".into(),
+                Err(error) => format!("no link to {}: {error:#}; trying again", self.to),
+            };
+            if !self.stopped() && reported != state {
+                log::warn!("link {}: {state}", self.name);
+                reported.clone_from(&state);
+            }
+            *lock(&self.state) = state;
+            let until = Instant::now() + pause;
+            while !self.stopped() && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            pause = (pause * 2).min(RETRY.1);
+        }
+    }
+
+    /// Connects; nothing when the other side has connected to us already.
+    fn call(&self, switch: &Arc<Switch>) -> anyhow::Result<Greeted> {
+        let links = &switch.links;
+        let mut last = anyhow::anyhow!("it has no address");
+        let found = self.to.to_socket_addrs().context("it is no address:port")?.find_map(|target| {
+            TcpStream::connect_timeout(&target, CONNECT).map_err(|e| last = e.into()).ok()
+        });
+        let Some(socket) = found else { return Err(last) };
+        let channel = self.protection.secure(socket, true)?;
+        let greeting = session::hear_hello(&channel, &|| self.stopped())?;
+        if greeting.peer == links.instance {
+            bail!("it is this very switch; remove the link");
+        }
+        if !links.wanted(greeting.peer, true) {
+            channel.close();
+            return Ok(None);
+        }
+        session::say_hello(&channel, links.instance)?;
+        let session = Session::new(self.name.clone(), greeting.peer, true, channel);
+        if !links.enlist(&session) {
+            session.close();
+            return Ok(None);
+        }
+        Ok(Some((session, greeting.records)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_sides_keep_the_same_one_of_two_connections() {
+        // A (the lower) dialled x, B dialled y; whichever comes second, on either side, x goes on.
+        assert!(newer_wins(false, true, true), "A: y, then x");
+        assert!(!newer_wins(true, false, true), "A: x, then y");
+        assert!(newer_wins(true, false, false), "B: y, then x");
+        assert!(!newer_wins(false, true, false), "B: x, then y");
+        assert!(newer_wins(false, false, true) && newer_wins(false, false, false), "called again");
+        assert!(!newer_wins(true, true, true), "calling twice");
+    }
+}

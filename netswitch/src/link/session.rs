@@ -1,0 +1,335 @@
+//! One connection to another switch, from hello to its end.
+
+use super::outbox::Outbox;
+use super::secure::Channel;
+use super::wire::{Instance, Message, Records, VERSIONS, encode};
+use crate::ethernet::Mac;
+use crate::port::Port;
+use crate::switch::{LinkWay, Switch};
+use anyhow::{Context, bail};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A side that has nothing to say shows life this often.
+const HEARTBEAT: Duration = Duration::from_millis(500);
+/// A side that was silent for so long is dead.
+pub const DEAD_AFTER: Duration = Duration::from_secs(4);
+/// How often threads look whether they were told to end.
+const GLANCE: Duration = Duration::from_millis(100);
+
+/// A network's port to the other switch.
+pub struct LinkPort {
+    session: Arc<Session>,
+    /// The network's number here.
+    network: u32,
+}
+
+impl LinkPort {
+    /// Says something about the network.
+    pub fn say(&self, message: impl FnOnce(u32) -> Message<'static>) -> bool {
+        self.session.outbox.say(&message(self.network))
+    }
+
+    /// Sends a frame of the network; `directed` when the address table names this link.
+    pub fn frame(&self, frame: &[u8], directed: bool) -> bool {
+        self.session.outbox.frame(&Message::Frame { network: self.network, directed, frame }, directed)
+    }
+
+    /// Sends what a card had not taken when it moved.
+    pub fn forward(&self, mac: Mac, frame: &[u8]) -> bool {
+        self.session.outbox.say(&Message::Forward { network: self.network, mac, frame })
+    }
+
+    /// Sends a frame after a card that has moved, if there is room: who waits here reads no other link's frames.
+    pub fn forward_late(&self, mac: Mac, frame: &[u8]) -> bool {
+        self.session.outbox.frame(&Message::Forward { network: self.network, mac, frame }, false)
+    }
+}
+
+impl Port for LinkPort {
+    fn start(self: Arc<Self>) {}
+
+    fn send(&self, frame: &[u8], _patient: bool) -> bool {
+        self.frame(frame, false)
+    }
+
+    fn settle(&self) {}
+
+    fn take_back(&self) -> Vec<Vec<u8>> {
+        vec![]
+    }
+
+    fn stop(&self) {}
+}
+
+#[derive(Default)]
+struct Shared {
+    /// The other side's networks by its numbers.
+    theirs: HashMap<u32, String>,
+    /// What we told of ours.
+    told: Option<BTreeMap<String, u32>>,
+    /// Ways in of networks that both have.
+    ways: BTreeMap<String, LinkWay>,
+    ended: bool,
+}
+
+/// A connection in use.
+pub struct Session {
+    /// For people: the link's name or the address from which it came.
+    pub name: String,
+    /// The other switch.
+    pub peer: Instance,
+    /// Whether we connected.
+    pub dialled: bool,
+    channel: Channel,
+    outbox: Outbox,
+    closed: AtomicBool,
+    shared: Mutex<Shared>,
+}
+
+/// The other side's hello, and the records after it.
+pub struct Greeting {
+    /// Who it is.
+    pub peer: Instance,
+    /// Its stream from there on.
+    pub records: Records,
+}
+
+/// Says who we are.
+///
+/// # Errors
+/// When the connection is broken.
+pub fn say_hello(channel: &Channel, instance: Instance) -> std::io::Result<()> {
+    let (oldest, newest) = VERSIONS;
+    channel.write_all(&encode(&Message::Hello { oldest, newest, instance }), DEAD_AFTER)
+}
+
+/// Waits for the other side's hello.
+///
+/// # Errors
+/// When it is no switch, or of another version.
+pub fn hear_hello(channel: &Channel, closed: &dyn Fn() -> bool) -> anyhow::Result<Greeting> {
+    let mut records = Records::default();
+    let (mut space, by) = (vec![0; 4096], Instant::now() + DEAD_AFTER);
+    loop {
+        match records.next_message().context("it is no switch")? {
+            Some(Message::Hello { oldest, newest, instance }) => {
+                if newest < VERSIONS.0 || oldest > VERSIONS.1 {
+                    let (ours, ours_too) = VERSIONS;
+                    bail!(
+                        "it speaks versions {oldest} to {newest} of the link protocol, we {ours} to {ours_too}; update the older host"
+                    );
+                }
+                records.greeted();
+                return Ok(Greeting { peer: instance, records });
+            }
+            Some(Message::Refused(why)) => bail!("it refused: {why}"),
+            Some(_) => bail!("it is no switch: it did not begin with a hello"),
+            None => {}
+        }
+        // In TLS 1.3 who calls hears after its handshake that the other side did not accept it.
+        let refused = "it does not take us for a host of its authority, or is none of ours";
+        match channel.read(&mut space, GLANCE).context(refused)? {
+            Some(0) => bail!("it closed the connection"),
+            Some(n) => records.feed(&space[..n]),
+            None if closed() => bail!("ended"),
+            None if Instant::now() > by => {
+                bail!("it says nothing; perhaps it takes links with TLS alone, or is no switch")
+            }
+            None => {}
+        }
+    }
+}
+
+impl Session {
+    /// A session over a greeted channel.
+    pub fn new(name: String, peer: Instance, dialled: bool, channel: Channel) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            peer,
+            dialled,
+            channel,
+            outbox: Outbox::default(),
+            closed: AtomicBool::new(false),
+            shared: Mutex::default(),
+        })
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends it; [`Session::run`] returns soon.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.outbox.close();
+        self.channel.close();
+    }
+
+    /// Whether it has ended or is about to.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Networks that both have.
+    pub fn networks(&self) -> Vec<String> {
+        self.shared().ways.keys().cloned().collect()
+    }
+
+    fn port_name(&self, network: &str) -> String {
+        let number: String = self.peer[..4].iter().map(|b| format!("{b:02x}")).collect();
+        format!("{network}@{} {number}", self.name)
+    }
+
+    /// Tells the other side our networks if they have changed, and gives every network that both have its port.
+    pub fn reconcile(self: &Arc<Self>, switch: &Arc<Switch>) {
+        let ours = switch.live_networks();
+        let mut shared = self.shared();
+        if shared.ended {
+            return;
+        }
+        let both: BTreeMap<String, u32> =
+            shared.theirs.values().filter_map(|name| ours.get(name).map(|id| (name.clone(), *id))).collect();
+        let gone: Vec<String> = shared.ways.keys().filter(|n| !both.contains_key(*n)).cloned().collect();
+        for name in gone {
+            if let Some(way) = shared.ways.remove(&name) {
+                switch.detach_link(&way);
+            }
+        }
+        // The list goes first, so that the other side knows a number before it sees a frame of it.
+        if shared.told.as_ref() != Some(&ours) {
+            let list = ours.iter().map(|(name, id)| (*id, name.clone())).collect();
+            self.outbox.say(&Message::Networks(list));
+            shared.told = Some(ours);
+        }
+        for (name, network) in both {
+            if shared.ways.contains_key(&name) {
+                continue;
+            }
+            let port = Arc::new(LinkPort { session: Arc::clone(self), network });
+            match switch.attach_link((&name, network), &self.port_name(&name), port) {
+                Ok(way) => {
+                    way.introduce();
+                    shared.ways.insert(name, way);
+                }
+                Err(error) => log::error!("link {}: {error}", self.name),
+            }
+        }
+    }
+
+    /// Carries frames until the connection ends; returns why.
+    pub fn run(self: &Arc<Self>, switch: &Arc<Switch>, records: Records) -> String {
+        self.reconcile(switch);
+        let writer = {
+            let (me, switch) = (Arc::clone(self), Arc::clone(switch));
+            std::thread::Builder::new().name("link out".into()).spawn(move || me.write(&switch))
+        };
+        let why = match writer {
+            Ok(writer) => {
+                let why = self.read(switch, records);
+                self.close();
+                let ended = writer.join().unwrap_or_else(|_| Some("its writer panicked".into()));
+                ended.unwrap_or(why)
+            }
+            Err(error) => format!("no thread: {error}"),
+        };
+        self.close();
+        let mut shared = self.shared();
+        shared.ended = true;
+        for way in std::mem::take(&mut shared.ways).into_values() {
+            switch.detach_link(&way);
+        }
+        why
+    }
+
+    fn write(self: &Arc<Self>, switch: &Arc<Switch>) -> Option<String> {
+        let mut batch = vec![];
+        loop {
+            let open = self.outbox.take(&mut batch, HEARTBEAT);
+            if batch.is_empty() {
+                if !open {
+                    return None;
+                }
+                // Moved cards are remembered for a while and networks end with them: a look now and then.
+                self.reconcile(switch);
+                batch = encode(&Message::Heartbeat);
+            }
+            if let Err(error) = self.channel.write_all(&batch, DEAD_AFTER) {
+                let closed = self.is_closed();
+                self.close();
+                return (!closed).then(|| error.to_string());
+            }
+        }
+    }
+
+    fn read(self: &Arc<Self>, switch: &Arc<Switch>, mut records: Records) -> String {
+        let (mut space, mut heard) = (vec![0; 64 * 1024], Instant::now());
+        loop {
+            loop {
+                match records.next_message() {
+                    Ok(Some(message)) => {
+                        if let Err(why) = self.take(switch, message) {
+                            return why;
+                        }
+                    }
+                    Ok(None) => break,
+                    Err(error) => return error.to_string(),
+                }
+            }
+            match self.channel.read(&mut space, GLANCE) {
+                Ok(Some(0)) => return "the other side closed the connection".into(),
+                Ok(Some(n)) => {
+                    heard = Instant::now();
+                    records.feed(&space[..n]);
+                }
+                Ok(None) if self.is_closed() => return "ended here".into(),
+                Ok(None) if heard.elapsed() > DEAD_AFTER => {
+                    return format!("it has been silent for {} s", DEAD_AFTER.as_secs());
+                }
+                Ok(None) => {}
+                Err(error) => return error.to_string(),
+            }
+        }
+    }
+
+    fn way(&self, network: u32) -> Option<LinkWay> {
+        let shared = self.shared();
+        shared.ways.get(shared.theirs.get(&network)?).cloned()
+    }
+
+    fn take(self: &Arc<Self>, switch: &Arc<Switch>, message: Message<'_>) -> Result<(), String> {
+        // A network that one side has just dropped may still be spoken of.
+        match message {
+            Message::Networks(list) => {
+                self.shared().theirs = list.into_iter().collect();
+                self.reconcile(switch);
+            }
+            Message::Frame { network, directed, frame } => {
+                if let Some(way) = self.way(network) {
+                    way.frame(frame, directed);
+                }
+            }
+            Message::Moved { network, mac, addresses } => {
+                if let Some(way) = self.way(network) {
+                    way.moved(mac, &addresses);
+                }
+            }
+            Message::Here { network, mac } => {
+                if let Some(way) = self.way(network) {
+                    way.here(mac);
+                }
+            }
+            Message::Forward { network, mac, frame } => {
+                if let Some(way) = self.way(network) {
+                    way.frame_after(mac, frame);
+                }
+            }
+            Message::Heartbeat => {}
+            Message::Refused(why) => return Err(format!("the other side ended it: {why}")),
+            Message::Hello { .. } => return Err("a second hello".into()),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,208 @@
+//! A VM's way from one host's switch to another's.
+//!
+//! ```text
+//! destination  HoldPort, AttachPort (expecting) ······ hears Moved: holding, says Here ··· ReleasePort: open, announces
+//! source       ·································· MovePort: says Moved, sends the rest after ··· sends late frames after
+//! ```
+//! What the source sends to the destination (frames before the move, that it happened, frames after it) is one stream,
+//! and so is what comes back. Hence between the two each frame is delivered once, and in order if it comes from the
+//! source's side. A frame that was on its way from the destination's side to the source in that very moment comes back,
+//! behind those that were held meanwhile. Third hosts hear of both: their frames for the VM alone come once, over one
+//! host or the other; a broadcast of theirs in that moment may be lost or doubled, as on any Ethernet.
+
+use crate::announce::{gratuitous_arp, reverse_arp};
+use crate::ethernet::Mac;
+use crate::gate::Stage;
+use crate::link::wire::Message;
+use crate::network::{Attached, Card, Departed, Network, REMEMBERED, Role, lock};
+use crate::table::PortId;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// When a new place is announced, after it was taken: the first may be lost on the way.
+const ANNOUNCED: [Duration; 4] = [
+    Duration::from_millis(40),
+    Duration::from_millis(150),
+    Duration::from_millis(400),
+    Duration::from_millis(900),
+];
+
+/// How long the old place's word is waited for, by a VM that is here without it.
+const OVERLAP: Duration = Duration::from_millis(200);
+
+impl Network {
+    /// The VM is not at this port yet.
+    pub fn expect(&self, id: PortId) {
+        let _alone = self.halt();
+        let mut inside = self.inside();
+        let Some(port) = inside.ports.get(&id).cloned() else { return };
+        if let Some(card) = port.card()
+            && card.gate.stage() == Stage::Open
+        {
+            card.gate.expect();
+            inside.table.forget_port(id);
+        }
+    }
+
+    /// The VM has left its old place (`left`) or shows that it is here: from now on its frames come to this port.
+    pub fn arrive(&self, id: PortId, left: bool) {
+        let _alone = self.halt();
+        let mut inside = self.inside();
+        let Some(port) = inside.ports.get(&id).cloned() else { return };
+        let Some(card) = port.card() else { return };
+        if left {
+            *lock(&card.overlap) = None;
+        }
+        if !card.gate.arrive() {
+            return;
+        }
+        if !left {
+            *lock(&card.overlap) = Some(Instant::now() + OVERLAP);
+        }
+        inside.table.pin(card.mac, id);
+        inside.departed.remove(&card.mac);
+        for link in inside.links() {
+            link.say(|network| Message::Here { network, mac: card.mac });
+        }
+    }
+
+    /// Delivers what waited for a VM that runs here, and announces the place.
+    pub fn release(self: &Arc<Self>, id: PortId, port: &Arc<Attached>, addresses: &[Ipv4Addr]) {
+        let Some(card) = port.card() else { return };
+        self.arrive(id, false);
+        for address in addresses {
+            lock(&card.addresses).add(*address);
+        }
+        let (delivered, dropped) = card.gate.open(|frame| {
+            let taken = port.port.send(frame, true);
+            if taken {
+                port.sent(frame, true);
+            }
+            taken
+        });
+        port.counters.dropped.fetch_add(dropped, Ordering::Relaxed);
+        log::info!("{}: is here; {delivered} frames had waited, {dropped} were not taken", port.name);
+        self.announce(id, card.mac);
+        let (network, mac) = (Arc::downgrade(self), card.mac);
+        let again = move || {
+            let begun = Instant::now();
+            for at in ANNOUNCED {
+                std::thread::sleep(at.saturating_sub(begun.elapsed()));
+                if !network.upgrade().is_some_and(|network| network.announce(id, mac)) {
+                    return;
+                }
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("announce".into()).spawn(again) {
+            log::error!("{}: announced once alone: {error}", port.name);
+        }
+    }
+
+    /// Tells everyone where a VM is; false when it is not here any more.
+    fn announce(&self, id: PortId, mac: Mac) -> bool {
+        let addresses = {
+            let inside = self.inside();
+            let Some(port) = inside.ports.get(&id) else { return false };
+            let Some(card) = port.card().filter(|card| card.gate.stage() == Stage::Open) else {
+                return false;
+            };
+            for link in inside.links() {
+                link.say(|network| Message::Here { network, mac });
+            }
+            lock(&card.addresses).list()
+        };
+        for address in addresses {
+            self.frame_of_port(id, &gratuitous_arp(mac, address));
+        }
+        self.frame_of_port(id, &reverse_arp(mac));
+        true
+    }
+
+    /// The VM has left this host: its port goes, and what was for it is sent after it.
+    pub fn depart(&self, id: PortId, port: &Arc<Attached>) -> Vec<Ipv4Addr> {
+        let Some(card) = port.card() else { return vec![] };
+        // Its last words go first. Then what it has not taken, in part ahead of the lock, so that nobody who
+        // waits for room in its ring keeps the passage.
+        port.port.settle();
+        let mut rest = port.port.take_back();
+        let now = Instant::now();
+        let addresses = lock(&card.addresses).list();
+        let _alone = self.halt();
+        rest.extend(port.port.take_back());
+        rest.extend(card.gate.evict());
+        let mut inside = self.inside();
+        let at = card.foreseen(now);
+        inside.table.forget_port(id);
+        inside.ports.remove(&id);
+        inside.departed.insert(card.mac, Departed { until: now + REMEMBERED, at });
+        if let Some(at) = at {
+            inside.table.learn(card.mac, at, now);
+        }
+        for link in inside.links() {
+            let addresses = addresses.clone();
+            link.say(|network| Message::Moved { network, mac: card.mac, addresses });
+            // Only the VM's card takes these, so that they may go to every host.
+            for frame in &rest {
+                link.forward(card.mac, frame);
+            }
+        }
+        log::info!("{}: has left; {} frames are sent after it", port.name, rest.len());
+        addresses
+    }
+
+    /// A link is new: its host learns at once who is here.
+    pub fn introduce(&self, link: PortId) {
+        let inside = self.inside();
+        let Some(Role::Link(link)) = inside.ports.get(&link).map(|p| &p.role) else { return };
+        for card in inside.ports.values().filter_map(|p| p.card()) {
+            if card.gate.stage() != Stage::Expecting {
+                link.say(|network| Message::Here { network, mac: card.mac });
+            }
+        }
+    }
+
+    /// Another host says that a VM has left it. What we know of its place stays as it is: that host sends frames after
+    /// it until the new one says where it is.
+    pub fn heard_moved(&self, mac: Mac, addresses: &[Ipv4Addr]) {
+        let found = self.inside().port_of(mac);
+        let Some((id, port)) = found else { return };
+        if let Some(card) = port.card() {
+            let mut known = lock(&card.addresses);
+            addresses.iter().for_each(|address| known.add(*address));
+        }
+        self.arrive(id, true);
+    }
+
+    /// Another host says that a VM is there.
+    pub fn heard_here(&self, from: PortId, mac: Mac) {
+        let now = Instant::now();
+        let ours = {
+            let mut inside = self.inside();
+            inside.table.learn(mac, from, now);
+            if let Some(departed) = inside.departed.get_mut(&mac) {
+                departed.at = Some(from);
+            }
+            inside.port_of(mac)
+        };
+        if let Some((_, port)) = ours
+            && let Some(card) = port.card()
+            && card.gate.stage() == Stage::Open
+            && card.foreseen(now) != Some(from)
+        {
+            self.yield_to(from, card, now);
+        }
+    }
+
+    /// A VM of ours runs at the other end of a link, and we have not been told to move it yet: floods are for its
+    /// new place from now on.
+    fn yield_to(&self, there: PortId, card: &Card, now: Instant) {
+        let _alone = self.halt();
+        *lock(&card.there_already) = Some((there, now));
+        let addresses = lock(&card.addresses).list();
+        if let Some(Role::Link(link)) = self.inside().ports.get(&there).map(|port| &port.role) {
+            link.say(|network| Message::Moved { network, mac: card.mac, addresses });
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! One network: its ports, its address table, and the way of a frame.
+//!
+//! Loops cannot arise, however hosts are linked: what came over a link goes to this host's ports alone. The one
+//! exception is a frame that another host sent here on purpose for a VM that has left: it goes one link further, as
+//! a message that only the VM's card takes.
+
+use crate::announce::{Addresses, sender_address};
+use crate::ethernet::{Header, Mac};
+use crate::gate::{Gate, Stage};
+use crate::link::session::LinkPort;
+use crate::link::wire::Message;
+use crate::port::Port;
+use crate::table::{AddressTable, PortId};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
+
+/// How long a VM that left is remembered: late frames for it are sent after it.
+pub const REMEMBERED: Duration = Duration::from_secs(60);
+/// How long another host's word that a VM of ours runs there already is believed before it is moved here.
+const FORESEEN: Duration = Duration::from_secs(10);
+
+/// What a port has carried. "In" is from the port into the switch.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Frames in.
+    pub frames_in: AtomicU64,
+    /// Bytes in.
+    pub bytes_in: AtomicU64,
+    /// Frames out.
+    pub frames_out: AtomicU64,
+    /// Bytes out.
+    pub bytes_out: AtomicU64,
+    /// Frames refused: malformed or not from the port's address.
+    pub refused: AtomicU64,
+    /// Frames dropped because the port did not take them in time.
+    pub dropped: AtomicU64,
+}
+
+/// A VM's card.
+pub struct Card {
+    /// Its address: the only source accepted from it.
+    pub mac: Mac,
+    /// Where frames wait while the VM is on its way.
+    pub gate: Gate,
+    /// IPv4 addresses that it uses.
+    pub addresses: Mutex<Addresses>,
+    /// A link over which the VM was said to run there, and when.
+    pub there_already: Mutex<Option<(PortId, Instant)>>,
+    /// It is here before its old place is known to leave it out of floods: those that come over links are not for
+    /// it until then.
+    pub overlap: Mutex<Option<Instant>>,
+}
+
+impl Card {
+    /// A card behind a gate.
+    #[must_use]
+    pub fn new(mac: Mac, stage: Stage) -> Self {
+        Self {
+            mac,
+            gate: Gate::new(stage),
+            addresses: Mutex::default(),
+            there_already: Mutex::default(),
+            overlap: Mutex::default(),
+        }
+    }
+
+    /// The link over which the VM was said to be elsewhere, a moment ago.
+    pub fn foreseen(&self, now: Instant) -> Option<PortId> {
+        let said = *lock(&self.there_already);
+        said.filter(|(_, at)| now.saturating_duration_since(*at) < FORESEEN).map(|(link, _)| link)
+    }
+}
+
+/// What a port leads to.
+pub enum Role {
+    /// A VM.
+    Card(Arc<Card>),
+    /// Out of the network.
+    Uplink,
+    /// Another host's part of the network.
+    Link(Arc<LinkPort>),
+}
+
+/// A port in its network.
+pub struct Attached {
+    /// Its name.
+    pub name: String,
+    /// Its kind, for people.
+    pub kind: &'static str,
+    /// What it leads to.
+    pub role: Role,
+    /// What it carried.
+    pub counters: Counters,
+    /// The port itself.
+    pub port: Arc<dyn Port>,
+}
+
+impl Attached {
+    /// The card, if it is one.
+    pub fn card(&self) -> Option<&Arc<Card>> {
+        match &self.role {
+            Role::Card(card) => Some(card),
+            Role::Uplink | Role::Link(_) => None,
+        }
+    }
+
+    fn link(&self) -> Option<&Arc<LinkPort>> {
+        match &self.role {
+            Role::Link(link) => Some(link),
+            Role::Uplink | Role::Card(_) => None,
+        }
+    }
+
+    fn deliver(&self, frame: &[u8], patient: bool, directed: bool) {
+        let taken = match &self.role {
+            Role::Card(card) => card.gate.pass(frame, |frame| self.port.send(frame, patient)),
+            Role::Link(link) => link.frame(frame, directed),
+            Role::Uplink => self.port.send(frame, patient),
+        };
+        self.sent(frame, taken);
+    }
+
+    /// Counts a frame that went out or did not.
+    pub fn sent(&self, frame: &[u8], taken: bool) {
+        if taken {
+            self.counters.frames_out.fetch_add(1, Ordering::Relaxed);
+            self.counters.bytes_out.fetch_add(frame.len() as u64, Ordering::Relaxed);
+        } else {
+            self.counters.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A VM that has left.
+pub struct Departed {
+    /// When it is forgotten.
+    pub until: Instant,
+    /// The link over which its new host said that it takes the VM's frames.
+    pub at: Option<PortId>,
+}
+
+/// What changes under the lock.
+#[derive(Default)]
+pub struct Inside {
+    /// Who is where.
+    pub table: AddressTable,
+    /// Ports.
+    pub ports: BTreeMap<PortId, Arc<Attached>>,
+    /// VMs that have left a while ago at most.
+    pub departed: HashMap<Mac, Departed>,
+}
+
+/// One network.
+pub struct Network {
+    /// Its number on this host's links.
+    pub id: u32,
+    inside: Mutex<Inside>,
+    /// Frames pass under the read half; who turns the way of a VM's frames takes the write half, so that each frame
+    /// takes the old way whole or the new way whole.
+    passage: RwLock<()>,
+}
+
+/// Locks; a panic of another thread spoils nothing, since the tables stay consistent between statements.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Where a frame goes.
+#[derive(Default)]
+struct Ways {
+    targets: Vec<Arc<Attached>>,
+    /// Whether the address table named the one target.
+    directed: bool,
+    /// Links that get the frame as one for a VM that has left.
+    after: Vec<(Arc<LinkPort>, Mac)>,
+}
+
+impl Inside {
+    /// The links among the ports.
+    pub fn links(&self) -> impl Iterator<Item = &Arc<LinkPort>> {
+        self.ports.values().filter_map(|p| p.link())
+    }
+
+    /// The port of a card.
+    pub fn port_of(&self, mac: Mac) -> Option<(PortId, Arc<Attached>)> {
+        let is = |p: &Attached| p.card().is_some_and(|card| card.mac == mac);
+        self.ports.iter().find(|(_, p)| is(p)).map(|(id, p)| (*id, Arc::clone(p)))
+    }
+
+    fn link_of(&self, id: PortId) -> Option<Arc<LinkPort>> {
+        self.ports.get(&id)?.link().cloned()
+    }
+
+    /// Ports of this host that a flood reaches. A VM that is about to go or has just come is reached at one of its two
+    /// places.
+    fn local_flood(&self, from: PortId, over_link: bool, now: Instant) -> Vec<Arc<Attached>> {
+        let takes_part = |p: &&Arc<Attached>| match &p.role {
+            Role::Link(_) => false,
+            Role::Uplink => true,
+            Role::Card(card) => {
+                let there = over_link && lock(&card.overlap).is_some_and(|until| now < until);
+                card.gate.stage() != Stage::Expecting && card.foreseen(now).is_none() && !there
+            }
+        };
+        self.ports.iter().filter(|(id, _)| **id != from).map(|(_, p)| p).filter(takes_part).cloned().collect()
+    }
+
+    fn ways_from_here(&self, from: PortId, to: Mac, now: Instant) -> Ways {
+        let known = if to.is_group() { None } else { self.table.lookup(to, now) };
+        match known.and_then(|id| self.ports.get(&id).filter(|_| id != from)) {
+            Some(target) => Ways { targets: vec![Arc::clone(target)], directed: true, after: vec![] },
+            None if known == Some(from) => Ways::default(),
+            None => {
+                let mut targets = self.local_flood(from, false, now);
+                targets.extend(self.ports.values().filter(|p| p.link().is_some()).cloned());
+                Ways { targets, ..Ways::default() }
+            }
+        }
+    }
+
+    fn ways_from_link(&self, from: PortId, to: Mac, directed: bool, now: Instant) -> Ways {
+        let mut ways = Ways::default();
+        let known = if to.is_group() { None } else { self.table.lookup(to, now) };
+        let link = known.and_then(|id| self.link_of(id));
+        match (known, link) {
+            (_, Some(link)) if directed => ways.after.push((link, to)),
+            (_, Some(_)) => {}
+            (Some(id), None) => {
+                ways.targets.extend(self.ports.get(&id).cloned());
+                ways.directed = true;
+            }
+            (None, None) if directed && self.departed.contains_key(&to) => {
+                ways.after.extend(self.links().map(|link| (Arc::clone(link), to)));
+            }
+            (None, None) => ways.targets = self.local_flood(from, true, now),
+        }
+        if !directed {
+            // The VM's new host may have flooded this before it knew that the VM has left here, and so have left
+            // its card out; it hears that before what it said after.
+            let unclear = |(mac, d): &(&Mac, &Departed)| d.at.is_none() && (to.is_group() || **mac == to);
+            let back = self.departed.iter().filter(unclear);
+            ways.after.extend(back.filter_map(|(mac, _)| Some((self.link_of(from)?, *mac))));
+        }
+        ways
+    }
+
+    /// Forgets VMs that left long ago.
+    pub fn forget(&mut self, now: Instant) {
+        self.departed.retain(|_, departed| departed.until > now);
+    }
+
+    /// Whether anything of this host is in it.
+    pub fn is_live(&self) -> bool {
+        !self.departed.is_empty() || self.ports.values().any(|p| p.link().is_none())
+    }
+}
+
+impl Network {
+    /// An empty network.
+    #[must_use]
+    pub fn new(id: u32) -> Self {
+        Self { id, inside: Mutex::default(), passage: RwLock::default() }
+    }
+
+    /// Its tables.
+    pub fn inside(&self) -> MutexGuard<'_, Inside> {
+        lock(&self.inside)
+    }
+
+    /// Lets no frame pass while it is held.
+    pub fn halt(&self) -> RwLockWriteGuard<'_, ()> {
+        self.passage.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A port joins.
+    pub fn join(&self, id: PortId, port: Attached) {
+        let mut inside = self.inside();
+        if let Some(card) = port.card()
+            && card.gate.stage() == Stage::Open
+        {
+            inside.table.pin(card.mac, id);
+            inside.departed.remove(&card.mac);
+            for link in inside.links() {
+                link.say(|network| Message::Here { network, mac: card.mac });
+            }
+        }
+        inside.ports.insert(id, Arc::new(port));
+    }
+
+    /// A port leaves.
+    pub fn leave(&self, id: PortId) -> Option<Arc<Attached>> {
+        let mut inside = self.inside();
+        inside.table.forget_port(id);
+        inside.ports.remove(&id)
+    }
+
+    fn pass(&self) -> RwLockReadGuard<'_, ()> {
+        self.passage.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A frame of a VM's card: checked, and listened to.
+    pub fn frame_of_card(&self, from: PortId, card: &Card, frame: &[u8]) {
+        if Header::parse(frame).is_none_or(|header| header.source != card.mac) {
+            if let Some(port) = self.inside().ports.get(&from) {
+                port.counters.refused.fetch_add(1, Ordering::Relaxed);
+            }
+            return;
+        }
+        if let Some(said) = sender_address(frame) {
+            lock(&card.addresses).hear(said);
+        }
+        // It speaks, so it is here, whatever we have not heard yet.
+        if card.gate.stage() == Stage::Expecting {
+            self.arrive(from, false);
+        }
+        self.frame_of_port(from, frame);
+    }
+
+    /// One frame's way from a port of this host: checked, learnt from, and sent where the table says, or
+    /// everywhere else.
+    pub fn frame_of_port(&self, from: PortId, frame: &[u8]) {
+        self.frame(from, frame, |inside, to, now| inside.ways_from_here(from, to, now));
+    }
+
+    /// One frame's way from a link.
+    pub fn frame_of_link(&self, from: PortId, frame: &[u8], directed: bool) {
+        self.frame(from, frame, |inside, to, now| inside.ways_from_link(from, to, directed, now));
+    }
+
+    fn frame(&self, from: PortId, frame: &[u8], ways: impl FnOnce(&Inside, Mac, Instant) -> Ways) {
+        let _passing = self.pass();
+        // The tables are locked for the decision alone: sending may wait for the receiver.
+        let ways = {
+            let now = Instant::now();
+            let mut inside = self.inside();
+            let Some(port) = inside.ports.get(&from) else { return };
+            let Some(header) = Header::parse(frame) else {
+                port.counters.refused.fetch_add(1, Ordering::Relaxed);
+                return;
+            };
+            port.counters.frames_in.fetch_add(1, Ordering::Relaxed);
+            port.counters.bytes_in.fetch_add(frame.len() as u64, Ordering::Relaxed);
+            inside.table.learn(header.source, from, now);
+            ways(&inside, header.destination, now)
+        };
+        let patient = ways.targets.len() == 1;
+        for target in ways.targets {
+            target.deliver(frame, patient, ways.directed);
+        }
+        for (link, mac) in ways.after {
+            link.forward_late(mac, frame);
+        }
+    }
+
+    /// A frame that another host sends after a VM that has left it. It is for the card alone.
+    pub fn frame_after(&self, mac: Mac, frame: &[u8]) {
+        let _passing = self.pass();
+        let found = self.inside().port_of(mac);
+        if let Some((_, port)) = found {
+            port.deliver(frame, true, false);
+        }
+    }
+}

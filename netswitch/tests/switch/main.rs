@@ -1,0 +1,7 @@
+//! The switch as its supervisor uses it: cards over real segments, links over real connections.
+
+mod cards;
+mod hosts;
+mod links;
+mod moves;
+mod strangers;
