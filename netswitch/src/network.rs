@@ -286,6 +286,13 @@ impl Network {
                 link.say(|network| Message::Here { network, mac: card.mac });
             }
         }
+        for other in inside.ports.values() {
+            match (port.card(), other.card()) {
+                (Some(card), None) => other.port.introduce(card.mac),
+                (None, Some(card)) => port.port.introduce(card.mac),
+                _ => {}
+            }
+        }
         inside.ports.insert(id, Arc::new(port));
     }
 
@@ -293,7 +300,13 @@ impl Network {
     pub fn leave(&self, id: PortId) -> Option<Arc<Attached>> {
         let mut inside = self.inside();
         inside.table.forget_port(id);
-        inside.ports.remove(&id)
+        let gone = inside.ports.remove(&id);
+        if let Some(card) = gone.as_ref().and_then(|port| port.card()) {
+            for other in inside.ports.values() {
+                other.port.forget(card.mac);
+            }
+        }
+        gone
     }
 
     fn pass(&self) -> RwLockReadGuard<'_, ()> {

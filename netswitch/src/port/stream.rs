@@ -1,13 +1,16 @@
 //! A stream uplink: frames behind a 32-bit big-endian length over a unix socket, as passt speaks.
 
+use super::neighbours::Neighbours;
 use super::{Ingress, Port};
+use crate::ethernet::Mac;
+use crate::network::lock;
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, TrySendError, bounded};
 use quasar_abi::frames::MAX_FRAME_BYTES;
 use std::io::{BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const QUEUE_FRAMES: usize = 512;
@@ -18,6 +21,7 @@ const RETRY: Duration = Duration::from_millis(50);
 pub struct StreamPort {
     path: PathBuf,
     ingress: Ingress,
+    neighbours: Mutex<Neighbours>,
     stopped: AtomicBool,
     queue: Sender<Vec<u8>>,
     waiting: Receiver<Vec<u8>>,
@@ -28,7 +32,8 @@ impl StreamPort {
     #[must_use]
     pub fn open(path: PathBuf, ingress: Ingress) -> Arc<Self> {
         let (queue, waiting) = bounded(QUEUE_FRAMES);
-        Arc::new(Self { path, ingress, stopped: AtomicBool::new(false), queue, waiting })
+        let stopped = AtomicBool::new(false);
+        Arc::new(Self { path, ingress, neighbours: Mutex::default(), stopped, queue, waiting })
     }
 
     fn stopped(&self) -> bool {
@@ -100,6 +105,7 @@ impl StreamPort {
             if let Err(error) = self.read_exact(&mut input, space, broken) {
                 return error;
             }
+            lock(&self.neighbours).direct(space);
             self.ingress.frame(space);
         }
     }
@@ -165,6 +171,7 @@ impl Port for StreamPort {
         if frame.len() > MAX_FRAME_BYTES {
             return false;
         }
+        lock(&self.neighbours).hear(frame);
         match self.queue.try_send(frame.to_vec()) {
             Ok(()) => true,
             Err(TrySendError::Full(frame)) if patient => {
@@ -182,6 +189,14 @@ impl Port for StreamPort {
         vec![]
     }
 
+    fn introduce(&self, mac: Mac) {
+        lock(&self.neighbours).introduce(mac);
+    }
+
+    fn forget(&self, mac: Mac) {
+        lock(&self.neighbours).forget(mac);
+    }
+
     fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
     }
@@ -191,7 +206,6 @@ impl Port for StreamPort {
 mod tests {
     use super::*;
     use std::os::unix::net::UnixListener;
-    use std::sync::Mutex;
 
     #[test]
     fn frames_pass_both_ways_and_a_broken_connection_is_made_again() {
