@@ -160,6 +160,7 @@ trap:
     .endr
     csrw    satp, zero
     csrw    mip, zero
+    csrw    pmpcfg0, zero               # an access that is partly inside an entry fails in M-mode too
 
     la      t0, state
     ld      s0, 0(t0)

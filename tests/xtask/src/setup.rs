@@ -1,18 +1,23 @@
 //! Set-up: what the machine must have, found or installed.
 
 use crate::command::{cargo, exists, output, run};
-use anyhow::bail;
+use anyhow::{Context, bail, ensure};
+use std::path::PathBuf;
 use std::process::Command;
 
 /// cargo-deny's version: one that this toolchain builds.
 const CARGO_DENY: &str = "0.20.2";
+
+/// QEMU's first version that the differential tests agree with.
+const OLDEST_QEMU: u32 = 9;
+/// Keys of Debian's archive.
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Programs with the Debian package that brings each, and what needs it.
 const PROGRAMS: &[(&str, &str, &str)] = &[
     ("riscv64-linux-gnu-gcc", "gcc-riscv64-linux-gnu", "compiles the guest's test programs"),
     ("riscv64-linux-gnu-objdump", "binutils-riscv64-linux-gnu", "checks the disassembler"),
     ("qemu-riscv64-static", "qemu-user-static", "independent emulator for differential tests"),
-    ("qemu-system-riscv64", "qemu-system-misc", "independent emulator and peer of the benchmarks"),
     ("passt", "passt", "unprivileged network uplink"),
     ("dtc", "device-tree-compiler", "checks device trees"),
     ("apt-get", "apt", "downloads the guest's packages"),
@@ -63,25 +68,104 @@ pub fn packages() -> anyhow::Result<()> {
             missing.push(package);
         }
     }
-    if missing.is_empty() {
-        return Ok(());
+    if !missing.is_empty() {
+        install(&missing)?;
     }
+    qemu()
+}
+
+/// Runs apt-get, as root.
+fn apt(arguments: &[&str]) -> anyhow::Result<()> {
+    let root = output(Command::new("id").arg("-u"))?.trim() == "0";
+    let mut command = if root { Command::new("apt-get") } else { Command::new("sudo") };
+    if !root {
+        command.arg("apt-get");
+    }
+    run(command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
+}
+
+fn install(missing: &[&str]) -> anyhow::Result<()> {
     if !exists("apt-get") {
         bail!("install these with your distribution's tools, then run this again: {}", missing.join(" "));
     }
-    let root = output(Command::new("id").arg("-u"))?.trim() == "0";
-    let apt = |arguments: &[&str]| {
-        let mut command = if root { Command::new("apt-get") } else { Command::new("sudo") };
-        if !root {
-            command.arg("apt-get");
-        }
-        command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
-        run(&mut command)
-    };
     apt(&["update", "-qq"])?;
     let mut arguments = vec!["install", "-y", "-qq", "--no-install-recommends"];
     arguments.extend(missing);
     apt(&arguments)
+}
+
+/// Major version of the QEMU that is installed; 0 when there is none.
+fn qemu_version() -> u32 {
+    let text = output(Command::new("qemu-system-riscv64").arg("--version")).unwrap_or_default();
+    let version = text.split_whitespace().skip_while(|word| *word != "version").nth(1);
+    version.and_then(|v| v.split('.').next()?.parse().ok()).unwrap_or(0)
+}
+
+/// QEMU: independent emulator of the differential tests and peer of the benchmarks. Debian 12's own gives wrong
+/// causes for atomic instructions and ignores reserved bits of page tables; its backports have a newer one.
+fn qemu() -> anyhow::Result<()> {
+    if qemu_version() >= OLDEST_QEMU {
+        return Ok(());
+    }
+    if !exists("apt-get") {
+        bail!("install qemu-system-riscv64, version {OLDEST_QEMU} or later, then run this again");
+    }
+    eprintln!("missing qemu-system-riscv64 {OLDEST_QEMU} or later (independent emulator and peer of the benchmarks)");
+    let release = std::fs::read_to_string("/etc/os-release")?;
+    let codename = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
+    let codename = codename.context("/etc/os-release names no VERSION_CODENAME: is this Debian?")?;
+    let sources = Sources::with_suite(&format!("{codename}-backports"))?;
+    let option = format!("Dir::Etc::sourceparts={}", sources.directory.display());
+    apt(&["-o", &option, "update", "-qq"])?;
+    let suite = format!("{codename}-backports");
+    let newest = ["-o", &option, "install", "-y", "-qq", "--no-install-recommends"];
+    let packages = ["-t", &suite, "qemu-system-riscv"];
+    if apt(&[&newest[..], &packages[..]].concat()).is_err() {
+        // A release whose own QEMU is recent enough, and that has no backports of it.
+        apt(&[&newest[..], &["qemu-system-riscv"]].concat())?;
+    }
+    let found = qemu_version();
+    ensure!(found >= OLDEST_QEMU, "apt installed QEMU {found}; the tests need {OLDEST_QEMU} or later");
+    Ok(())
+}
+
+/// The machine's package sources with one suite more, in a directory of their own.
+struct Sources {
+    directory: PathBuf,
+}
+
+impl Sources {
+    /// The suite is taken from the archive that the machine's own sources name.
+    fn with_suite(suite: &str) -> anyhow::Result<Self> {
+        let this = Self { directory: std::env::temp_dir().join(format!("quasar-apt-{}", std::process::id())) };
+        std::fs::create_dir_all(&this.directory)?;
+        let mut archive = None;
+        for entry in std::fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten() {
+            let text = std::fs::read_to_string(entry.path())?;
+            archive = archive.or_else(|| archive_of(&text));
+            std::fs::write(this.directory.join(entry.file_name()), text)?;
+        }
+        let old = std::fs::read_to_string("/etc/apt/sources.list").unwrap_or_default();
+        let archive = archive.or_else(|| archive_of(&old));
+        let archive = archive.context("/etc/apt names no Debian archive with a component main")?;
+        let line = format!("deb [signed-by={KEYRING}] {archive} {suite} main\n");
+        std::fs::write(this.directory.join("quasar-backports.list"), line)?;
+        Ok(this)
+    }
+}
+
+impl Drop for Sources {
+    fn drop(&mut self) {
+        // A few small files in the directory for such.
+        drop(std::fs::remove_dir_all(&self.directory));
+    }
+}
+
+/// The first archive of Debian itself that a file of package sources names.
+fn archive_of(text: &str) -> Option<String> {
+    let words = text.lines().filter(|l| l.starts_with("deb ") || l.starts_with("URIs:"));
+    let mut addresses = words.flat_map(str::split_whitespace).filter(|word| word.contains("://"));
+    addresses.find(|word| word.trim_end_matches('/').ends_with("/debian")).map(str::to_owned)
 }
 
 /// cargo-deny, for the licence and source checks.
