@@ -55,7 +55,10 @@ impl QemuCpu {
             match unknown {
                 None if said.contains("/nonexistent/program") => {
                     let zicond = names.contains(&("zicond", true));
-                    ensure!(names.contains(&("svadu", true)), "{QEMU} is too old; cargo xtask setup installs another");
+                    ensure!(
+                        names.contains(&("svadu", true)),
+                        "{QEMU} is too old; cargo xtask setup installs another"
+                    );
                     return Ok(Self { options, zicond });
                 }
                 None => bail!("{QEMU} -cpu {options}: {said}"),

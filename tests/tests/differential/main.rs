@@ -105,7 +105,8 @@ impl Machines {
         let directory = tempfile::tempdir().expect("a directory for the image");
         let image = image::build(cases, directory.path()).expect("the image");
         let expected = self.cpu.run(&image, directory.path(), cases.len()).expect("QEMU runs the image");
-        let found = run_quasar(&self.quasar, &image, directory.path(), cases.len()).expect("quasar runs the image");
+        let found =
+            run_quasar(&self.quasar, &image, directory.path(), cases.len()).expect("quasar runs the image");
         expected.into_iter().zip(found).collect()
     }
 }
