@@ -169,7 +169,8 @@ impl Host {
         let mark = format!("-{vm}.");
         let segments = leftovers::segments(self.pid()).into_iter().map(|p| p.display().to_string());
         let segments = segments.filter(|name| name.contains(&mark));
-        let directories = [self.directory.path().join("run/host.d").join(vm), self.directory.path().join("data/quasar")];
+        let directories =
+            [self.directory.path().join("run/host.d").join(vm), self.directory.path().join("data/quasar")];
         let files = directories.iter().flat_map(|d| leftovers::files(d)).map(|p| p.display().to_string());
         segments.chain(files).collect()
     }
@@ -186,6 +187,16 @@ impl Host {
             console::tail(&network.unwrap_or_default(), 20),
             console::tail(&daemon, 20)
         )
+    }
+
+    /// Kills the daemon; its processes end with it.
+    ///
+    /// # Errors
+    /// When it has gone already.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
     }
 
     /// Ends the daemon by a signal and says what it left behind.

@@ -45,6 +45,9 @@ fn block(number: u64, sequence: u64) -> Vec<u8> {
     header.iter().flat_map(|word| word.to_le_bytes()).chain(body).collect()
 }
 
+/// Between two requests: the guest shall be busy, not swamped.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// What went through.
 #[derive(Clone, Copy, Debug)]
 pub struct Passed {
@@ -165,6 +168,7 @@ impl KeepAlive {
                 ensure!(status == 200, "request {count}: status {status}");
                 ensure!(*first.get_or_insert_with(|| body.clone()) == body, "request {count}: another body");
                 count += 1;
+                std::thread::sleep(PAUSE);
             }
             Ok((count, longest))
         };

@@ -2,25 +2,9 @@
 
 use super::args::HostOptions;
 use crate::daemon::Neighbours;
-use anyhow::{Context, bail};
+use anyhow::bail;
 use quasar_abi::control::migrator::Security;
 use std::net::SocketAddr;
-use std::path::Path;
-
-fn keys(directory: &Path) -> anyhow::Result<Security> {
-    let file = |name: &str| {
-        let path = directory.join(name);
-        // The migrator opens them; that they are there is better known now.
-        std::fs::canonicalize(&path).with_context(|| {
-            format!("{} cannot be used; `quasar pki` makes a host's directory of keys", path.display())
-        })
-    };
-    Ok(Security::MutualTls {
-        authority: file("ca.pem")?,
-        certificate: file("host.pem")?,
-        key: file("host.key")?,
-    })
-}
 
 /// Checks the options that concern other hosts.
 ///
@@ -29,7 +13,7 @@ fn keys(directory: &Path) -> anyhow::Result<Security> {
 pub fn neighbours(options: &HostOptions) -> anyhow::Result<Neighbours> {
     let HostOptions { listen, switch_listen, pki, insecure, .. } = options;
     let security = match pki {
-        Some(directory) => Some(keys(directory)?),
+        Some(directory) => Some(crate::pki::security(&std::path::absolute(directory)?)?),
         None => insecure.then_some(Security::Insecure),
     };
     if listen.or(*switch_listen).is_some() && security.is_none() {
@@ -66,7 +50,9 @@ mod tests {
         let keyless = HostOptions { insecure: false, ..options(Some("127.0.0.1:7700")) };
         assert!(neighbours(&keyless).expect_err("no keys").to_string().contains("--insecure"));
         let missing = HostOptions { pki: Some("/nonexistent".into()), insecure: false, ..options(None) };
-        assert!(neighbours(&missing).expect_err("no keys").to_string().contains("ca.pem"));
-        assert!(neighbours(&HostOptions { insecure: false, ..options(None) }).expect("alone").security.is_none());
+        assert!(neighbours(&missing).expect_err("no keys").to_string().contains("/nonexistent"));
+        assert!(
+            neighbours(&HostOptions { insecure: false, ..options(None) }).expect("alone").security.is_none()
+        );
     }
 }

@@ -122,7 +122,15 @@ impl Display {
                 Some(JourneyEvent::Completed { .. } | JourneyEvent::Suspended { .. }) => ExitCode::SUCCESS,
                 _ => ExitCode::FAILURE,
             }),
-            Some(JourneyEvent::Completed { to, total_us, downtime_us, forecast_us, wire_bytes, rounds, hash }) => {
+            Some(JourneyEvent::Completed {
+                to,
+                total_us,
+                downtime_us,
+                forecast_us,
+                wire_bytes,
+                rounds,
+                hash,
+            }) => {
                 let raw: u64 = self.rounds.iter().map(|r| r.raw_bytes).sum();
                 let facts = [
                     ("runs at", to.clone()),
@@ -151,7 +159,9 @@ impl Display {
             }
             Some(JourneyEvent::Failed { error }) => bail!("{name} stays here and goes on as before: {error}"),
             Some(JourneyEvent::Unclear { error }) => bail!("{name}: {error}"),
-            _ => bail!("the daemon ended before the journey of {name} did; `quasar ps` shows what became of it"),
+            _ => bail!(
+                "the daemon ended before the journey of {name} did; `quasar ps` shows what became of it"
+            ),
         }
     }
 }

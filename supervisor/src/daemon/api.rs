@@ -70,9 +70,10 @@ impl From<HostError> for ApiError {
             HostError::Travelling { .. } => {
                 (StatusCode::CONFLICT, Some("wait for it, or `quasar migrate NAME --cancel`"))
             }
-            HostError::Away { .. } => {
-                (StatusCode::CONFLICT, Some("ask that host; `quasar rm --force NAME` gives its network up here"))
-            }
+            HostError::Away { .. } => (
+                StatusCode::CONFLICT,
+                Some("ask that host; `quasar rm --force NAME` gives its network up here"),
+            ),
             HostError::Refused { .. } => (StatusCode::CONFLICT, Some("`quasar logs NAME` may tell more")),
             HostError::Ending => (StatusCode::SERVICE_UNAVAILABLE, Some("try again in a moment")),
             HostError::Segment(_) => {
@@ -111,7 +112,10 @@ pub fn router(host: Arc<Host>) -> Router {
         .route("/v1/vms/{name}/stats", get(vm_stats))
         .route("/v1/vms/{name}/logs", get(logs))
         .route("/v1/vms/{name}/console", get(console))
-        .route("/v1/vms/{name}/migration", get(journeys::follow).post(journeys::migrate).delete(journeys::cancel))
+        .route(
+            "/v1/vms/{name}/migration",
+            get(journeys::follow).post(journeys::migrate).delete(journeys::cancel),
+        )
         .route("/v1/vms/{name}/suspend", post(journeys::suspend))
         .route("/v1/resume", post(journeys::resume))
         .fallback(|| async { ApiError::new(StatusCode::NOT_FOUND, "there is no such resource", None) })

@@ -471,7 +471,8 @@ impl Host {
     pub fn shut_down(&self) {
         self.registry().ending = true;
         let arrivals: Vec<Arc<Journey>> = self.arrivals().iter().filter_map(Weak::upgrade).collect();
-        let here = self.registry().vms.values().flatten().filter_map(|entry| entry.journey()).collect::<Vec<_>>();
+        let here =
+            self.registry().vms.values().flatten().filter_map(|entry| entry.journey()).collect::<Vec<_>>();
         for journey in arrivals.iter().chain(&here) {
             journey.abort();
             journey.wait();

@@ -123,7 +123,8 @@ pub(super) async fn resume(
     let shown = file.display().to_string();
     let end = blocking(move || {
         let what = format!("{} cannot be resumed", file.display());
-        let journey = host.receive(Origin::File { file, name }).map_err(|source| HostError::Io { what, source })?;
+        let journey =
+            host.receive(Origin::File { file, name }).map_err(|source| HostError::Io { what, source })?;
         journey.wait();
         Ok(journey.follow(0, Duration::ZERO).0.pop())
     });

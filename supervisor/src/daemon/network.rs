@@ -300,7 +300,9 @@ impl Keeper {
                 if segment.is_none() {
                     self.forget(&vm);
                 }
-                if segment.is_none() || self.ports.get(&vm).is_some_and(|p| Some(&p.segment) == segment.as_ref()) {
+                if segment.is_none()
+                    || self.ports.get(&vm).is_some_and(|p| Some(&p.segment) == segment.as_ref())
+                {
                     self.detach(&vm);
                 }
                 answer(Ok(serde_json::Value::Null));

@@ -158,7 +158,8 @@ impl<'h> Arrivals<'h> {
             }
             let blocking = socket.into_std().and_then(|s| s.set_nonblocking(false).map(|()| s));
             let security = security.clone();
-            let taken = blocking.and_then(|socket| self.1.receive(Origin::Peer { socket, address, security }));
+            let taken =
+                blocking.and_then(|socket| self.1.receive(Origin::Peer { socket, address, security }));
             if let Err(error) = taken {
                 log::warn!("{address} is turned away: {error}");
             }

@@ -27,7 +27,12 @@ fn has_room(directory: &Path, what: &str, bytes: u64) -> Result<(), String> {
         return Ok(());
     }
     let mib = |bytes: u64| bytes >> 20;
-    Err(format!("no room for its {what}: it needs {} MiB, {} has {} MiB", mib(bytes), directory.display(), mib(there)))
+    Err(format!(
+        "no room for its {what}: it needs {} MiB, {} has {} MiB",
+        mib(bytes),
+        directory.display(),
+        mib(there)
+    ))
 }
 
 /// Makes the files of disks whose content comes; changes the specification to them.
@@ -74,7 +79,8 @@ impl Host {
             return Err(HostError::State { name: entry.spec.name.clone(), phase: phase.word() });
         }
         if matches!(entry.spec.machine.boot, Boot::Bare { .. }) {
-            let reason = "a bare program cannot move: what it tells its host has no place in a saved state".into();
+            let reason =
+                "a bare program cannot move: what it tells its host has no place in a saved state".into();
             return Err(HostError::Refused { name: entry.spec.name.clone(), reason });
         }
         let mut spec = entry.spec.clone();
@@ -137,7 +143,8 @@ impl Host {
                 self.network.link(&place.switch.to_string());
             }
         }
-        let past = Past { home: description.home.clone(), trail, made_disks: made_disks.clone(), abroad: !at_home };
+        let past =
+            Past { home: description.home.clone(), trail, made_disks: made_disks.clone(), abroad: !at_home };
         let start = Start::Arrive { paused: description.paused };
         let settled = spec.check().map_err(HostError::from).and_then(|()| self.settle(spec, past, start));
         settled.inspect_err(|_| made_disks.iter().for_each(|path| remove_disk(path)))

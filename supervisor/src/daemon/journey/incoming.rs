@@ -86,7 +86,12 @@ impl Host {
     }
 }
 
-fn take(host: Arc<Host>, journey: Arc<Journey>, origin: Origin, ends: (Sender<Input>, Receiver<Input>)) -> JourneyEvent {
+fn take(
+    host: Arc<Host>,
+    journey: Arc<Journey>,
+    origin: Origin,
+    ends: (Sender<Input>, Receiver<Input>),
+) -> JourneyEvent {
     let (socket, command, peer, rename) = match origin {
         Origin::Peer { socket, address, security } => {
             (Some(socket), MigratorCommand::Receive { security }, Some(address.ip()), None)
@@ -183,7 +188,8 @@ impl Reception {
             (Some(_), result) if self.runs => JourneyEvent::Arrived { downtime_us: result.unwrap_or(0) },
             (Some(entry), result) => {
                 self.host.discard(&entry);
-                let error = result.err().unwrap_or_else(|| "the migrator ended without letting it run".into());
+                let error =
+                    result.err().unwrap_or_else(|| "the migrator ended without letting it run".into());
                 log::warn!("VM {} did not arrive: {error}", entry.spec.name);
                 JourneyEvent::Failed { error }
             }

@@ -157,7 +157,10 @@ fn travel(
             }
             Heard::Nothing => {
                 let phase = entry.handle.status().phase;
-                if !given_up && !handed_over && !matches!(phase, Phase::Running | Phase::Paused | Phase::Stopping) {
+                if !given_up
+                    && !handed_over
+                    && !matches!(phase, Phase::Running | Phase::Paused | Phase::Stopping)
+                {
                     given_up = true;
                     migrator.tell(MigratorCommand::Cancel);
                 }

@@ -46,7 +46,10 @@ impl Host {
             return Err(refused(format!("{}: the path must be absolute", file.display())));
         }
         if file.exists() {
-            return Err(refused(format!("{} exists already; remove it or choose another name", file.display())));
+            return Err(refused(format!(
+                "{} exists already; remove it or choose another name",
+                file.display()
+            )));
         }
         let description = self.describe(&entry, false)?;
         let vm = entry.local(&description, shared_disk).ok_or_else(|| refused("it has stopped".into()))?;
@@ -75,7 +78,9 @@ fn write(
     let result = Migrator::start(&host.launcher, None, &log, ends, command).and_then(|mut migrator| {
         let result = loop {
             match migrator.hear(LOOK) {
-                Heard::Done(Reply::Json(text)) => break serde_json::from_str(&text).map_err(|e| e.to_string()),
+                Heard::Done(Reply::Json(text)) => {
+                    break serde_json::from_str(&text).map_err(|e| e.to_string());
+                }
                 Heard::Done(Reply::Unit) => break Err("the migrator did not say what it has written".into()),
                 Heard::Failed(error) => break Err(error),
                 Heard::Died(how) => break Err(format!("the migrator {how}")),
