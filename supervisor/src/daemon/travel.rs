@@ -18,7 +18,7 @@ use std::sync::Arc;
 /// Bytes that a directory's file system still has for us.
 fn room(directory: &Path) -> std::io::Result<u64> {
     let stat = nix::sys::statvfs::statvfs(directory)?;
-    Ok(u64::from(stat.blocks_available()).saturating_mul(stat.fragment_size()))
+    Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
 }
 
 fn has_room(directory: &Path, what: &str, bytes: u64) -> Result<(), String> {
