@@ -116,6 +116,7 @@ pub fn run(options: &Options, launcher: &Launcher, out: &mut dyn Write) -> Resul
         launcher: launcher.clone(),
         log: Arc::new(log.try_clone()?),
         board: Arc::new(StatusBoard::default()),
+        arriving: false,
     })?;
     let status = attend(&handle, &machine, &stop, out);
     // Whatever happened to the output, nothing of the machine may stay.
@@ -208,6 +209,6 @@ pub fn disassemble(elf: &Path, launcher: &Launcher) -> Result<ExitStatus, IsaErr
     let path = launcher.program(ProcessKind::Cpu);
     let mut command = std::process::Command::new(&path);
     command.arg("disassemble").arg(elf);
-    let (mut child, _) = spawn_bound(&mut command, None).map_err(|source| IsaError::File { path, source })?;
+    let (mut child, _) = spawn_bound(&mut command, &[]).map_err(|source| IsaError::File { path, source })?;
     Ok(child.wait()?)
 }
