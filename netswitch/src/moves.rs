@@ -30,7 +30,9 @@ const ANNOUNCED: [Duration; 4] = [
 ];
 
 /// How long the old place's word is waited for, by a VM that is here without it.
-const OVERLAP: Duration = Duration::from_millis(200);
+const OVERLAP: Duration = Duration::from_secs(1);
+/// How long a released card may take to accept a frame that waited.
+const DELIVERY: Duration = Duration::from_millis(100);
 
 impl Network {
     /// The VM is not at this port yet.
@@ -76,7 +78,7 @@ impl Network {
             lock(&card.addresses).add(*address);
         }
         let (delivered, dropped) = card.gate.open(|frame| {
-            let taken = port.port.send(frame, true);
+            let taken = port.port.send(frame, DELIVERY);
             if taken {
                 port.sent(frame, true);
             }

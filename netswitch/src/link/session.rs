@@ -51,7 +51,7 @@ impl LinkPort {
 impl Port for LinkPort {
     fn start(self: Arc<Self>) {}
 
-    fn send(&self, frame: &[u8], _patient: bool) -> bool {
+    fn send(&self, frame: &[u8], _patience: Duration) -> bool {
         self.frame(frame, false)
     }
 
