@@ -5,7 +5,9 @@ mod bench;
 mod checks;
 mod command;
 mod demo;
+mod moves;
 mod peers;
+mod qmp;
 mod setup;
 
 use clap::{Parser, Subcommand};
@@ -35,8 +37,11 @@ enum Task {
     },
     /// Formatting, lints and licences alone.
     Check,
-    /// Measure against QEMU on this machine: boot, programs in the guest, HTTP.
+    /// Measure against QEMU on this machine: boot, programs in the guest, HTTP, migrations.
     Bench {
+        /// The migrations alone.
+        #[arg(long)]
+        moves: bool,
         /// Less work: some programs, each shorter.
         #[arg(long)]
         quick: bool,
@@ -57,9 +62,12 @@ fn main() -> anyhow::Result<()> {
             setup::packages()?;
             demo::demo(json)
         }
-        Task::Bench { quick } => {
+        Task::Bench { quick, moves } => {
             setup::packages()?;
-            bench::bench(quick)
+            if !moves {
+                bench::bench(quick)?;
+            }
+            moves::bench()
         }
         Task::Check => {
             setup::cargo_deny()?;
