@@ -34,7 +34,7 @@ pub fn run() -> anyhow::Result<()> {
 /// All tests: first those of each crate, then the end-to-end tests one at a time.
 pub fn tests(filter: Option<&str>) -> anyhow::Result<()> {
     // The end-to-end tests start the release builds of all processes.
-    command::run(cargo().args(["build", "--release", "--workspace", "--locked"]))?;
+    command::run(cargo().args(["build", "--release", "--workspace", "--all-targets", "--locked"]))?;
     let mut all = cargo();
     all.args(["test", "--release", "--workspace", "--locked", "--no-fail-fast"]);
     all.args(filter);

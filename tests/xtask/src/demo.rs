@@ -90,9 +90,29 @@ impl Report {
             let (own, all) = (mib(&process["private_bytes"]), mib(&process["rss_bytes"]));
             println!("  {role:<13} {:<10} {own:>10}   {all:>10}", process["pid"]);
         }
+        self.print_journeys();
         println!(
             "\nDebian with systemd, on a disk of its own:  target/release/quasar run --image debian-disk"
         );
+    }
+
+    fn print_journeys(&self) {
+        let (requests, blocks) = (self.requests, self.blocks);
+        println!(
+            "\n  {requests} requests over one connection and {blocks} checked blocks passed while it moved,"
+        );
+        println!("  none lost, repeated or changed\n");
+        println!(
+            "  to           rounds     memory       sent  ratio   forecast   downtime      total  guest's gap  client's gap"
+        );
+        for j in &self.journeys {
+            let mib = f64::from(1 << 20);
+            let (raw, wire, ratio) =
+                (j.raw_bytes / mib, j.wire_bytes / mib, j.raw_bytes / j.wire_bytes.max(1.0));
+            print!("  {:<11} {:>7} {raw:>6.1} MiB {wire:>6.1} MiB {ratio:>6.1}", j.to, j.rounds);
+            print!(" {:>7.1} ms {:>7.1} ms {:>7.0} ms", j.forecast_ms, j.downtime_ms, j.total_ms);
+            println!(" {:>9.1} ms {:>10.1} ms", j.guest_gap_ms, j.client_gap_ms);
+        }
     }
 
     fn json(&self) -> Value {
