@@ -110,6 +110,16 @@ fn instructions_that_trap_count_for_the_limit() {
 }
 
 #[test]
+fn a_wait_that_nothing_can_end_is_published() {
+    let mut machine = Machine::with(&[n(Op::Wfi), u(Op::Jal, ZERO, -4)]);
+    machine.start();
+    machine.resume();
+    until(|| machine.state(0).waiting.get() != 0);
+    let state = machine.state(0);
+    assert_eq!((state.mie.get(), state.pc.get(), state.retired.get()), (0, RAM_BASE + 4, 1));
+}
+
+#[test]
 fn a_pause_publishes_an_exact_boundary_and_goes_on() {
     let mut machine = Machine::with(&endless());
     machine.start();
