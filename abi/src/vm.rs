@@ -155,7 +155,8 @@ shm_struct! {
         pub htif: Mailbox,
         /// HTIF: the value written to `tohost`.
         pub htif_value: AtomicLe64,
-        /// A hart parks with [`pause::LIMIT`] when it has retired this many instructions; 0 for no limit.
+        /// A hart parks with [`pause::LIMIT`] when it has executed this many instructions, those that trapped
+        /// included; 0 for no limit.
         pub instruction_limit: AtomicLe64,
         /// Zero.
         pub reserved1: [AtomicLe64; 4],

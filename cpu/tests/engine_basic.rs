@@ -92,6 +92,34 @@ fn the_instruction_limit_is_exact() {
 }
 
 #[test]
+fn instructions_that_trap_count_for_the_limit() {
+    // Nothing ever retires: mtvec is 0, where nothing is to be fetched; or the handler is an `ecall` itself.
+    let mut handler_traps = li(T0, RAM_BASE + 0x100);
+    handler_traps.push(i(Op::Csrrw, ZERO, T0, csr::MTVEC.into()));
+    let before = handler_traps.len() as u64;
+    handler_traps.resize(0x40, 0);
+    handler_traps.push(n(Op::Ecall));
+    for (code, retired) in [(vec![0], 0), (handler_traps, before)] {
+        let mut machine = Machine::with(&code);
+        machine.vm.instruction_limit.set(1000);
+        machine.run();
+        assert_eq!(machine.vm.pause_mask.load(Ordering::SeqCst), pause::LIMIT);
+        assert_eq!(machine.state(0).retired.get(), retired);
+        assert_eq!(machine.vm.counters[0].exceptions.get(), 1000 - retired);
+    }
+}
+
+#[test]
+fn a_wait_that_nothing_can_end_is_published() {
+    let mut machine = Machine::with(&[n(Op::Wfi), u(Op::Jal, ZERO, -4)]);
+    machine.start();
+    machine.resume();
+    until(|| machine.state(0).waiting.get() != 0);
+    let state = machine.state(0);
+    assert_eq!((state.mie.get(), state.pc.get(), state.retired.get()), (0, RAM_BASE + 4, 1));
+}
+
+#[test]
 fn a_pause_publishes_an_exact_boundary_and_goes_on() {
     let mut machine = Machine::with(&endless());
     machine.start();

@@ -27,7 +27,7 @@ impl std::fmt::Debug for Interpreter {
 }
 
 impl Engine for Interpreter {
-    fn run(&mut self, context: &mut ExecContext, stop_at: u64) -> Exit {
+    fn run(&mut self, context: &mut ExecContext, mut stop_at: u64) -> Exit {
         let vm = context.vm.clone();
         let attention = &vm.party(PartyId::Hart(context.hart.index)).attention;
         loop {
@@ -41,6 +41,7 @@ impl Engine for Interpreter {
             let pc = context.hart.pc;
             let Ok(span) = self.cache.find(context) else {
                 if context.fault(pc) {
+                    stop_at -= 1;
                     continue;
                 }
                 return Exit::Interrupted;
@@ -56,6 +57,7 @@ impl Engine for Interpreter {
                     context.hart.pc = at;
                     match system::execute(context, &inst) {
                         Step::Next => {}
+                        Step::Raised => stop_at -= 1,
                         Step::Exit(exit) => return exit,
                     }
                 }
@@ -64,6 +66,7 @@ impl Engine for Interpreter {
                     if !context.fault(at) {
                         return Exit::Interrupted;
                     }
+                    stop_at -= 1;
                 }
             }
         }

@@ -41,6 +41,8 @@ pub enum Exit {
 
 /// Executes a hart.
 pub trait Engine {
-    /// Runs until something calls for attention, or until `hart.retired` has reached `stop_at`: exactly.
+    /// Runs until something calls for attention, or until `hart.retired` has reached `stop_at`: exactly, except
+    /// that it stops one instruction earlier for each exception taken. An instruction that only ever traps
+    /// never retires, and a handler that traps in turn must not keep the engine for ever.
     fn run(&mut self, context: &mut ExecContext, stop_at: u64) -> Exit;
 }

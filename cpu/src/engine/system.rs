@@ -18,6 +18,8 @@ use std::sync::atomic::Ordering;
 pub(super) enum Step {
     /// The next instruction.
     Next,
+    /// An exception was taken; nothing has retired.
+    Raised,
     /// The engine's caller.
     Exit(Exit),
 }
@@ -29,7 +31,7 @@ pub(super) fn execute(context: &mut ExecContext, inst: &Inst) -> Step {
         Err(trap) => {
             let pc = context.hart.pc;
             context.raise(trap, pc);
-            Step::Next
+            Step::Raised
         }
     }
 }

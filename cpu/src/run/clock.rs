@@ -49,7 +49,7 @@ impl HartRunner {
         let mut stop = self.context.hart.retired.saturating_add(SLICE);
         let limit = self.context.vm.instruction_limit.get();
         if limit != 0 {
-            stop = stop.min(limit);
+            stop = stop.min(limit.saturating_sub(self.trapped()));
         }
         if self.deterministic()
             && let Some(deadline) = self.next_deadline(MTIP | STIP)
@@ -57,6 +57,11 @@ impl HartRunner {
             stop = stop.min(self.instructions_at(deadline));
         }
         stop
+    }
+
+    /// Instructions that took an exception instead of retiring.
+    pub(super) fn trapped(&self) -> u64 {
+        self.context.counters().exceptions.get()
     }
 
     /// The retired instructions at which deterministic time reaches `ticks`.

@@ -4,7 +4,7 @@ use super::{HartRunner, RunError};
 use crate::hart::Hart;
 use quasar_abi::clock::host_monotonic_ns;
 use quasar_abi::hart::hsm;
-use quasar_abi::party::attention;
+use quasar_abi::party::{PartyId, attention};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -82,6 +82,11 @@ impl HartRunner {
     /// the hart is called for something else. Returns whether it goes on.
     pub(super) fn wait_for_interrupt(&mut self) -> bool {
         self.tally.count(&self.context);
+        if self.context.hart.csr.mie == 0 {
+            // Nothing ends this wait; whoever runs a bare program sees it in the published state.
+            self.context.publish();
+            self.context.vm.party(PartyId::Supervisor).doorbell.ring();
+        }
         let start = host_monotonic_ns();
         let awake = loop {
             let seen = self.party().doorbell.seen();

@@ -60,11 +60,12 @@ impl HartRunner {
         true
     }
 
-    /// Pauses the VM when the instruction limit has been reached.
+    /// Pauses the VM when the instruction limit has been reached. Instructions that trapped count, or a program
+    /// whose handler traps would never reach it.
     fn limit_reached(&self) -> bool {
         let vm = &self.context.vm;
         let limit = vm.instruction_limit.get();
-        let reached = limit != 0 && self.context.hart.retired >= limit;
+        let reached = limit != 0 && self.context.hart.retired + self.trapped() >= limit;
         if reached {
             vm.pause(pause::LIMIT);
             vm.party(PartyId::Supervisor).doorbell.ring();

@@ -230,7 +230,7 @@ pub enum IsaCommand {
     ///
     /// RAM begins at 0x80000000; every hart starts at the entry with its number in a0 and the device tree in
     /// a1. The exit status is 0 when the program passed, the number of the failing test when it did not (255
-    /// at most), 124 when the instruction limit was reached.
+    /// at most), 124 when the instruction limit was reached or every hart waits in wfi with no interrupt enabled.
     #[command(after_help = "Examples:
   quasar isa run rv64ui-p-add
   quasar isa run --signature add.sig --max-instructions 1000000 add-01.elf
@@ -260,7 +260,7 @@ pub struct IsaRun {
     /// Bytes per line of the signature: 1, 2, 4, 8 or 16.
     #[arg(long, default_value_t = Granularity::WORD, value_name = "BYTES")]
     pub signature_granularity: Granularity,
-    /// Stop when a hart has retired this many instructions (0: never).
+    /// Stop when a hart has executed this many instructions, those that trapped included (0: never).
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub max_instructions: u64,
 }

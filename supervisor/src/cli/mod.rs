@@ -114,6 +114,12 @@ fn isa_run(run: &args::IsaRun, launcher: &Launcher) -> anyhow::Result<ExitCode> 
             eprintln!("quasar: {elf}: stopped after {} instructions of a hart", run.max_instructions);
             Ok(ExitCode::from(124))
         }
+        Ending::Stuck => {
+            eprintln!(
+                "quasar: {elf}: every hart waits in wfi with no interrupt enabled (mie is 0): it cannot go on"
+            );
+            Ok(ExitCode::from(124))
+        }
         Ending::Interrupted => Ok(ExitCode::from(130)),
     }
 }

@@ -11,13 +11,15 @@ use crate::vm::{Outcome, Phase, Setup, StatusBoard, VmHandle, VmStatus};
 use quasar_abi::SegmentError;
 use quasar_abi::console::UART_CONSOLE;
 use quasar_abi::control::ProcessKind;
+use quasar_abi::hart::PublishedHart;
 use quasar_abi::party::PartyId;
 use quasar_abi::ram::NotRam;
-use quasar_abi::vm::request;
+use quasar_abi::vm::{Vm, pause, request};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How often it is looked whether the program still runs, when nothing rings.
@@ -49,6 +51,8 @@ pub enum Ending {
     Failed(u64),
     /// A hart reached the limit.
     Limit,
+    /// Every hart waits for an interrupt and has none enabled.
+    Stuck,
     /// The user interrupted it.
     Interrupted,
 }
@@ -76,16 +80,16 @@ pub enum IsaError {
     /// A signature outside memory.
     #[error("the signature cannot be read: {0}")]
     Signature(#[from] NotRam),
-    /// The file cannot be used.
-    #[error("{path}: {source}")]
+    /// The file cannot be used; the source says why.
+    #[error("{path}")]
     File {
         /// Which.
         path: PathBuf,
         /// Why.
         source: std::io::Error,
     },
-    /// The program cannot be read.
-    #[error("{path}: {source}")]
+    /// The program cannot be read; the source says why.
+    #[error("{path} cannot be run")]
     Elf {
         /// Which.
         path: PathBuf,
@@ -105,7 +109,16 @@ pub fn run(options: &Options, launcher: &Launcher, out: &mut dyn Write) -> Resul
     let boot = Boot::Bare { elf: options.elf.clone(), max_instructions: options.max_instructions };
     let config = MachineConfig { memory: options.memory, harts: options.harts, boot };
     config.check()?;
-    let signature = options.signature.as_ref().map(|_| signature_range(&options.elf)).transpose()?;
+    let symbols = Symbols::of(&options.elf)?;
+    if options.signature.is_some() && symbols.signature.is_none() {
+        return Err(IsaError::NoSignature(options.elf.clone()));
+    }
+    if !symbols.tohost {
+        log::warn!(
+            "{} has no symbol tohost: only the test device at 0x100000 or --max-instructions can end it",
+            options.elf.display()
+        );
+    }
     let stop = signals::catch()?;
     let machine = Arc::new(Machine::create("isa", &config)?);
     let mut log = tempfile::tempfile()?;
@@ -118,28 +131,34 @@ pub fn run(options: &Options, launcher: &Launcher, out: &mut dyn Write) -> Resul
         board: Arc::new(StatusBoard::default()),
         arriving: false,
     })?;
-    let status = attend(&handle, &machine, &stop, out);
+    let attended = attend(&handle, &machine, &stop, out);
     // Whatever happened to the output, nothing of the machine may stay.
     handle.stop_and_release();
-    let status = status?;
+    let (status, stuck) = attended?;
     match (status.phase, status.outcome) {
         _ if stop.caught() => Ok(Ending::Interrupted),
         (Phase::Stopped, Some(outcome)) => {
             // Every process has ended: the memory is what the program left.
-            if let (Some(path), Some(range)) = (&options.signature, signature) {
+            if let (Some(path), Some(range)) = (&options.signature, symbols.signature) {
                 let text = format_signature(&machine.ram, range, options.granularity)?;
                 std::fs::write(path, text).map_err(|source| IsaError::File { path: path.clone(), source })?;
             }
-            Ok(ending(outcome))
+            Ok(if stuck && outcome == Outcome::Limit { Ending::Stuck } else { ending(outcome) })
         }
         _ => {
             log.rewind()?;
-            let mut said = String::from("\n");
+            let mut said = String::new();
             log.read_to_string(&mut said)?;
             let reason = status.reason.unwrap_or_else(|| "it is not known why".to_owned());
-            Err(IsaError::Machine { reason, log: said.trim_end().to_owned() })
+            Err(IsaError::Machine { log: without(&said, &reason), reason })
         }
     }
+}
+
+/// What the log says beyond `reason` and the machine's end, each line after a line break.
+fn without(log: &str, reason: &str) -> String {
+    let adds = |line: &&str| !line.contains(reason) && !line.starts_with("supervisor: stopped");
+    log.lines().filter(adds).flat_map(|line| ["\n", line]).collect()
 }
 
 fn ending(outcome: Outcome) -> Ending {
@@ -156,24 +175,47 @@ fn ending(outcome: Outcome) -> Ending {
     }
 }
 
-fn signature_range(path: &Path) -> Result<(u64, u64), IsaError> {
-    let bytes = std::fs::read(path).map_err(|source| IsaError::File { path: path.to_owned(), source })?;
-    let program = Program::parse(&bytes).map_err(|source| IsaError::Elf { path: path.to_owned(), source })?;
-    let range = program.symbol("begin_signature").zip(program.symbol("end_signature"));
-    range.ok_or_else(|| IsaError::NoSignature(path.to_owned()))
+/// The symbols that matter to whoever runs the program.
+struct Symbols {
+    signature: Option<(u64, u64)>,
+    tohost: bool,
 }
 
-/// Serves the program until it has ended; returns the status then.
+impl Symbols {
+    fn of(path: &Path) -> Result<Self, IsaError> {
+        let bytes = std::fs::read(path).map_err(|source| IsaError::File { path: path.to_owned(), source })?;
+        let program =
+            Program::parse(&bytes).map_err(|source| IsaError::Elf { path: path.to_owned(), source })?;
+        Ok(Self {
+            signature: program.symbol("begin_signature").zip(program.symbol("end_signature")),
+            tohost: program.symbol("tohost").is_some(),
+        })
+    }
+}
+
+/// Whether no hart can ever go on: each waits in WFI and its mie is zero, which only the hart itself could
+/// change. A hart publishes its state when it begins such a wait.
+fn is_stuck(vm: &Vm) -> bool {
+    let harts = usize::try_from(vm.harts.get()).unwrap_or(0);
+    let dead = |hart: &PublishedHart| {
+        let state = hart.current();
+        state.waiting.get() != 0 && state.mie.get() == 0
+    };
+    vm.guest_request.load(Ordering::Acquire) == request::NONE && vm.hart_state.iter().take(harts).all(dead)
+}
+
+/// Serves the program until it has ended; returns the status then, and whether it was ended for being stuck.
 fn attend(
     handle: &VmHandle,
     machine: &Machine,
     stop: &signals::Caught,
     out: &mut dyn Write,
-) -> Result<VmStatus, IsaError> {
+) -> Result<(VmStatus, bool), IsaError> {
     let vm = &machine.vm;
     let bell = &vm.party(PartyId::Supervisor).doorbell;
     let console = &machine.consoles().consoles[UART_CONSOLE];
     let mut shown = 0;
+    let mut stuck = false;
     loop {
         let seen = bell.seen();
         let words = Words { tohost: vm.tohost.get(), fromhost: vm.fromhost.get() };
@@ -195,7 +237,12 @@ fn attend(
             out.flush()?;
         }
         if status.phase.is_final() || stop.caught() {
-            return Ok(status);
+            return Ok((status, stuck));
+        }
+        if !stuck && status.phase == Phase::Running && is_stuck(vm) {
+            stuck = true;
+            vm.pause(pause::LIMIT);
+            bell.ring();
         }
         bell.wait(seen, Some(LOOK));
     }
@@ -211,4 +258,35 @@ pub fn disassemble(elf: &Path, launcher: &Launcher) -> Result<ExitStatus, IsaErr
     command.arg("disassemble").arg(elf);
     let (mut child, _) = spawn_bound(&mut command, &[]).map_err(|source| IsaError::File { path, source })?;
     Ok(child.wait()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quasar_abi::vm::CONTROL_BYTES;
+    use quasar_abi::{Segment, SegmentKind};
+
+    #[test]
+    fn a_failure_is_told_once() {
+        let log = "cpu0: no such hart\nsupervisor: failed: it broke\nsupervisor: stopped (Forced)\n";
+        assert_eq!(without(log, "it broke"), "\ncpu0: no such hart");
+    }
+
+    #[test]
+    fn only_harts_that_nothing_can_wake_are_stuck() {
+        let name = format!("/quasar-test-{}-stuck", std::process::id());
+        let segment = Segment::create(&name, SegmentKind::Control, CONTROL_BYTES, 1).expect("control");
+        let vm = Vm::new(Arc::new(segment)).expect("vm");
+        vm.harts.set(2);
+        assert!(!is_stuck(&vm), "they run");
+        vm.hart_state[0].current().waiting.set(1);
+        assert!(!is_stuck(&vm), "one of them runs");
+        vm.hart_state[1].current().waiting.set(1);
+        assert!(is_stuck(&vm));
+        vm.hart_state[1].current().mie.set(1 << 7);
+        assert!(!is_stuck(&vm), "the timer may wake it");
+        vm.hart_state[1].current().mie.set(0);
+        vm.ask(request::POWEROFF, 0);
+        assert!(!is_stuck(&vm), "the program has ended already");
+    }
 }
