@@ -150,6 +150,7 @@ pub fn symbols(cases: u64) -> Vec<(String, u64)> {
     let mut all = case::symbols();
     all.extend(result::symbols());
     let single = [
+        ("RAM_END", RAM + RAM_BYTES),
         ("TABLES", TABLES),
         ("DATA", DATA),
         ("DATA_PAGES", DATA_PAGES),
