@@ -28,7 +28,7 @@ use compare::{differences, report};
 use machines::{QemuCpu, run_quasar};
 use profile::Profile;
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Cases of a run, unless told otherwise.
 const CASES: u64 = 3000;
@@ -105,9 +105,12 @@ impl Machines {
     fn run(&self, cases: &[Case]) -> Vec<(Outcome, Outcome)> {
         let directory = tempfile::tempdir().expect("a directory for the image");
         let image = image::build(cases, directory.path()).expect("the image");
+        let start = Instant::now();
         let expected = self.cpu.run(&image, directory.path(), cases.len()).expect("QEMU runs the image");
+        let between = Instant::now();
         let found =
             run_quasar(&self.quasar, &image, directory.path(), cases.len()).expect("quasar runs the image");
+        eprintln!("QEMU took {:.1?}, quasar {:.1?}", between - start, between.elapsed());
         expected.into_iter().zip(found).collect()
     }
 }
