@@ -73,6 +73,10 @@ fn run(profile: Profile) {
     let differing: Vec<usize> = (0..cases.len())
         .filter(|&slot| !differences(&cases[slot], &outcomes[slot].0, &outcomes[slot].1).is_empty())
         .collect();
+    let strays = (0..cases.len())
+        .filter(|&slot| known::strays(&cases[slot], &outcomes[slot].0, &outcomes[slot].1))
+        .count();
+    eprintln!("{strays} cases are not compared, for what QEMU is known to do otherwise in them");
     let shown = usize::try_from(number("QUASAR_SHOW").unwrap_or(1)).expect("a count");
     let mut text = String::new();
     for &slot in differing.iter().take(shown) {
@@ -92,6 +96,7 @@ fn run(profile: Profile) {
         }
     }
     let (wrong, all) = (differing.len(), cases.len());
+    assert!(all < 100 || strays <= all / 20, "{}: {strays} of {all} cases are not compared", profile.name());
     assert!(wrong == 0, "{}: {wrong} of {all} cases differ; the first:\n{text}", profile.name());
 }
 
