@@ -60,6 +60,12 @@ next:
     sd      s1, 8(t0)
     sd      s2, 16(t0)
 
+    # A store over the end of RAM may leave a part of it: no case shall see that of another.
+    li      t0, RAM_END - 64
+    .irp    n, 0,8,16,24,32,40,48,56
+    sd      zero, \n(t0)
+    .endr
+
     li      a0, DATA
     addi    a1, s0, CASE_DATA
     li      a2, DATA_PAGES

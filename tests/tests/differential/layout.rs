@@ -22,8 +22,9 @@ pub const CASES_HEADER: u64 = 64;
 /// What the cases left: `begin_signature`.
 pub const OUTPUT: u64 = 0x8400_0000;
 
-/// Where pages of 4 KiB, then of 2 MiB, are mapped when paging is on.
-pub const VIRTUAL: u64 = 0x4000_0000;
+/// Where pages of 4 KiB, then of 2 MiB, are mapped when paging is on. Neither machine has anything there physically,
+/// so that both fault when such an address is used untranslated.
+pub const VIRTUAL: u64 = 0x1_0000_0000;
 /// What is added to a physical address for its alias that U-mode may use.
 pub const USER_ALIAS: u64 = 0x4000_0000;
 /// [`VIRTUAL`] once more, at the top of the address space.
@@ -149,6 +150,7 @@ pub fn symbols(cases: u64) -> Vec<(String, u64)> {
     let mut all = case::symbols();
     all.extend(result::symbols());
     let single = [
+        ("RAM_END", RAM + RAM_BYTES),
         ("TABLES", TABLES),
         ("DATA", DATA),
         ("DATA_PAGES", DATA_PAGES),

@@ -12,6 +12,7 @@ mod case;
 mod code;
 mod compare;
 mod image;
+mod known;
 mod layout;
 mod machines;
 mod paging;
@@ -27,12 +28,10 @@ use compare::{differences, report};
 use machines::{QemuCpu, run_quasar};
 use profile::Profile;
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Cases of a run, unless told otherwise.
 const CASES: u64 = 3000;
-/// Differing cases that are looked at one by one.
-const MOST_LOOKED_AT: u64 = 50;
 
 #[test]
 fn integer_streams_agree() {
@@ -71,27 +70,34 @@ fn run(profile: Profile) {
     let machines = Machines { quasar, cpu };
     let outcomes = machines.run(&cases);
 
-    let mut wrong = 0;
-    let mut first = String::new();
-    for (slot, case) in cases.iter().enumerate() {
-        let (expected, found) = &outcomes[slot];
-        if differences(expected, found).is_empty() || wrong >= MOST_LOOKED_AT {
-            continue;
-        }
-        // Alone: memory that no case sets may still hold what an earlier case left differently.
-        let (expected, found) = &machines.run(std::slice::from_ref(case))[0];
-        let fields = differences(expected, found);
+    let differing: Vec<usize> = (0..cases.len())
+        .filter(|&slot| !differences(&cases[slot], &outcomes[slot].0, &outcomes[slot].1).is_empty())
+        .collect();
+    let strays = (0..cases.len())
+        .filter(|&slot| known::strays(&cases[slot], &outcomes[slot].0, &outcomes[slot].1))
+        .count();
+    eprintln!("{strays} cases are not compared, for what QEMU is known to do otherwise in them");
+    let shown = usize::try_from(number("QUASAR_SHOW").unwrap_or(1)).expect("a count");
+    let mut text = String::new();
+    for &slot in differing.iter().take(shown) {
+        let case = &cases[slot];
+        let again = format!("QUASAR_SEED={seed} QUASAR_CASE={}", indices[slot]);
+        let alone = &machines.run(std::slice::from_ref(case))[0];
+        let fields = differences(case, &alone.0, &alone.1);
         if fields.is_empty() {
-            continue;
-        }
-        wrong += 1;
-        if wrong <= number("QUASAR_SHOW").unwrap_or(1) {
-            let again = format!("QUASAR_SEED={seed} QUASAR_CASE={}", indices[slot]);
-            first += &format!("case {} ({again} runs it alone), ", indices[slot]);
-            first += &report(case, 0, expected, found, &fields);
+            // Something of the cases before it is left: in a TLB, in decoded code, or in memory that nothing sets.
+            let (expected, found) = &outcomes[slot];
+            let fields = differences(case, expected, found);
+            text += &format!("case {} (only after those before it: {again} agrees), ", indices[slot]);
+            text += &report(case, slot, expected, found, &fields);
+        } else {
+            text += &format!("case {} ({again} runs it alone), ", indices[slot]);
+            text += &report(case, 0, &alone.0, &alone.1, &fields);
         }
     }
-    assert!(wrong == 0, "{}: {wrong} of {} cases differ; the first:\n{first}", profile.name(), cases.len());
+    let (wrong, all) = (differing.len(), cases.len());
+    assert!(all < 100 || strays <= all / 20, "{}: {strays} of {all} cases are not compared", profile.name());
+    assert!(wrong == 0, "{}: {wrong} of {all} cases differ; the first:\n{text}", profile.name());
 }
 
 struct Machines {
@@ -104,9 +110,12 @@ impl Machines {
     fn run(&self, cases: &[Case]) -> Vec<(Outcome, Outcome)> {
         let directory = tempfile::tempdir().expect("a directory for the image");
         let image = image::build(cases, directory.path()).expect("the image");
+        let start = Instant::now();
         let expected = self.cpu.run(&image, directory.path(), cases.len()).expect("QEMU runs the image");
+        let between = Instant::now();
         let found =
             run_quasar(&self.quasar, &image, directory.path(), cases.len()).expect("quasar runs the image");
+        eprintln!("QEMU took {:.1?}, quasar {:.1?}", between - start, between.elapsed());
         expected.into_iter().zip(found).collect()
     }
 }

@@ -36,7 +36,7 @@ pub fn generate(seed: u64, profile: Profile, index: u64, zicond: bool) -> Case {
         case.set(case::X + usize::from(*pointer), at.wrapping_add_signed(delta));
     }
     let virtual_code = translated && mode != Mode::M;
-    let (target, bad) = (target(&mut random, virtual_code), bad_pointer(&mut random, translated));
+    let (target, bad) = (target(&mut random, virtual_code), bad_pointer(&case, &mut random));
     case.set(case::X + usize::from(TARGET), target);
     case.set(case::X + usize::from(BAD_POINTER), bad);
     let bits = status_bits(&mut random);
@@ -164,10 +164,11 @@ fn target(random: &mut Random, translated: bool) -> u64 {
     target | odd
 }
 
-fn bad_pointer(random: &mut Random, translated: bool) -> u64 {
+/// Mostly where nothing is; else in the windows, so that nothing unobserved is ever written.
+fn bad_pointer(case: &Case, random: &mut Random) -> u64 {
     match random.below(4) {
         0 => random.pick(&paging::NOWHERE),
-        1 if translated => paging::boundary_anywhere(random),
+        1 if case.get(case::SATP) != 0 => paging::boundary(case, random),
         // Between two devices; behind RAM.
         2 => 0x0900_0000 + random.below(16),
         _ => 0x8800_0000 + random.below(16),
