@@ -1,9 +1,11 @@
 //! The command line.
 
 use super::size::Size;
+use crate::children::kind_named;
 use crate::daemon::spec::{Mac, Publish, UplinkSpec};
 use crate::isa::Granularity;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use quasar_abi::control::ProcessKind;
 use std::path::PathBuf;
 
 /// RISC-V virtual machines in which no part is irreplaceable.
@@ -34,6 +36,10 @@ pub enum Command {
         /// End when no VM is left but stopped ones.
         #[arg(long)]
         exit_when_idle: bool,
+        /// A program that stands in for those of one kind: another version, or a build for another
+        /// architecture. Repeatable.
+        #[arg(long, value_name = "cpu|mmu|devices|netswitch|migrator=PATH")]
+        exe_for: Vec<ExeFor>,
     },
     /// Make a VM, start it and attach to its console.
     ///
@@ -169,6 +175,10 @@ pub struct IsaRun {
     /// Stop when a hart has retired this many instructions (0: never).
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub max_instructions: u64,
+    /// A program that stands in for those of one kind: another version, or a build for another architecture.
+    /// Repeatable.
+    #[arg(long, value_name = "cpu|mmu|devices=PATH")]
+    pub exe_for: Vec<ExeFor>,
 }
 
 /// `quasar run`.
@@ -270,6 +280,25 @@ pub struct Listing {
     /// As JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// A program for a kind of process as it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExeFor {
+    /// The kind.
+    pub kind: ProcessKind,
+    /// The program.
+    pub path: PathBuf,
+}
+
+impl std::str::FromStr for ExeFor {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (kind, path) = text.split_once('=').unwrap_or((text, ""));
+        let kind = kind_named(kind).filter(|_| !path.is_empty());
+        let kind = kind.ok_or("it is KIND=PATH, and KIND is cpu, mmu, devices, netswitch or migrator")?;
+        Ok(Self { kind, path: path.into() })
+    }
 }
 
 /// Commands about images.

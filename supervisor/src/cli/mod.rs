@@ -25,16 +25,17 @@ use std::process::ExitCode;
 pub fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { exe_dir, socket, command } = arguments;
     match command {
-        Command::Isa(IsaCommand::Run(run)) => isa_run(&run, &launcher(exe_dir)?),
+        Command::Isa(IsaCommand::Run(run)) => isa_run(&run, &launcher(exe_dir, &run.exe_for)?),
         Command::Isa(IsaCommand::Dis { elf }) => {
-            let status = crate::isa::disassemble(&elf, &launcher(exe_dir)?)?;
+            let status = crate::isa::disassemble(&elf, &launcher(exe_dir, &[])?)?;
             Ok(status.code().and_then(|c| u8::try_from(c).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
         }
         Command::Pki(command) => crate::pki::command::execute(&command),
-        Command::Host { exit_when_idle } => {
+        Command::Host { exit_when_idle, exe_for } => {
             let paths = Paths::locate(socket);
             eprintln!("quasar: serving {}", paths.socket.display());
-            crate::daemon::serve(&ServeOptions { paths, launcher: launcher(exe_dir)?, exit_when_idle })?;
+            let launcher = launcher(exe_dir, &exe_for)?;
+            crate::daemon::serve(&ServeOptions { paths, launcher, exit_when_idle })?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Image(ImageCommand::Build { what: args::ImageKind::Debian, options }) => {
@@ -73,8 +74,10 @@ async fn ask(client: &Client, command: Command, exe_dir: Option<&Path>) -> anyho
     }
 }
 
-fn launcher(directory: Option<PathBuf>) -> anyhow::Result<Launcher> {
-    Launcher::locate(directory).context("the directory of Quasar's programs cannot be found; give --exe-dir")
+fn launcher(directory: Option<PathBuf>, exe_for: &[args::ExeFor]) -> anyhow::Result<Launcher> {
+    let launcher = Launcher::locate(directory)
+        .context("the directory of Quasar's programs cannot be found; give --exe-dir")?;
+    Ok(exe_for.iter().fold(launcher, |launcher, exe| launcher.with_program(exe.kind, exe.path.clone())))
 }
 
 fn isa_run(run: &args::IsaRun, launcher: &Launcher) -> anyhow::Result<ExitCode> {

@@ -219,6 +219,7 @@ impl Crew {
                 role: party.to_string(),
                 pid: process.pid(),
                 restarts: seat.history.total(),
+                arch: process.arch().to_owned(),
             })
         };
         self.seats.iter().filter_map(info).collect()

@@ -4,8 +4,10 @@
 mod bench;
 mod checks;
 mod command;
+mod cross;
 mod demo;
 mod peers;
+mod rust_std;
 mod setup;
 
 use clap::{Parser, Subcommand};
@@ -22,6 +24,18 @@ struct Arguments {
 enum Task {
     /// Install what the other commands need (Debian packages, cargo-deny).
     Setup,
+    /// Build all processes, for this machine or for another architecture, with the set-up of its toolchain.
+    Build {
+        /// A target: aarch64-, powerpc64-, s390x- or riscv64gc-unknown-linux-gnu. Repeatable.
+        #[arg(long)]
+        target: Vec<String>,
+        /// All of these targets.
+        #[arg(long, conflicts_with = "target")]
+        all: bool,
+        /// Without optimisation.
+        #[arg(long)]
+        debug: bool,
+    },
     /// Boot Debian, ask its web server, print a report, shut it down.
     Demo {
         /// The report as JSON.
@@ -46,6 +60,8 @@ enum Task {
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().task {
         Task::Setup => setup::everything(),
+        Task::Build { all: true, debug, .. } => cross::build(&cross::all(), debug),
+        Task::Build { target, debug, .. } => cross::build(&target, debug),
         Task::Test { filter } => {
             setup::everything()?;
             if filter.is_none() {
