@@ -96,6 +96,15 @@ pub enum Command {
         /// The VM.
         name: String,
     },
+    /// Replace a process of a running VM by another build or version of its program.
+    ///
+    /// The guest stands still meanwhile; its memory and every other process stay as they are. A program that
+    /// does not serve is replaced by the one before.
+    #[command(after_help = "Examples:
+  quasar swap web cpu --build powerpc64
+  quasar swap web mmu --exe /opt/quasar-1.2/quasar-mmu
+  quasar swap web cpu1 --build x86_64")]
+    Swap(Swap),
     /// Shut a VM down: press its power key and wait, or end it by force.
     Stop {
         /// The VM.
@@ -280,6 +289,22 @@ pub struct Listing {
     /// As JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `quasar swap`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("with").required(true).args(["build", "exe"]))]
+pub struct Swap {
+    /// The VM.
+    pub name: String,
+    /// The process: cpu (all harts), cpu0, cpu1, …, mmu or devices.
+    pub process: String,
+    /// The build for this architecture: x86_64, aarch64, powerpc64, s390x or riscv64.
+    #[arg(long, value_name = "ARCH")]
+    pub build: Option<String>,
+    /// This program.
+    #[arg(long, value_name = "PATH")]
+    pub exe: Option<PathBuf>,
 }
 
 /// A program for a kind of process as it is written.

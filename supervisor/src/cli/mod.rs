@@ -63,6 +63,7 @@ async fn ask(client: &Client, command: Command, exe_dir: Option<&Path>) -> anyho
         Command::Stats { name, watch, json } => stats::stats(client, &name, watch, json).await,
         Command::Pause { name } => commands::change(client, &name, "pause").await,
         Command::Resume { name } => commands::change(client, &name, "resume").await,
+        Command::Swap(swap) => commands::swap(client, &swap).await,
         Command::Stop { name, force, timeout } => {
             commands::change(client, &name, &format!("stop?force={force}&timeout={timeout}")).await
         }

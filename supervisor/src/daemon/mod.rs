@@ -9,9 +9,11 @@ mod passt;
 mod paths;
 mod serve;
 pub mod spec;
+mod swap;
 
 pub use entry::VmView;
 pub use host::{Host, HostError, HostView};
 pub use network::{Attachment, NetworkHandle};
 pub use paths::{Paths, data_directory};
 pub use serve::{ServeOptions, serve};
+pub use swap::SwapSpec;

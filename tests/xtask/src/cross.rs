@@ -115,7 +115,8 @@ pub fn build(names: &[String], debug: bool) -> anyhow::Result<()> {
     let host = format!("{}-unknown-linux-gnu", std::env::consts::ARCH.replace("riscv64", "riscv64gc"));
     let (own, foreign): (Vec<&String>, Vec<&String>) = names.iter().partition(|name| **name == host);
     let mut base = cargo();
-    let targets: Vec<&Target> = foreign.into_iter().map(|n| Target::named(n)).collect::<anyhow::Result<_>>()?;
+    let targets: Vec<&Target> =
+        foreign.into_iter().map(|n| Target::named(n)).collect::<anyhow::Result<_>>()?;
     if std::env::var_os("RUSTFLAGS").is_some() && !targets.is_empty() {
         bail!("RUSTFLAGS is set and would replace the flags that the targets need; unset it");
     }
@@ -137,14 +138,16 @@ pub fn build(names: &[String], debug: bool) -> anyhow::Result<()> {
     run(&mut command)
 }
 
-/// Runs a crate's tests as a build for each target, under its emulator.
-pub fn test(names: &[String], arguments: &[&str]) -> anyhow::Result<()> {
+/// Runs the tests whose results could depend on the host's architecture, as builds for each target, under
+/// its emulator.
+pub fn test(names: &[String], filter: Option<&str>) -> anyhow::Result<()> {
     let targets: Vec<&Target> = names.iter().map(|n| Target::named(n)).collect::<anyhow::Result<_>>()?;
     let config = toolchains(&targets)?;
     for target in &targets {
         let mut command = cargo();
-        command.arg("--config").arg(&config).args(["test", "--release", "--locked", "--target", target.triple]);
-        run(command.args(arguments))?;
+        command.arg("--config").arg(&config).args(["test", "--release", "--locked", "--no-fail-fast"]);
+        command.args(["--target", target.triple, "-p", "quasar-abi", "-p", "quasar-cpu"]).args(filter);
+        run(&mut command)?;
     }
     Ok(())
 }

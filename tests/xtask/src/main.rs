@@ -46,6 +46,10 @@ enum Task {
     Test {
         /// Only the tests whose name contains this; no formatting, lints and licences.
         filter: Option<String>,
+        /// Instead, the tests of the contract, of instructions and of floating point as builds for this
+        /// architecture, emulated. Repeatable.
+        #[arg(long)]
+        target: Vec<String>,
     },
     /// Formatting, lints and licences alone.
     Check,
@@ -62,7 +66,8 @@ fn main() -> anyhow::Result<()> {
         Task::Setup => setup::everything(),
         Task::Build { all: true, debug, .. } => cross::build(&cross::all(), debug),
         Task::Build { target, debug, .. } => cross::build(&target, debug),
-        Task::Test { filter } => {
+        Task::Test { filter, target } if !target.is_empty() => cross::test(&target, filter.as_deref()),
+        Task::Test { filter, .. } => {
             setup::everything()?;
             if filter.is_none() {
                 checks::run()?;

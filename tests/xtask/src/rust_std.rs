@@ -161,7 +161,7 @@ fn build(library: &Path, triples: &[&str], sysroot: &Path) -> anyhow::Result<()>
     cargo.env("RUSTC_BOOTSTRAP", "1").env("__CARGO_TESTS_ONLY_SRC_ROOT", library);
     cargo.env("CARGO_TARGET_DIR", work.join("target"));
     cargo.args(["build", "--release", "-Zbuild-std=std,panic_abort,proc_macro,test"]);
-    triples.iter().for_each(|triple| drop(cargo.args(["--target", triple])));
+    cargo.args(triples.iter().flat_map(|triple| ["--target", triple]));
     run(&mut cargo)?;
     for triple in triples {
         let place = sysroot.join("lib/rustlib").join(triple).join("lib");
