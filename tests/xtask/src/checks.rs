@@ -35,6 +35,8 @@ pub fn run() -> anyhow::Result<()> {
 pub fn tests(filter: Option<&str>) -> anyhow::Result<()> {
     // The end-to-end tests start the release builds of all processes.
     command::run(cargo().args(["build", "--release", "--workspace", "--locked"]))?;
+    // And those of other architectures.
+    crate::cross::build(&crate::cross::all(), false)?;
     let mut all = cargo();
     all.args(["test", "--release", "--workspace", "--locked", "--no-fail-fast"]);
     all.args(filter);
