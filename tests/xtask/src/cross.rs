@@ -81,7 +81,7 @@ impl Target {
         }
         let programs = programs.iter().map(|(what, package, why)| (what.as_str(), package.as_str(), *why));
         let files = files.iter().map(|(what, package, why)| (what.as_str(), package.as_str(), *why));
-        setup::install(programs, files)
+        setup::provide(programs, files)
     }
 }
 

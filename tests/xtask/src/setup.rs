@@ -59,12 +59,13 @@ pub fn everything() -> anyhow::Result<()> {
 
 /// Debian packages.
 pub fn packages() -> anyhow::Result<()> {
-    install(PROGRAMS.iter().copied(), FILES.iter().copied())
+    provide(PROGRAMS.iter().copied(), FILES.iter().copied())?;
+    qemu()
 }
 
 /// Installs the packages of those programs and files that are not there: each with its package and what it
 /// is for.
-pub fn install<'a>(
+pub fn provide<'a>(
     programs: impl Iterator<Item = (&'a str, &'a str, &'a str)>,
     files: impl Iterator<Item = (&'a str, &'a str, &'a str)>,
 ) -> anyhow::Result<()> {
@@ -77,10 +78,7 @@ pub fn install<'a>(
             missing.push(package);
         }
     }
-    if !missing.is_empty() {
-        install(&missing)?;
-    }
-    qemu()
+    if missing.is_empty() { Ok(()) } else { install(&missing) }
 }
 
 /// Runs apt-get, as root.
@@ -119,7 +117,9 @@ fn qemu() -> anyhow::Result<()> {
     if !exists("apt-get") {
         bail!("install qemu-system-riscv64, version {OLDEST_QEMU} or later, then run this again");
     }
-    eprintln!("missing qemu-system-riscv64 {OLDEST_QEMU} or later (independent emulator and peer of the benchmarks)");
+    eprintln!(
+        "missing qemu-system-riscv64 {OLDEST_QEMU} or later (independent emulator and peer of the benchmarks)"
+    );
     let release = std::fs::read_to_string("/etc/os-release")?;
     let codename = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
     let codename = codename.context("/etc/os-release names no VERSION_CODENAME: is this Debian?")?;
@@ -146,7 +146,8 @@ struct Sources {
 impl Sources {
     /// The suite is taken from the archive that the machine's own sources name.
     fn with_suite(suite: &str) -> anyhow::Result<Self> {
-        let this = Self { directory: std::env::temp_dir().join(format!("quasar-apt-{}", std::process::id())) };
+        let this =
+            Self { directory: std::env::temp_dir().join(format!("quasar-apt-{}", std::process::id())) };
         std::fs::create_dir_all(&this.directory)?;
         let mut archive = None;
         for entry in std::fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten() {
