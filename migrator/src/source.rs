@@ -237,6 +237,11 @@ impl Attempt<'_> {
         if vm.guest_request.load(Ordering::Acquire) != request::NONE {
             anyhow::bail!("the guest is powering off or rebooting right now; try again when it is up");
         }
+        if vm.pause_mask.load(Ordering::SeqCst) & pause::FAILED != 0 {
+            anyhow::bail!(
+                "a process of the VM has failed, and what it had not published is lost; see its logs"
+            );
+        }
         let hash = self.last(peer, &outlet, rounds, tell)?;
         let accepted: Accepted = peer.expect(Kind::Accepted).context("the destination did not accept")?;
         if accepted.hash != hash {

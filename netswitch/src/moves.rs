@@ -30,7 +30,9 @@ const ANNOUNCED: [Duration; 4] = [
 ];
 
 /// How long the old place's word is waited for, by a VM that is here without it.
-const OVERLAP: Duration = Duration::from_millis(200);
+const OVERLAP: Duration = Duration::from_secs(1);
+/// How long a released card may take to accept a frame that waited.
+const DELIVERY: Duration = Duration::from_millis(100);
 
 impl Network {
     /// The VM is not at this port yet.
@@ -76,7 +78,7 @@ impl Network {
             lock(&card.addresses).add(*address);
         }
         let (delivered, dropped) = card.gate.open(|frame| {
-            let taken = port.port.send(frame, true);
+            let taken = port.port.send(frame, DELIVERY);
             if taken {
                 port.sent(frame, true);
             }
@@ -105,9 +107,10 @@ impl Network {
         let addresses = {
             let inside = self.inside();
             let Some(port) = inside.ports.get(&id) else { return false };
-            let Some(card) = port.card().filter(|card| card.gate.stage() == Stage::Open) else {
-                return false;
+            let here = |card: &&Arc<Card>| {
+                card.gate.stage() == Stage::Open && card.foreseen(Instant::now()).is_none()
             };
+            let Some(card) = port.card().filter(here) else { return false };
             for link in inside.links() {
                 link.say(|network| Message::Here { network, mac });
             }
@@ -157,7 +160,7 @@ impl Network {
         let inside = self.inside();
         let Some(Role::Link(link)) = inside.ports.get(&link).map(|p| &p.role) else { return };
         for card in inside.ports.values().filter_map(|p| p.card()) {
-            if card.gate.stage() != Stage::Expecting {
+            if card.gate.stage() != Stage::Expecting && card.foreseen(Instant::now()).is_none() {
                 link.say(|network| Message::Here { network, mac: card.mac });
             }
         }
@@ -175,34 +178,28 @@ impl Network {
         self.arrive(id, true);
     }
 
-    /// Another host says that a VM is there.
+    /// Another host says that a VM is there. When it is one of ours that we have not been told to move yet, floods are
+    /// for its new place from now on.
     pub fn heard_here(&self, from: PortId, mac: Mac) {
         let now = Instant::now();
-        let ours = {
-            let mut inside = self.inside();
-            inside.table.learn(mac, from, now);
-            if let Some(departed) = inside.departed.get_mut(&mac) {
-                departed.at = Some(from);
-            }
-            inside.port_of(mac)
-        };
-        if let Some((_, port)) = ours
-            && let Some(card) = port.card()
-            && card.gate.stage() == Stage::Open
-            && card.foreseen(now) != Some(from)
-        {
-            self.yield_to(from, card, now);
+        let ours = self.inside().port_of(mac).is_some();
+        let alone = ours.then(|| self.halt());
+        let mut inside = self.inside();
+        inside.table.learn(mac, from, now);
+        if let Some(departed) = inside.departed.get_mut(&mac) {
+            departed.at = Some(from);
         }
-    }
-
-    /// A VM of ours runs at the other end of a link, and we have not been told to move it yet: floods are for its
-    /// new place from now on.
-    fn yield_to(&self, there: PortId, card: &Card, now: Instant) {
-        let _alone = self.halt();
-        *lock(&card.there_already) = Some((there, now));
+        let found = inside.port_of(mac).filter(|_| alone.is_some());
+        let Some(card) = found.as_ref().and_then(|(_, port)| port.card()) else { return };
+        // Until the old place says that the VM has left it, it may still say what it said before.
+        let settled = card.gate.stage() == Stage::Open && lock(&card.overlap).is_none();
+        if !settled || card.foreseen(now) == Some(from) {
+            return;
+        }
+        *lock(&card.there_already) = Some((from, now));
         let addresses = lock(&card.addresses).list();
-        if let Some(Role::Link(link)) = self.inside().ports.get(&there).map(|port| &port.role) {
-            link.say(|network| Message::Moved { network, mac: card.mac, addresses });
+        if let Some(Role::Link(link)) = inside.ports.get(&from).map(|port| &port.role) {
+            link.say(|network| Message::Moved { network, mac, addresses });
         }
     }
 }

@@ -18,6 +18,10 @@ use std::time::{Duration, Instant};
 
 /// How long a VM that left is remembered: late frames for it are sent after it.
 pub const REMEMBERED: Duration = Duration::from_secs(60);
+/// How long a frame of this host waits for a receiver that has no room: it holds up its own sender alone.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// The same for a frame that came over a link, which holds up every sender behind the link.
+const LINK_PATIENCE: Duration = Duration::from_millis(50);
 /// How long another host's word that a VM of ours runs there already is believed before it is moved here.
 const FORESEEN: Duration = Duration::from_secs(10);
 
@@ -113,11 +117,11 @@ impl Attached {
         }
     }
 
-    fn deliver(&self, frame: &[u8], patient: bool, directed: bool) {
+    fn deliver(&self, frame: &[u8], patience: Duration, directed: bool) {
         let taken = match &self.role {
-            Role::Card(card) => card.gate.pass(frame, |frame| self.port.send(frame, patient)),
+            Role::Card(card) => card.gate.pass(frame, |frame| self.port.send(frame, patience)),
             Role::Link(link) => link.frame(frame, directed),
-            Role::Uplink => self.port.send(frame, patient),
+            Role::Uplink => self.port.send(frame, patience),
         };
         self.sent(frame, taken);
     }
@@ -334,15 +338,23 @@ impl Network {
     /// One frame's way from a port of this host: checked, learnt from, and sent where the table says, or
     /// everywhere else.
     pub fn frame_of_port(&self, from: PortId, frame: &[u8]) {
-        self.frame(from, frame, |inside, to, now| inside.ways_from_here(from, to, now));
+        self.frame(from, frame, PATIENCE, |inside, to, now| inside.ways_from_here(from, to, now));
     }
 
     /// One frame's way from a link.
     pub fn frame_of_link(&self, from: PortId, frame: &[u8], directed: bool) {
-        self.frame(from, frame, |inside, to, now| inside.ways_from_link(from, to, directed, now));
+        self.frame(from, frame, LINK_PATIENCE, |inside, to, now| {
+            inside.ways_from_link(from, to, directed, now)
+        });
     }
 
-    fn frame(&self, from: PortId, frame: &[u8], ways: impl FnOnce(&Inside, Mac, Instant) -> Ways) {
+    fn frame(
+        &self,
+        from: PortId,
+        frame: &[u8],
+        patience: Duration,
+        ways: impl FnOnce(&Inside, Mac, Instant) -> Ways,
+    ) {
         let _passing = self.pass();
         // The tables are locked for the decision alone: sending may wait for the receiver.
         let ways = {
@@ -358,9 +370,9 @@ impl Network {
             inside.table.learn(header.source, from, now);
             ways(&inside, header.destination, now)
         };
-        let patient = ways.targets.len() == 1;
+        let patience = if ways.targets.len() == 1 { patience } else { Duration::ZERO };
         for target in ways.targets {
-            target.deliver(frame, patient, ways.directed);
+            target.deliver(frame, patience, ways.directed);
         }
         for (link, mac) in ways.after {
             link.forward_late(mac, frame);
@@ -372,7 +384,7 @@ impl Network {
         let _passing = self.pass();
         let found = self.inside().port_of(mac);
         if let Some((_, port)) = found {
-            port.deliver(frame, true, false);
+            port.deliver(frame, LINK_PATIENCE, false);
         }
     }
 }

@@ -294,7 +294,7 @@ mod tests {
 
     impl Port for Probe {
         fn start(self: Arc<Self>) {}
-        fn send(&self, frame: &[u8], _: bool) -> bool {
+        fn send(&self, frame: &[u8], _: std::time::Duration) -> bool {
             lock(&self.0).push(frame.to_vec());
             true
         }

@@ -57,6 +57,23 @@ impl Console {
         Ok(Self { child, stdin, heard, position: 0, commands: 0 })
     }
 
+    /// Starts another program in this one's place: the same guest's console elsewhere.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn reattach(&mut self, command: &mut Command) -> anyhow::Result<()> {
+        let mut other = Self::attach(command)?;
+        // Commands are numbered, so that the history's are not taken for new ones.
+        other.commands = self.commands;
+        *self = other;
+        Ok(())
+    }
+
+    /// Takes up after `before`, which showed the same guest elsewhere.
+    pub const fn follow(&mut self, before: &Self) {
+        self.commands = before.commands;
+    }
+
     /// The program's number.
     #[must_use]
     pub fn pid(&self) -> u32 {

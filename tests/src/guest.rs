@@ -4,6 +4,7 @@ use crate::console::{self, Console};
 use crate::images::images;
 use crate::{Host, http};
 use anyhow::Context;
+use serde_json::Value;
 use std::path::Path;
 
 /// Command line of the kernel in all guests.
@@ -94,6 +95,35 @@ pub struct Guest<'h> {
     /// Its console.
     pub console: Console,
     ports: Vec<(u16, u16)>,
+}
+
+impl<'h> Guest<'h> {
+    /// Moves it to another host by `quasar migrate` and attaches to its console there. Returns the events.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn migrate(&mut self, to: &'h Host, more: &[&str]) -> anyhow::Result<Vec<Value>> {
+        let address = to.address()?;
+        let words = ["migrate", &self.name, "--to", &address, "--json"];
+        let text = self.host.quasar(&[&words, more].concat())?;
+        self.is_at(to)?;
+        text.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
+    }
+
+    /// Attaches to its console on the host where it is now.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn is_at(&mut self, host: &'h Host) -> anyhow::Result<()> {
+        self.host = host;
+        self.console.reattach(&mut host.command(&["console", &self.name]))
+    }
+
+    /// The host where it is.
+    #[must_use]
+    pub fn host(&self) -> &'h Host {
+        self.host
+    }
 }
 
 impl Guest<'_> {

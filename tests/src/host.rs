@@ -2,7 +2,7 @@
 
 use crate::process::{self, output};
 use crate::turn::Turn;
-use crate::{console, leftovers, programs, wait_for};
+use crate::{console, http, leftovers, programs, wait_for};
 use anyhow::{Context, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -17,7 +17,8 @@ pub struct Host {
     child: Child,
     directory: TempDir,
     quasar: PathBuf,
-    _turn: Turn,
+    listens: Option<u16>,
+    _turn: Option<Turn>,
 }
 
 /// Time for a daemon to end its VMs.
@@ -29,7 +30,34 @@ impl Host {
     /// # Errors
     /// When it does not serve.
     pub fn start() -> anyhow::Result<Self> {
-        let turn = Turn::take()?;
+        Self::launch(Some(Turn::take()?), None)
+    }
+
+    /// Waits for its turn and starts a daemon that takes VMs from others over loopback.
+    ///
+    /// # Errors
+    /// When it does not serve.
+    pub fn listening() -> anyhow::Result<Self> {
+        Self::launch(Some(Turn::take()?), Some(http::free_port()?))
+    }
+
+    /// Starts another one that does; it shares this one's turn.
+    ///
+    /// # Errors
+    /// When it does not serve.
+    pub fn neighbour(&self) -> anyhow::Result<Self> {
+        Self::launch(None, Some(http::free_port()?))
+    }
+
+    /// Where it takes VMs from others.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn address(&self) -> anyhow::Result<String> {
+        Ok(format!("127.0.0.1:{}", self.listens.context("this host does not listen")?))
+    }
+
+    fn launch(turn: Option<Turn>, listens: Option<u16>) -> anyhow::Result<Self> {
         let quasar = programs::quasar()?;
         let directory = tempfile::Builder::new().prefix("quasar-test-").tempdir()?;
         std::fs::create_dir(directory.path().join("tmp"))?;
@@ -40,8 +68,13 @@ impl Host {
             .env("TMPDIR", directory.path().join("tmp"))
             .env("XDG_DATA_HOME", directory.path().join("data"));
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        if let Some(port) = listens {
+            let links = http::free_port()?;
+            command.args(["--insecure", "--listen", &format!("127.0.0.1:{port}")]);
+            command.args(["--switch-listen", &format!("127.0.0.1:{links}")]);
+        }
         let child = command.spawn().context("cannot start quasar host")?;
-        let host = Self { child, directory, quasar, _turn: turn };
+        let host = Self { child, directory, quasar, listens, _turn: turn };
         wait_for("the daemon", || host.quasar(&["ps", "--json"]).ok().filter(|_| host.socket().exists()))?;
         Ok(host)
     }
@@ -130,6 +163,18 @@ impl Host {
         u32::try_from(found.with_context(|| format!("no process {role} in {processes:?}"))?).context("a pid")
     }
 
+    /// What a VM leaves behind here when it has gone: nothing, unless this says so.
+    #[must_use]
+    pub fn remains(&self, vm: &str) -> Vec<String> {
+        let mark = format!("-{vm}.");
+        let segments = leftovers::segments(self.pid()).into_iter().map(|p| p.display().to_string());
+        let segments = segments.filter(|name| name.contains(&mark));
+        let directories =
+            [self.directory.path().join("run/host.d").join(vm), self.directory.path().join("data/quasar")];
+        let files = directories.iter().flat_map(|d| leftovers::files(d)).map(|p| p.display().to_string());
+        segments.chain(files).collect()
+    }
+
     /// What a VM's processes and the daemon said last.
     #[must_use]
     pub fn last_words(&self, vm: &str) -> String {
@@ -142,6 +187,16 @@ impl Host {
             console::tail(&network.unwrap_or_default(), 20),
             console::tail(&daemon, 20)
         )
+    }
+
+    /// Kills the daemon; its processes end with it.
+    ///
+    /// # Errors
+    /// When it has gone already.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
     }
 
     /// Ends the daemon by a signal and says what it left behind.

@@ -13,7 +13,8 @@ pub fn segments(daemon: u32) -> Vec<PathBuf> {
 }
 
 /// Files in a directory and below.
-fn files(directory: &Path) -> Vec<PathBuf> {
+#[must_use]
+pub fn files(directory: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten().map(|e| e.path());
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }

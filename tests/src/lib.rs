@@ -12,6 +12,7 @@ pub mod images;
 pub mod leftovers;
 pub mod process;
 pub mod programs;
+pub mod stream;
 pub mod turn;
 
 pub use console::Console;

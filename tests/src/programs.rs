@@ -4,7 +4,8 @@ use anyhow::{Context, ensure};
 use std::path::PathBuf;
 
 /// The processes of Quasar.
-pub const PROGRAMS: &[&str] = &["quasar", "quasar-cpu", "quasar-mmu", "quasar-devices", "quasar-netswitch"];
+pub const PROGRAMS: &[&str] =
+    &["quasar", "quasar-cpu", "quasar-mmu", "quasar-devices", "quasar-netswitch", "quasar-migrator"];
 
 /// The directory of the release builds.
 ///

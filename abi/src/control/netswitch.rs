@@ -71,7 +71,7 @@ pub enum NetswitchCommand {
     },
     /// Destination: the VM runs here. Delivers what was held, in order, and announces the place (gratuitous
     /// ARP for each address, RARP) to the network and its links, several times within a second. On a port that
-    /// is not held it announces alone. Repeatable.
+    /// is not held it announces alone. May come before the source's `MovePort`. Repeatable.
     ReleasePort {
         /// Port's name.
         port: String,
@@ -86,7 +86,8 @@ pub enum NetswitchCommand {
         /// Port's name.
         port: String,
     },
-    /// Networks, ports, learnt addresses, links and counters, as JSON. Repeatable.
+    /// Networks with their ports, learnt addresses and counters, and links with their states, as a JSON object
+    /// `{"networks": […], "links": […]}`. Repeatable.
     Stats,
     /// End. Repeatable.
     Shutdown,

@@ -246,7 +246,16 @@ fn accept(switch: &Arc<Switch>, listener: &TcpListener, protection: &Protection,
         let mut fds = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
         // An error shows again at the accept.
         let _ = poll(&mut fds, PollTimeout::from(100u16));
-        let Ok((socket, from)) = listener.accept() else { continue };
+        let (socket, from) = match listener.accept() {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                if error.kind() != std::io::ErrorKind::WouldBlock {
+                    log::error!("no link can be taken: {error}; trying again");
+                    std::thread::sleep(Duration::from_millis(200));
+                }
+                continue;
+            }
+        };
         if strangers.fetch_add(1, Ordering::AcqRel) >= MOST_STRANGERS {
             strangers.fetch_sub(1, Ordering::AcqRel);
             log::warn!("link from {from} refused: {MOST_STRANGERS} others have not proved who they are yet");

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 const QUEUE_BYTES: usize = 2 << 20;
 /// How long a patient frame waits for room.
 const PATIENCE: Duration = Duration::from_millis(100);
+/// Bytes of words and frames beyond which the other side is given up: it asks for more than it takes.
+const HOPELESS_BYTES: usize = 64 << 20;
 /// Bytes taken at once.
 const BATCH_BYTES: usize = 128 * 1024;
 
@@ -42,7 +44,8 @@ impl Outbox {
     /// Queues what must not be lost while the connection lives, beyond the bound if need be: words about
     /// networks and moves, and a moved card's frames, which its ring bounds.
     pub fn say(&self, message: &Message<'_>) -> bool {
-        let inside = self.inside();
+        let mut inside = self.inside();
+        inside.closed |= inside.bytes > HOPELESS_BYTES;
         if inside.closed {
             return false;
         }
@@ -116,5 +119,15 @@ mod tests {
         while !out.is_empty() {
             assert!(!outbox.take(&mut out, Duration::ZERO));
         }
+    }
+
+    #[test]
+    fn who_asks_for_more_than_it_takes_is_given_up() {
+        let (outbox, frame) = (Outbox::default(), vec![0; 60_000]);
+        let forward = Message::Forward { network: 1, mac: crate::ethernet::Mac([2; 6]), frame: &frame };
+        let said = (0..2000).filter(|_| outbox.say(&forward)).count();
+        assert!((HOPELESS_BYTES / 60_100..2 + HOPELESS_BYTES / 60_000).contains(&said), "{said}");
+        let mut out = vec![];
+        assert!(!outbox.take(&mut out, Duration::ZERO));
     }
 }

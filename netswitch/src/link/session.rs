@@ -51,7 +51,7 @@ impl LinkPort {
 impl Port for LinkPort {
     fn start(self: Arc<Self>) {}
 
-    fn send(&self, frame: &[u8], _patient: bool) -> bool {
+    fn send(&self, frame: &[u8], _patience: Duration) -> bool {
         self.frame(frame, false)
     }
 
@@ -250,7 +250,9 @@ impl Session {
             let open = self.outbox.take(&mut batch, HEARTBEAT);
             if batch.is_empty() {
                 if !open {
-                    return None;
+                    let closed = self.is_closed();
+                    self.close();
+                    return (!closed).then(|| "it asks for more than it takes".into());
                 }
                 // Moved cards are remembered for a while and networks end with them: a look now and then.
                 self.reconcile(switch);

@@ -9,9 +9,6 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How long a patient sender waits for the card to take frames.
-const PATIENCE: Duration = Duration::from_millis(100);
-
 /// The switch's side of a card.
 pub struct CardPort {
     segment: Segment,
@@ -73,8 +70,8 @@ impl CardPort {
         }
     }
 
-    fn push_patiently(&self, ring: &FrameRing, frame: &[u8]) -> bool {
-        let deadline = Instant::now() + PATIENCE;
+    fn push_patiently(&self, ring: &FrameRing, frame: &[u8], patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
         loop {
             let seen = ring.room_bell.seen();
             // SeqCst pairs with `FrameRing::pop`: either it sees that we wait, or we see its room.
@@ -105,7 +102,8 @@ impl Port for CardPort {
         }
     }
 
-    fn send(&self, frame: &[u8], patient: bool) -> bool {
+    fn send(&self, frame: &[u8], patience: Duration) -> bool {
+        let patient = !patience.is_zero();
         let ring = &self.rings().to_card;
         if self.rings().card_up.load(Ordering::Acquire) == 0 {
             return false;
@@ -113,7 +111,7 @@ impl Port for CardPort {
         let _one = lock(&self.producer);
         let taken = match ring.push(frame) {
             Err(PushError::Full) if patient && !self.sluggish.load(Ordering::Relaxed) => {
-                self.push_patiently(ring, frame)
+                self.push_patiently(ring, frame, patience)
             }
             pushed => pushed.is_ok(),
         };

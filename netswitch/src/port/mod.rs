@@ -7,6 +7,7 @@ pub mod tap;
 
 use crate::ethernet::Mac;
 use std::sync::Arc;
+use std::time::Duration;
 
 type Take = dyn Fn(&[u8]) + Send + Sync;
 
@@ -30,9 +31,9 @@ impl Ingress {
 pub trait Port: Send + Sync {
     /// Begins to read frames from outside. Called once, after the port stands in its network.
     fn start(self: Arc<Self>);
-    /// Sends a frame out; false when it was dropped. A patient sender waits briefly for room, so that a
-    /// single slow receiver slows its sender down and loses nothing; a flood is never patient.
-    fn send(&self, frame: &[u8], patient: bool) -> bool;
+    /// Sends a frame out; false when it was dropped. A patient sender waits for room, so that a single slow receiver
+    /// slows its sender down and loses nothing; a flood is never patient.
+    fn send(&self, frame: &[u8], patience: Duration) -> bool;
     /// Reads what has come from outside to its end, and no more after that.
     fn settle(&self);
     /// Takes back what was sent and outside was not taken, in order. Nothing where that is out of reach. The

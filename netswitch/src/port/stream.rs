@@ -14,7 +14,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const QUEUE_FRAMES: usize = 512;
-const PATIENCE: Duration = Duration::from_millis(100);
 const RETRY: Duration = Duration::from_millis(50);
 
 /// A connection to passt (or a program of its protocol) that is made again whenever it breaks.
@@ -167,15 +166,15 @@ impl Port for StreamPort {
         }
     }
 
-    fn send(&self, frame: &[u8], patient: bool) -> bool {
+    fn send(&self, frame: &[u8], patience: Duration) -> bool {
         if frame.len() > MAX_FRAME_BYTES {
             return false;
         }
         lock(&self.neighbours).hear(frame);
         match self.queue.try_send(frame.to_vec()) {
             Ok(()) => true,
-            Err(TrySendError::Full(frame)) if patient => {
-                !matches!(self.queue.send_timeout(frame, PATIENCE), Err(SendTimeoutError::Timeout(_)))
+            Err(TrySendError::Full(frame)) if !patience.is_zero() => {
+                !matches!(self.queue.send_timeout(frame, patience), Err(SendTimeoutError::Timeout(_)))
             }
             Err(_) => false,
         }
@@ -220,7 +219,7 @@ mod tests {
         for round in 1..=2u8 {
             let (mut peer, _) = listener.accept().expect("accept");
             peer.write_all(&[0, 0, 0, 3, 1, 2, round]).expect("write");
-            assert!(port.send(&[7; 60], true));
+            assert!(port.send(&[7; 60], Duration::from_secs(1)));
             let mut out = [0; 64];
             peer.read_exact(&mut out).expect("read");
             assert_eq!((&out[..4], &out[4..]), (&[0, 0, 0, 60][..], &[7; 60][..]));

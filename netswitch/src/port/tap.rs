@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 nix::ioctl_write_ptr_bad!(
     /// Names an open tun descriptor (TUNSETIFF).
@@ -86,7 +87,7 @@ impl Port for TapPort {
         }
     }
 
-    fn send(&self, frame: &[u8], _patient: bool) -> bool {
+    fn send(&self, frame: &[u8], _patience: Duration) -> bool {
         nix::unistd::write(&self.file, frame).is_ok()
     }
 

@@ -5,11 +5,12 @@ use super::launcher::Launcher;
 use super::spawn::{PidFd, spawn_bound};
 use quasar_abi::control::cpu::CpuCommand;
 use quasar_abi::control::devices::DevicesCommand;
+use quasar_abi::control::migrator::MigratorCommand;
 use quasar_abi::control::mmu::MmuCommand;
 use quasar_abi::control::netswitch::NetswitchCommand;
 use quasar_abi::control::{ChannelError, CommandSender, Event, EventReceiver, Hello, Parent, ProcessKind};
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +33,8 @@ pub enum Command {
     Devices(DevicesCommand),
     /// To the switch.
     Netswitch(NetswitchCommand),
+    /// To a migrator.
+    Migrator(MigratorCommand),
 }
 
 /// The channel of a child that has said hello.
@@ -45,6 +48,8 @@ pub enum Sender {
     Devices(CommandSender<DevicesCommand>),
     /// The switch's.
     Netswitch(CommandSender<NetswitchCommand>),
+    /// A migrator's.
+    Migrator(CommandSender<MigratorCommand>),
 }
 
 /// What is heard of a child.
@@ -84,6 +89,7 @@ impl Sender {
             (Self::Mmu(sender), Command::Mmu(command)) => sender.send(command)?,
             (Self::Devices(sender), Command::Devices(command)) => sender.send(command)?,
             (Self::Netswitch(sender), Command::Netswitch(command)) => sender.send(command)?,
+            (Self::Migrator(sender), Command::Migrator(command)) => sender.send(command)?,
             _ => return Err(SendError::WrongKind),
         })
     }
@@ -111,13 +117,32 @@ impl Process {
         log: &File,
         notify: impl Fn(Note) + Send + 'static,
     ) -> std::io::Result<Self> {
+        Self::spawn_with(launcher, kind, None, log, notify)
+    }
+
+    /// [`Process::spawn`] with one more descriptor, which the child finds by this option of its command line.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn_with(
+        launcher: &Launcher,
+        kind: ProcessKind,
+        more: Option<(&str, BorrowedFd<'_>)>,
+        log: &File,
+        notify: impl Fn(Note) + Send + 'static,
+    ) -> std::io::Result<Self> {
         let (parent, theirs) = Parent::new().map_err(std::io::Error::other)?;
         let program = Executable::open(&launcher.program(kind))?;
         let mut command = program.command()?;
         command.arg("--control-fd").arg(theirs.as_raw_fd().to_string());
         command.arg("--transport").arg(launcher.transport(kind, &program).to_string());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?);
-        let (child, pidfd) = spawn_bound(&mut command, Some(theirs.as_fd()))?;
+        let mut inherit = vec![theirs.as_fd()];
+        if let Some((option, fd)) = more {
+            command.arg(option).arg(fd.as_raw_fd().to_string());
+            inherit.push(fd);
+        }
+        let (child, pidfd) = spawn_bound(&mut command, &inherit)?;
         drop(theirs);
         let pid = child.id();
         let pidfd = Arc::new(pidfd);
@@ -193,7 +218,7 @@ fn greet(parent: &Parent, kind: ProcessKind) -> Greeting {
         ProcessKind::Mmu => parent.greet(timeout)?.map(|(h, s, e)| (h, Sender::Mmu(s), e)),
         ProcessKind::Devices => parent.greet(timeout)?.map(|(h, s, e)| (h, Sender::Devices(s), e)),
         ProcessKind::Netswitch => parent.greet(timeout)?.map(|(h, s, e)| (h, Sender::Netswitch(s), e)),
-        ProcessKind::Migrator => None,
+        ProcessKind::Migrator => parent.greet(timeout)?.map(|(h, s, e)| (h, Sender::Migrator(s), e)),
     })
 }
 

@@ -59,13 +59,13 @@ impl PidFd {
 }
 
 /// Starts `command` in a process group of its own (a terminal's Ctrl-C is for the supervisor), with no
-/// signals blocked, to be killed when the calling *thread* ends. `inherit` stays open in it under its number.
+/// signals blocked, to be killed when the calling *thread* ends. `inherit` stay open in it under their numbers.
 ///
 /// # Errors
 /// What the system says; a program that cannot be executed is reported here too.
-pub fn spawn_bound(command: &mut Command, inherit: Option<BorrowedFd<'_>>) -> io::Result<(Child, PidFd)> {
+pub fn spawn_bound(command: &mut Command, inherit: &[BorrowedFd<'_>]) -> io::Result<(Child, PidFd)> {
     let parent = std::process::id();
-    let inherit = inherit.map(|fd| fd.as_raw_fd());
+    let inherit: Vec<_> = inherit.iter().map(AsRawFd::as_raw_fd).collect();
     command.process_group(0);
     // SAFETY: the closure makes only async-signal-safe system calls and allocates nothing.
     unsafe {
@@ -79,8 +79,8 @@ pub fn spawn_bound(command: &mut Command, inherit: Option<BorrowedFd<'_>>) -> io
                 // The parent died before the line above: nobody will send the signal.
                 libc::_exit(1);
             }
-            if let Some(fd) = inherit {
-                check(libc::fcntl(fd, libc::F_SETFD, 0))?;
+            for fd in &inherit {
+                check(libc::fcntl(*fd, libc::F_SETFD, 0))?;
             }
             Ok(())
         });

@@ -6,6 +6,7 @@ use crate::daemon::spec::{Mac, Publish, UplinkSpec};
 use crate::isa::Granularity;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use quasar_abi::control::ProcessKind;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// RISC-V virtual machines in which no part is irreplaceable.
@@ -31,16 +32,10 @@ pub enum Command {
     /// It ends on SIGINT, SIGTERM or SIGHUP, and stops every VM before that.
     #[command(after_help = "Examples:
   quasar host
-  quasar host --socket /tmp/q.sock --exit-when-idle")]
-    Host {
-        /// End when no VM is left but stopped ones.
-        #[arg(long)]
-        exit_when_idle: bool,
-        /// A program that stands in for those of one kind: another version, or a build for another
-        /// architecture. Repeatable.
-        #[arg(long, value_name = "cpu|mmu|devices|netswitch|migrator=PATH")]
-        exe_for: Vec<ExeFor>,
-    },
+  quasar host --socket /tmp/q.sock --exit-when-idle
+  quasar host --listen 10.0.0.1:7700 --pki ~/pki/a
+  quasar host --listen 127.0.0.1:7700 --insecure")]
+    Host(HostOptions),
     /// Make a VM, start it and attach to its console.
     ///
     /// Without a daemon, one is started in the background; it ends with its last VM. Ctrl-] detaches from the
@@ -91,10 +86,41 @@ pub enum Command {
         /// The VM.
         name: String,
     },
-    /// Let a paused VM go on.
+    /// Let a paused VM go on, or bring back one that `quasar suspend` has put into a file.
+    #[command(after_help = "Examples:
+  quasar resume web
+  quasar resume ./web.vm
+  quasar resume ./web.vm --name web2")]
     Resume {
+        /// The VM, or the file.
+        #[arg(value_name = "VM|FILE")]
+        what: String,
+        /// Another name for the VM in the file.
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Move a running VM to another host.
+    ///
+    /// Its memory and disks are copied while it runs; then it stands still for as short as possible and goes on
+    /// there, with its connections. Published ports stay at the host where they were published, which carries
+    /// them to it. Ctrl-C leaves the migration running; --cancel ends it.
+    #[command(after_help = "Examples:
+  quasar migrate web --to 10.0.0.2:7700
+  quasar migrate web --to b.example:7700 --max-downtime 50 --bandwidth 100M --converge abort --json
+  quasar migrate web --cancel")]
+    Migrate(Migrate),
+    /// Write a VM to a file and take it off this host; `quasar resume FILE` brings it back, here or elsewhere.
+    Suspend {
         /// The VM.
         name: String,
+        /// The file.
+        file: PathBuf,
+        /// Leave the disks' content out; the VM is resumed where they are.
+        #[arg(long)]
+        shared_disk: bool,
+        /// Events as JSON, one a line.
+        #[arg(long)]
+        json: bool,
     },
     /// Replace a process of a running VM by another build or version of its program.
     ///
@@ -142,6 +168,74 @@ pub enum Command {
     /// Keys of the hosts that trust one another.
     #[command(subcommand)]
     Pki(crate::pki::command::PkiCommand),
+}
+
+/// `quasar host`.
+#[derive(Clone, Debug, Args)]
+pub struct HostOptions {
+    /// A program that stands in for those of one kind: another version, or a build for another
+    /// architecture. Repeatable.
+    #[arg(long, value_name = "cpu|mmu|devices|netswitch|migrator=PATH")]
+    pub exe_for: Vec<ExeFor>,
+    /// End when no VM is left but stopped ones.
+    #[arg(long)]
+    pub exit_when_idle: bool,
+    /// Take VMs from other hosts here. Needs --pki or --insecure.
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// Take links from other hosts' switches here (default: the port after --listen's).
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub switch_listen: Option<SocketAddr>,
+    /// Directory with ca.pem, host.pem and host.key (`quasar pki`): who has a certificate of the same
+    /// authority is a host we trust.
+    #[arg(long, value_name = "DIR", conflicts_with = "insecure")]
+    pub pki: Option<PathBuf>,
+    /// Protect nothing: for hosts on one machine, over loopback.
+    #[arg(long)]
+    pub insecure: bool,
+}
+
+/// `quasar migrate`.
+#[derive(Clone, Debug, Args)]
+#[command(group = clap::ArgGroup::new("order").required(true).args(["to", "cancel"]))]
+pub struct Migrate {
+    /// The VM.
+    pub name: String,
+    /// Where the other host listens (`quasar host --listen`).
+    #[arg(long, value_name = "HOST:PORT")]
+    pub to: Option<String>,
+    /// Give a migration up that is under way; the VM goes on here.
+    #[arg(long)]
+    pub cancel: bool,
+    /// Longest forecast downtime, in milliseconds, with which the VM is paused.
+    #[arg(long, default_value_t = 10, value_name = "MS")]
+    pub max_downtime: u64,
+    /// Bytes per second on the link (100M, 1G); without it all that it carries.
+    #[arg(long, value_name = "RATE")]
+    pub bandwidth: Option<Size>,
+    /// Give up after so many seconds (0: never).
+    #[arg(long, default_value_t = 0, value_name = "SECONDS")]
+    pub timeout: u64,
+    /// What to do when the guest writes faster than the link carries.
+    #[arg(long, value_enum, default_value_t = ConvergeChoice::Throttle)]
+    pub converge: ConvergeChoice,
+    /// The disks are reachable from there under the same path: their content stays.
+    #[arg(long)]
+    pub shared_disk: bool,
+    /// Events as JSON, one a line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What to do when a migration does not converge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ConvergeChoice {
+    /// Slow the guest down, step by step.
+    Throttle,
+    /// Pause it and accept the downtime.
+    Pause,
+    /// Give up; the VM goes on here.
+    Abort,
 }
 
 /// Commands about bare programs.
@@ -337,6 +431,11 @@ pub enum ImageCommand {
         /// Options.
         #[command(flatten)]
         options: ImageOptions,
+    },
+    /// Check a file that `quasar suspend` has written, and print what is in it as JSON.
+    Inspect {
+        /// The file.
+        file: PathBuf,
     },
 }
 

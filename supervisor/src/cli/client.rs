@@ -106,6 +106,42 @@ impl Client {
         serde_json::from_slice(&body).map_err(|e| broken(&e))
     }
 
+    /// Makes a request that is answered by JSON objects, one a line, and hands each on as it comes.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn stream<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&(impl Serialize + Sync)>,
+        mut take: impl FnMut(T),
+    ) -> Result<(), ClientError> {
+        let mut sender = self.connect().await?;
+        let broken = |error: &dyn std::fmt::Display| ClientError::Answer(error.to_string());
+        let bytes = body.map(serde_json::to_vec).transpose().map_err(|e| broken(&e))?.unwrap_or_default();
+        let request = Self::request(method, path)
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(bytes)))
+            .map_err(|e| broken(&e))?;
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        let mut body = response.into_body();
+        if !status.is_success() {
+            return Err(refusal(status, &body.collect().await?.to_bytes()));
+        }
+        let mut pending = vec![];
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame?.into_data() else { continue };
+            pending.extend_from_slice(&data);
+            while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = pending.drain(..=end).collect();
+                take(serde_json::from_slice(&line).map_err(|e| broken(&e))?);
+            }
+        }
+        Ok(())
+    }
+
     /// A GET.
     ///
     /// # Errors

@@ -4,6 +4,9 @@ pub mod args;
 pub mod attach;
 pub mod client;
 mod commands;
+mod host;
+mod journey;
+mod migrate;
 mod progress;
 mod run;
 pub mod size;
@@ -15,6 +18,7 @@ use crate::daemon::{Paths, ServeOptions};
 use anyhow::Context;
 use args::{Arguments, Command, ImageCommand, IsaCommand};
 use client::Client;
+use quasar_abi::control::ProcessKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -31,12 +35,19 @@ pub fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
             Ok(status.code().and_then(|c| u8::try_from(c).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
         }
         Command::Pki(command) => crate::pki::command::execute(&command),
-        Command::Host { exit_when_idle, exe_for } => {
-            let paths = Paths::locate(socket);
+        Command::Host(options) => {
+            let (paths, neighbours) = (Paths::locate(socket), host::neighbours(&options)?);
             eprintln!("quasar: serving {}", paths.socket.display());
-            let launcher = launcher(exe_dir, &exe_for)?;
-            crate::daemon::serve(&ServeOptions { paths, launcher, exit_when_idle })?;
+            let launcher = launcher(exe_dir, &options.exe_for)?;
+            let exit_when_idle = options.exit_when_idle;
+            crate::daemon::serve(&ServeOptions { paths, launcher, exit_when_idle, neighbours })?;
             Ok(ExitCode::SUCCESS)
+        }
+        Command::Image(ImageCommand::Inspect { file }) => {
+            let migrator = launcher(exe_dir, &[])?.program(ProcessKind::Migrator);
+            let status = std::process::Command::new(&migrator).arg("inspect").arg(file).status();
+            let status = status.with_context(|| format!("{} cannot be started", migrator.display()))?;
+            Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Command::Image(ImageCommand::Build { what: args::ImageKind::Debian, options }) => {
             commands::build_image(&options)
@@ -62,14 +73,18 @@ async fn ask(client: &Client, command: Command, exe_dir: Option<&Path>) -> anyho
         }
         Command::Stats { name, watch, json } => stats::stats(client, &name, watch, json).await,
         Command::Pause { name } => commands::change(client, &name, "pause").await,
-        Command::Resume { name } => commands::change(client, &name, "resume").await,
+        Command::Resume { what, name } => migrate::resume(client, &what, name).await,
+        Command::Migrate(order) => migrate::migrate(client, &order).await,
+        Command::Suspend { name, file, shared_disk, json } => {
+            migrate::suspend(client, &name, &file, shared_disk, json).await
+        }
         Command::Swap(swap) => commands::swap(client, &swap).await,
         Command::Stop { name, force, timeout } => {
             commands::change(client, &name, &format!("stop?force={force}&timeout={timeout}")).await
         }
         Command::Rm { names, force } => commands::remove(client, &names, force).await,
         Command::Logs { name, follow } => commands::logs(client, &name, follow).await,
-        Command::Isa(_) | Command::Host { .. } | Command::Image(_) | Command::Pki(_) => {
+        Command::Isa(_) | Command::Host(_) | Command::Image(_) | Command::Pki(_) => {
             unreachable!("handled before")
         }
     }

@@ -3,6 +3,7 @@
 use super::console::{self, Attachment};
 use super::entry::Entry;
 use super::host::{Host, HostError};
+use super::journeys;
 use super::spec::VmSpec;
 use super::swap::SwapSpec;
 use crate::vm::{Request, stats};
@@ -26,8 +27,8 @@ pub const CONSOLE_PROTOCOL: &str = "quasar-console";
 const LOG_CHUNK: u64 = 256 << 10;
 const DEFAULT_STOP_SECONDS: u64 = 60;
 
-type Shared = State<Arc<Host>>;
-type Answer = Result<Json<serde_json::Value>, ApiError>;
+pub(super) type Shared = State<Arc<Host>>;
+pub(super) type Answer = Result<Json<serde_json::Value>, ApiError>;
 
 /// An error as it is sent.
 #[derive(Debug, Serialize, Deserialize)]
@@ -39,10 +40,10 @@ pub struct ErrorBody {
     pub hint: Option<String>,
 }
 
-struct ApiError(StatusCode, ErrorBody);
+pub(super) struct ApiError(StatusCode, ErrorBody);
 
 impl ApiError {
-    fn new(code: StatusCode, error: impl std::fmt::Display, hint: Option<&str>) -> Self {
+    pub(super) fn new(code: StatusCode, error: impl std::fmt::Display, hint: Option<&str>) -> Self {
         Self(code, ErrorBody { error: error.to_string(), hint: hint.map(ToOwned::to_owned) })
     }
 }
@@ -67,6 +68,13 @@ impl From<HostError> for ApiError {
             HostError::State { .. } => {
                 (StatusCode::CONFLICT, Some("stop it first (`quasar stop NAME`), or use --force"))
             }
+            HostError::Travelling { .. } => {
+                (StatusCode::CONFLICT, Some("wait for it, or `quasar migrate NAME --cancel`"))
+            }
+            HostError::Away { .. } => (
+                StatusCode::CONFLICT,
+                Some("ask that host; `quasar rm --force NAME` gives its network up here"),
+            ),
             HostError::Refused { .. } => (StatusCode::CONFLICT, Some("`quasar logs NAME` may tell more")),
             HostError::Ending => (StatusCode::SERVICE_UNAVAILABLE, Some("try again in a moment")),
             HostError::Segment(_) => {
@@ -106,12 +114,18 @@ pub fn router(host: Arc<Host>) -> Router {
         .route("/v1/vms/{name}/stats", get(vm_stats))
         .route("/v1/vms/{name}/logs", get(logs))
         .route("/v1/vms/{name}/console", get(console))
+        .route(
+            "/v1/vms/{name}/migration",
+            get(journeys::follow).post(journeys::migrate).delete(journeys::cancel),
+        )
+        .route("/v1/vms/{name}/suspend", post(journeys::suspend))
+        .route("/v1/resume", post(journeys::resume))
         .fallback(|| async { ApiError::new(StatusCode::NOT_FOUND, "there is no such resource", None) })
         .with_state(host)
 }
 
 /// Runs what may wait for a while where waiting is allowed.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, HostError> + Send + 'static,
 ) -> Result<T, ApiError> {
     match tokio::task::spawn_blocking(work).await {
@@ -124,7 +138,7 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
-fn json(value: impl Serialize) -> Answer {
+pub(super) fn json(value: impl Serialize) -> Answer {
     serde_json::to_value(value)
         .map(Json)
         .map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error, None))
@@ -184,11 +198,15 @@ async fn ask(host: Arc<Host>, name: String, request: Request) -> Answer {
 }
 
 async fn pause(State(host): Shared, Path(name): Path<String>) -> Answer {
+    if let Some(journey) = host.find(&name)?.journey() {
+        return Err(HostError::Travelling { name, way: journey.view().way }.into());
+    }
     ask(host, name, Request::Pause).await
 }
 
 async fn resume(State(host): Shared, Path(name): Path<String>) -> Answer {
-    ask(host, name, Request::Resume).await
+    let view = blocking(move || host.resume_vm(&name).map(|entry| entry.view()));
+    json(view.await?)
 }
 
 async fn power_button(State(host): Shared, Path(name): Path<String>) -> Answer {

@@ -1,12 +1,18 @@
 //! A VM as the daemon lists it.
 
+use super::host::HostError;
+use super::journey::description::{Description, Place};
+use super::journey::{Journey, JourneyView};
 use super::spec::VmSpec;
 use crate::vm::{Phase, VmHandle, VmStatus};
 use quasar_abi::Segment;
 use quasar_abi::console::{Console, OUTPUT_BYTES};
+use quasar_abi::control::migrator::{LocalDisk, LocalVm};
 use serde::{Deserialize, Serialize};
+use std::fs::{File, OpenOptions};
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A VM of this host.
@@ -17,11 +23,37 @@ pub struct Entry {
     pub handle: VmHandle,
     /// Its directory.
     pub directory: PathBuf,
+    /// Where it was before, and where its network's way out is.
+    pub past: Past,
     /// Seconds since 1970 when it was made.
     created: u64,
-    port: Mutex<Option<Segment>>,
+    held: Mutex<Held>,
+    journey: Mutex<Option<Arc<Journey>>>,
+    kept: AtomicBool,
     /// What the consoles showed when their memory was let go.
     history: Mutex<Option<[Vec<u8>; 2]>>,
+}
+
+/// What a VM has behind it.
+#[derive(Clone, Debug, Default)]
+pub struct Past {
+    /// The host that its network's way out is at.
+    pub home: String,
+    /// Other hosts whose switches its network spans.
+    pub trail: Vec<Place>,
+    /// Disks that were made here when it came.
+    pub made_disks: Vec<PathBuf>,
+    /// The network's way out is another host's.
+    pub abroad: bool,
+}
+
+/// The segments of a VM beside its machine's.
+#[derive(Default)]
+pub struct Held {
+    /// Its card's packet rings.
+    pub port: Option<Segment>,
+    /// Its disks' dirty maps, by slot, with the disks' lengths.
+    pub disk_maps: Vec<(u8, u64, Segment)>,
 }
 
 /// What the API shows of a VM.
@@ -43,6 +75,9 @@ pub struct VmView {
     pub publish: Vec<String>,
     /// Seconds since 1970 when it was made.
     pub created: u64,
+    /// Its journey, while it is on one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub journey: Option<JourneyView>,
     /// What it was made from.
     pub spec: VmSpec,
 }
@@ -59,9 +94,88 @@ pub fn console_text(console: &Console) -> Vec<u8> {
 impl Entry {
     /// An entry of a VM that has just been started.
     #[must_use]
-    pub fn new(spec: VmSpec, handle: VmHandle, directory: PathBuf, port: Option<Segment>) -> Self {
+    pub fn new(spec: VmSpec, handle: VmHandle, directory: PathBuf, held: Held, past: Past) -> Self {
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-        Self { spec, handle, directory, created, port: Mutex::new(port), history: Mutex::new(None) }
+        Self {
+            spec,
+            handle,
+            directory,
+            past,
+            created,
+            held: Mutex::new(held),
+            journey: Mutex::default(),
+            kept: AtomicBool::new(false),
+            history: Mutex::new(None),
+        }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its journey, while it is on one.
+    #[must_use]
+    pub fn journey(&self) -> Option<Arc<Journey>> {
+        let journey = self.journey.lock().unwrap_or_else(PoisonError::into_inner);
+        journey.clone().filter(|journey| !journey.has_ended())
+    }
+
+    /// Its last journey, whether it has ended or not.
+    #[must_use]
+    pub fn last_journey(&self) -> Option<Arc<Journey>> {
+        self.journey.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sends it on a journey.
+    ///
+    /// # Errors
+    /// When it is on one already.
+    pub fn set_journey(&self, journey: &Arc<Journey>) -> Result<(), HostError> {
+        let mut current = self.journey.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(other) = current.as_ref().filter(|j| !j.has_ended()) {
+            return Err(HostError::Travelling { name: self.spec.name.clone(), way: other.view().way });
+        }
+        *current = Some(Arc::clone(journey));
+        Ok(())
+    }
+
+    /// Remembers whether its network kept its way out here when its port moved.
+    pub fn set_kept(&self, kept: bool) {
+        self.kept.store(kept, Ordering::Release);
+    }
+
+    /// See [`Entry::set_kept`].
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.kept.load(Ordering::Acquire)
+    }
+
+    /// The segment of its card's rings.
+    #[must_use]
+    pub fn port_segment(&self) -> Option<String> {
+        self.held().port.as_ref().map(|port| port.name().to_owned())
+    }
+
+    /// Its log, to add to it.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn open_log(&self) -> std::io::Result<File> {
+        OpenOptions::new().create(true).append(true).open(self.log_path())
+    }
+
+    /// The VM as a migrator sees it, while it has memory. Without `shared_disks` its disks' content travels.
+    #[must_use]
+    pub fn local(&self, description: &Description, shared_disks: bool) -> Option<LocalVm> {
+        let segments = self.handle.machine()?.names.clone();
+        let held = self.held();
+        let maps = held.disk_maps.iter().filter(|_| !shared_disks);
+        let disks = maps.filter_map(|(slot, bytes, maps)| {
+            let path = self.spec.disks.get(usize::from(*slot))?.path.clone();
+            Some(LocalDisk { slot: *slot, path, bytes: *bytes, map_segment: maps.name().to_owned() })
+        });
+        let disks = disks.collect();
+        Some(LocalVm { segments, description: serde_json::to_string(description).ok()?, disks })
     }
 
     /// The file that holds its processes' messages.
@@ -80,8 +194,14 @@ impl Entry {
             memory: self.spec.machine.memory,
             harts: self.spec.machine.harts,
             network: net.map(|net| self.spec.network_name(net).to_owned()),
-            publish: net.iter().flat_map(|net| &net.publish).map(ToString::to_string).collect(),
+            publish: net
+                .iter()
+                .filter(|_| !self.past.abroad)
+                .flat_map(|net| &net.publish)
+                .map(ToString::to_string)
+                .collect(),
             created: self.created,
+            journey: self.journey().map(|journey| journey.view()),
             spec: self.spec.clone(),
         }
     }
@@ -107,6 +227,6 @@ impl Entry {
             *self.history.lock().unwrap_or_else(PoisonError::into_inner) = Some(texts);
         }
         self.handle.release();
-        self.port.lock().unwrap_or_else(PoisonError::into_inner).take();
+        *self.held() = Held::default();
     }
 }

@@ -1,22 +1,23 @@
 //! All VMs of a host: making, finding and removing them.
 
-use super::entry::{Entry, VmView};
-use super::network::{Attachment, NetworkHandle};
+use super::entry::{Entry, Past, VmView};
+use super::journey::Journey;
+use super::make::Start;
+use super::network::{LinkOptions, NetworkHandle};
 use super::paths::Paths;
-use super::spec::{Disk, Mac, SpecError, VmSpec};
+use super::spec::{Disk, SpecError, VmSpec};
 use crate::children::Launcher;
-use crate::machine::{Machine, segments};
-use crate::vm::{Phase, ProcessInfo, Setup, StatusBoard, VmHandle};
+use crate::vm::{Phase, ProcessInfo};
 use quasar_abi::SegmentError;
+use quasar_abi::control::migrator::Security;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
-
-/// Time for a VM's processes to start.
-const START_DEADLINE: Duration = Duration::from_secs(120);
 
 /// Why the host cannot do what it was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +61,22 @@ pub enum HostError {
         /// Why.
         reason: String,
     },
+    /// It is on a journey.
+    #[error("VM {name} is on its way {way}")]
+    Travelling {
+        /// Which.
+        name: String,
+        /// Where.
+        way: String,
+    },
+    /// It runs on another host.
+    #[error("VM {name} runs at {at} now; its network's way out is still here")]
+    Away {
+        /// Which.
+        name: String,
+        /// Where.
+        at: String,
+    },
     /// It is in a state in which this cannot be done.
     #[error("VM {name} is {phase}")]
     State {
@@ -96,9 +113,29 @@ pub struct HostView {
     pub vms: usize,
 }
 
+/// A VM that runs on another host while its network's way out is here.
+pub struct Away {
+    /// Where.
+    pub at: String,
+    /// How it was listed last.
+    pub view: VmView,
+}
+
+/// What this host is to others.
+#[derive(Clone, Debug, Default)]
+pub struct Neighbours {
+    /// How connections to other hosts are protected; without it there are none.
+    pub security: Option<Security>,
+    /// Where VMs from other hosts are taken.
+    pub listen: Option<SocketAddr>,
+    /// Where the switch takes links.
+    pub switch: Option<SocketAddr>,
+}
+
 #[derive(Default)]
-struct Registry {
-    vms: BTreeMap<String, Option<Arc<Entry>>>,
+pub(super) struct Registry {
+    pub(super) vms: BTreeMap<String, Option<Arc<Entry>>>,
+    pub(super) away: BTreeMap<String, Away>,
     ending: bool,
     /// Since when nothing of this host is alive.
     idle_since: Option<Instant>,
@@ -106,21 +143,56 @@ struct Registry {
 
 /// The host.
 pub struct Host {
-    paths: Paths,
-    launcher: Launcher,
+    /// What tells this host from others, for as long as its daemon runs.
+    pub id: String,
+    pub(super) paths: Paths,
+    pub(super) launcher: Launcher,
+    pub(super) neighbours: Neighbours,
     /// The networks.
     pub network: NetworkHandle,
     registry: Mutex<Registry>,
+    /// Machines made so far: a VM that comes back must not meet its own old memory.
+    pub(super) births: AtomicU64,
+    /// VMs on their way here, or not yet known.
+    arrivals: Mutex<Vec<Weak<Journey>>>,
 }
 
-fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> HostError {
+pub(super) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> HostError {
     let what = what.into();
     |source| HostError::Io { what, source }
 }
 
-fn open_log(path: &Path) -> Result<File, HostError> {
+pub(super) fn open_log(path: &Path) -> Result<File, HostError> {
     let opened = OpenOptions::new().create(true).append(true).open(path);
     opened.map_err(io(format!("cannot write {}", path.display())))
+}
+
+fn random_id() -> std::io::Result<String> {
+    use std::io::Read;
+    let mut bytes = [0; 8];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(format!("{:016x}", u64::from_le_bytes(bytes)))
+}
+
+/// What becomes of a VM's disks when it ends here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Disks {
+    /// They stay.
+    Keep,
+    /// Those that were made for it go.
+    Owned,
+    /// Those that were made here when it came go.
+    Made,
+}
+
+/// Removes a disk, and the directory made for it when nothing else is in it.
+pub(super) fn remove_disk(path: &Path) {
+    if let Err(error) = std::fs::remove_file(path) {
+        log::warn!("disk {} cannot be removed: {error}", path.display());
+    }
+    if let Some(directory) = path.parent() {
+        drop(std::fs::remove_dir(directory));
+    }
 }
 
 /// Two VMs may read one disk; a disk that is written belongs to one.
@@ -142,15 +214,53 @@ impl Host {
     ///
     /// # Errors
     /// [`HostError::Io`].
-    pub fn new(paths: Paths, launcher: Launcher) -> Result<Arc<Self>, HostError> {
+    pub fn new(paths: Paths, launcher: Launcher, neighbours: Neighbours) -> Result<Arc<Self>, HostError> {
         let directory = paths.directory();
         let log = Arc::new(open_log(&directory.join("network.log"))?);
         let network = NetworkHandle::start(launcher.clone(), directory, log)
             .map_err(io("the network thread cannot be started"))?;
-        Ok(Arc::new(Self { paths, launcher, network, registry: Mutex::default() }))
+        let host = Arc::new(Self {
+            id: random_id().map_err(io("no random bytes"))?,
+            paths,
+            launcher,
+            neighbours,
+            network,
+            registry: Mutex::default(),
+            births: AtomicU64::new(0),
+            arrivals: Mutex::default(),
+        });
+        if let (Some(listen), Some(security)) = (host.neighbours.switch, host.neighbours.security.clone()) {
+            host.network.listen(LinkOptions { listen, security }).map_err(HostError::Network)?;
+        }
+        Ok(host)
     }
 
-    fn registry(&self) -> MutexGuard<'_, Registry> {
+    /// Where a VM's arrival is logged before the VM is known.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn arrivals_log(&self) -> Result<File, HostError> {
+        open_log(&self.paths.directory().join("arrivals.log"))
+    }
+
+    fn arrivals(&self) -> MutexGuard<'_, Vec<Weak<Journey>>> {
+        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps an arrival in mind until it ends, so that it ends with the daemon.
+    pub(super) fn remember(&self, journey: &Arc<Journey>) {
+        let mut arrivals = self.arrivals();
+        arrivals.retain(|journey| journey.strong_count() > 0);
+        arrivals.push(Arc::downgrade(journey));
+    }
+
+    /// VMs that are coming, or strangers that say so.
+    #[must_use]
+    pub fn arriving(&self) -> usize {
+        self.arrivals().iter().filter_map(Weak::upgrade).filter(|journey| !journey.has_ended()).count()
+    }
+
+    pub(super) fn registry(&self) -> MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -164,15 +274,26 @@ impl Host {
     /// # Errors
     /// [`HostError::Unknown`].
     pub fn find(&self, name: &str) -> Result<Arc<Entry>, HostError> {
-        let found = self.registry().vms.get(name).cloned().flatten();
-        found.ok_or_else(|| HostError::Unknown(name.to_owned()))
+        let registry = self.registry();
+        match (registry.vms.get(name), registry.away.get(name)) {
+            (Some(Some(entry)), _) => Ok(Arc::clone(entry)),
+            (None, Some(away)) => Err(HostError::Away { name: name.to_owned(), at: away.at.clone() }),
+            _ => Err(HostError::Unknown(name.to_owned())),
+        }
     }
 
     /// All VMs by name.
     #[must_use]
     pub fn list(&self) -> Vec<VmView> {
-        let entries: Vec<Arc<Entry>> = self.registry().vms.values().flatten().cloned().collect();
-        entries.iter().map(|entry| entry.view()).collect()
+        let registry = self.registry();
+        let entries: Vec<Arc<Entry>> = registry.vms.values().flatten().cloned().collect();
+        let here = |name: &String| registry.vms.contains_key(name);
+        let away = registry.away.iter().filter(|(name, _)| !here(name)).map(|(_, away)| away.view.clone());
+        let mut views: Vec<VmView> = away.collect();
+        drop(registry);
+        views.extend(entries.iter().map(|entry| entry.view()));
+        views.sort_by(|a, b| a.name.cmp(&b.name));
+        views
     }
 
     /// What is shown of the host.
@@ -194,7 +315,7 @@ impl Host {
         let live = |entry: &Option<Arc<Entry>>| {
             entry.as_ref().is_none_or(|entry| entry.handle.status().phase != Phase::Stopped)
         };
-        if registry.vms.values().any(live) {
+        if registry.vms.values().any(live) || !registry.away.is_empty() {
             registry.idle_since = None;
             return Duration::ZERO;
         }
@@ -207,6 +328,20 @@ impl Host {
     /// [`HostError`]; nothing is left of the attempt.
     pub fn create(self: &Arc<Self>, spec: VmSpec) -> Result<VmView, HostError> {
         spec.check()?;
+        if let Some(away) = self.registry().away.get(&spec.name) {
+            return Err(HostError::Away { name: spec.name, at: away.at.clone() });
+        }
+        let past = Past { home: self.id.clone(), ..Past::default() };
+        Ok(self.settle(spec, past, Start::Boot)?.view())
+    }
+
+    /// Makes a VM under its name and lists it.
+    pub(super) fn settle(
+        self: &Arc<Self>,
+        spec: VmSpec,
+        past: Past,
+        start: Start,
+    ) -> Result<Arc<Entry>, HostError> {
         let name = spec.name.clone();
         {
             let mut registry = self.registry();
@@ -219,7 +354,7 @@ impl Host {
             disks_are_free(&registry, &spec)?;
             registry.vms.insert(name.clone(), None);
         }
-        let made = self.make(spec);
+        let made = self.make(spec, past, start);
         let mut registry = self.registry();
         match made {
             Ok(entry) if !registry.ending => {
@@ -227,11 +362,11 @@ impl Host {
                 registry.vms.insert(name, Some(Arc::clone(&entry)));
                 drop(registry);
                 self.watch(&entry);
-                Ok(entry.view())
+                Ok(entry)
             }
             Ok(entry) => {
                 drop(registry);
-                self.unmake(&entry, false);
+                self.unmake(&entry, Disks::Keep);
                 Err(HostError::Ending)
             }
             Err(error) => {
@@ -244,59 +379,13 @@ impl Host {
         }
     }
 
-    fn make(&self, spec: VmSpec) -> Result<Entry, HostError> {
-        let name = spec.name.clone();
-        let directory = self.paths.vm(&name);
-        std::fs::create_dir_all(&directory).map_err(io(format!("cannot make {}", directory.display())))?;
-        let log = Arc::new(open_log(&directory.join("log"))?);
-        let machine = Arc::new(Machine::create(&name, &spec.machine)?);
-        let port = match &spec.net {
-            Some(net) => {
-                let port = segments::create_port(&name)?;
-                let attachment = Attachment {
-                    vm: name.clone(),
-                    network: spec.network_name(net).to_owned(),
-                    segment: port.name().to_owned(),
-                    mac: net.mac.unwrap_or_else(|| Mac::derived(&name)).0,
-                    uplink: net.uplink.clone(),
-                    publish: net.publish.clone(),
-                };
-                self.network.attach(attachment).map_err(HostError::Network)?;
-                Some(port)
-            }
-            None => None,
-        };
-        let setup = Setup {
-            config: spec.machine.clone(),
-            machine,
-            virtio: spec.virtio(port.as_ref().map(quasar_abi::Segment::name)),
-            launcher: self.launcher.clone(),
-            log,
-            board: Arc::new(StatusBoard::default()),
-        };
-        let board = Arc::clone(&setup.board);
-        let started = VmHandle::start(setup).map_err(io("a VM's thread cannot be started"));
-        let handle = started.inspect_err(|_| self.network.detach(&name))?;
-        let status = board.wait(START_DEADLINE, |phase| phase != Phase::Starting);
-        let reason = match status.phase {
-            Phase::Running | Phase::Paused | Phase::Stopping | Phase::Stopped => {
-                return Ok(Entry::new(spec, handle, directory, port));
-            }
-            Phase::Starting => format!("its processes were not ready within {START_DEADLINE:?}"),
-            Phase::Failed => status.reason.unwrap_or_default(),
-        };
-        handle.stop_and_release();
-        self.network.detach(&name);
-        Err(HostError::Start { name, reason })
-    }
-
     /// Lets go of a VM's memory and port when it has stopped by itself.
     fn watch(self: &Arc<Self>, entry: &Arc<Entry>) {
         let (host, entry) = (Arc::clone(self), Arc::clone(entry));
         let name = entry.spec.name.clone();
         let wait = move || {
             drop(entry.handle.board.wait(Duration::MAX, |phase| phase == Phase::Stopped));
-            host.network.detach(&entry.spec.name);
+            host.detach(&entry);
             entry.release();
         };
         if let Err(error) = std::thread::Builder::new().name(format!("watch-{name}")).spawn(wait) {
@@ -304,33 +393,79 @@ impl Host {
         }
     }
 
-    /// Removes a VM; one that has not stopped is ended first if `force` says so.
+    pub(super) fn detach(&self, entry: &Entry) {
+        if let Some(segment) = entry.port_segment() {
+            self.network.detach(&entry.spec.name, &segment);
+        }
+    }
+
+    /// Removes a VM; one that has not stopped is ended first if `force` says so, and its journey with it. Of a
+    /// VM that runs elsewhere the network's way out is removed.
     ///
     /// # Errors
     /// [`HostError::State`] when it has not stopped.
     pub fn remove(&self, name: &str, force: bool) -> Result<(), HostError> {
-        let entry = self.find(name)?;
+        let entry = match self.find(name) {
+            Err(HostError::Away { .. }) if force => {
+                self.registry().away.remove(name);
+                self.network.forget(name);
+                return Ok(());
+            }
+            found => found?,
+        };
         let phase = entry.handle.status().phase;
         if !phase.is_final() && !force {
             return Err(HostError::State { name: name.to_owned(), phase: phase.word() });
         }
-        self.unmake(&entry, true);
-        self.registry().vms.remove(name);
+        if let Some(journey) = entry.journey() {
+            journey.abort();
+            journey.wait();
+        }
+        self.leave(&entry, true);
         Ok(())
     }
 
-    fn unmake(&self, entry: &Entry, disks: bool) {
+    /// Ends a VM and takes it off the list.
+    pub(super) fn leave(&self, entry: &Arc<Entry>, disks: bool) {
+        self.drop_entry(entry, if disks { Disks::Owned } else { Disks::Keep }, None);
+    }
+
+    /// Ends a VM that did not arrive.
+    pub(super) fn discard(&self, entry: &Arc<Entry>) {
+        self.drop_entry(entry, Disks::Made, None);
+    }
+
+    /// Ends a VM and takes it off the list, in one step with listing it as away.
+    pub(super) fn drop_entry(&self, entry: &Arc<Entry>, disks: Disks, away: Option<Away>) {
+        let name = &entry.spec.name;
+        let is_listed = |registry: &Registry| {
+            registry.vms.get(name).is_some_and(|e| e.as_ref().is_some_and(|e| Arc::ptr_eq(e, entry)))
+        };
+        if !is_listed(&self.registry()) {
+            return;
+        }
+        self.unmake(entry, disks);
+        let mut registry = self.registry();
+        if is_listed(&registry) {
+            registry.vms.remove(name);
+            if let Some(away) = away {
+                registry.away.insert(name.clone(), away);
+            }
+        }
+    }
+
+    pub(super) fn unmake(&self, entry: &Entry, disks: Disks) {
         entry.handle.stop_and_release();
+        self.detach(entry);
         entry.release();
-        self.network.detach(&entry.spec.name);
-        for disk in entry.spec.disks.iter().filter(|d| d.owned && disks) {
-            if let Err(error) = std::fs::remove_file(&disk.path) {
-                log::warn!("disk {} cannot be removed: {error}", disk.path.display());
-            }
-            // The directory made for it, when nothing else is in it.
-            if let Some(directory) = disk.path.parent() {
-                drop(std::fs::remove_dir(directory));
-            }
+        let owned = entry.spec.disks.iter().filter(|d| d.owned).map(|d| &d.path);
+        let doomed: Vec<&PathBuf> = match disks {
+            Disks::Keep => vec![],
+            Disks::Owned => owned.collect(),
+            Disks::Made => entry.past.made_disks.iter().collect(),
+        };
+        for path in doomed {
+            remove_disk(path);
         }
         if let Err(error) = std::fs::remove_dir_all(&entry.directory) {
             log::warn!("{} cannot be removed: {error}", entry.directory.display());
@@ -340,10 +475,17 @@ impl Host {
     /// Ends every VM and the networks, and removes what the host kept.
     pub fn shut_down(&self) {
         self.registry().ending = true;
+        let arrivals: Vec<Arc<Journey>> = self.arrivals().iter().filter_map(Weak::upgrade).collect();
+        let here =
+            self.registry().vms.values().flatten().filter_map(|entry| entry.journey()).collect::<Vec<_>>();
+        for journey in arrivals.iter().chain(&here) {
+            journey.abort();
+            journey.wait();
+        }
         let entries: Vec<Arc<Entry>> = self.registry().vms.values().flatten().cloned().collect();
         std::thread::scope(|scope| {
             for entry in &entries {
-                scope.spawn(|| self.unmake(entry, false));
+                scope.spawn(|| self.unmake(entry, Disks::Keep));
             }
         });
         self.registry().vms.clear();

@@ -9,10 +9,12 @@ use crate::children::policy::{Decision, History, Role, decide};
 use crate::children::{Command, Launcher, Note, Process};
 use crate::vm::ProcessInfo;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use quasar_abi::control::migrator::Security;
 use quasar_abi::control::netswitch::{NetswitchCommand, Uplink};
 use quasar_abi::control::{Event, ProcessKind, Reply};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -41,6 +43,17 @@ pub struct Attachment {
     pub uplink: UplinkSpec,
     /// Ports to publish.
     pub publish: Vec<Publish>,
+    /// The VM is still elsewhere: hold frames for it until [`NetworkHandle::release`].
+    pub held: bool,
+}
+
+/// Where the switch takes links from other hosts' switches.
+#[derive(Clone, Debug)]
+pub struct LinkOptions {
+    /// "address:port".
+    pub listen: SocketAddr,
+    /// How links are protected, in both directions.
+    pub security: Security,
 }
 
 type Answer = Box<dyn FnOnce(Result<serde_json::Value, String>) + Send>;
@@ -49,7 +62,11 @@ enum Input {
     Switch(u32, Note),
     PasstEnded(String, u32, String),
     Attach(Attachment, Answer),
-    Detach(String, Answer),
+    Detach(String, Option<String>, Answer),
+    Listen(LinkOptions, Answer),
+    Link(String),
+    Release(String),
+    Depart(String, Answer),
     Stats(Answer),
     Quit,
 }
@@ -81,8 +98,12 @@ impl NetworkHandle {
             born: Instant::now(),
             ports: BTreeMap::new(),
             uplinks: BTreeMap::new(),
+            away: BTreeMap::new(),
+            listen: None,
+            links: BTreeSet::new(),
             waiting: vec![],
             answers: BTreeMap::new(),
+            listening: None,
             shown: Arc::clone(&processes),
         };
         let thread = std::thread::Builder::new().name("network".into()).spawn(move || keeper.run(&inbox))?;
@@ -105,10 +126,45 @@ impl NetworkHandle {
         self.ask(|answer| Input::Attach(attachment, answer)).map(drop)
     }
 
-    /// Detaches a VM's port, and ends its network's uplink with the last one.
-    pub fn detach(&self, vm: &str) {
+    /// Detaches a VM's port if it is still the one of this segment (a VM that left may be back), and ends its
+    /// network's uplink with the last one.
+    pub fn detach(&self, vm: &str, segment: &str) {
+        let (vm, segment) = (vm.to_owned(), Some(segment.to_owned()));
         // An error says that the thread has ended, and every port with it.
-        drop(self.ask(|answer| Input::Detach(vm.to_owned(), answer)));
+        drop(self.ask(|answer| Input::Detach(vm, segment, answer)));
+    }
+
+    /// Lets a VM's network go, wherever the VM is.
+    pub fn forget(&self, vm: &str) {
+        // As above.
+        drop(self.ask(|answer| Input::Detach(vm.to_owned(), None, answer)));
+    }
+
+    /// Takes links from other hosts' switches from now on.
+    ///
+    /// # Errors
+    /// When the switch cannot listen there.
+    pub fn listen(&self, options: LinkOptions) -> Result<(), String> {
+        self.ask(|answer| Input::Listen(options, answer)).map(drop)
+    }
+
+    /// Keeps a link to the switch at this address.
+    pub fn link(&self, to: &str) {
+        // The thread has ended when this fails, and every link with it.
+        drop(self.inbox.send(Input::Link(to.to_owned())));
+    }
+
+    /// Delivers what was held for a VM that runs here now, and announces its place.
+    pub fn release(&self, vm: &str) {
+        // As above.
+        drop(self.inbox.send(Input::Release(vm.to_owned())));
+    }
+
+    /// The VM runs on another host from now on: its port moves there. Returns whether its network still has
+    /// its way out here; then [`NetworkHandle::forget`] ends that.
+    pub fn depart(&self, vm: &str) -> bool {
+        let departed = self.ask(|answer| Input::Depart(vm.to_owned(), answer));
+        departed.is_ok_and(|kept| kept.as_bool() == Some(true))
     }
 
     /// The switch's counters, or null when there is no switch.
@@ -175,8 +231,15 @@ struct Keeper {
     born: Instant,
     ports: BTreeMap<String, Attachment>,
     uplinks: BTreeMap<String, NetworkUplink>,
+    /// VMs on other hosts whose networks have their way out here: the networks' names.
+    away: BTreeMap<String, String>,
+    listen: Option<LinkOptions>,
+    /// Addresses of other hosts' switches.
+    links: BTreeSet<String>,
     waiting: Vec<Waiting>,
     answers: BTreeMap<u64, Answer>,
+    /// Who waits for the switch to listen.
+    listening: Option<Answer>,
     shown: Arc<Mutex<Vec<ProcessInfo>>>,
 }
 
@@ -234,10 +297,40 @@ impl Keeper {
             Input::Switch(..) | Input::Quit => {}
             Input::PasstEnded(network, generation, how) => self.passt_ended(&network, generation, how),
             Input::Attach(attachment, answer) => self.attach(attachment, answer),
-            Input::Detach(vm, answer) => {
-                self.detach(&vm);
+            Input::Detach(vm, segment, answer) => {
+                if segment.is_none() {
+                    self.forget(&vm);
+                }
+                if segment.is_none()
+                    || self.ports.get(&vm).is_some_and(|p| Some(&p.segment) == segment.as_ref())
+                {
+                    self.detach(&vm);
+                }
                 answer(Ok(serde_json::Value::Null));
             }
+            Input::Listen(options, answer) => {
+                self.listen = Some(options);
+                if self.switch.is_none() {
+                    self.start_switch();
+                }
+                self.listening = Some(answer);
+                if self.switch.as_ref().is_some_and(Process::is_ready) {
+                    self.tell_links();
+                }
+            }
+            Input::Link(to) => {
+                if self.links.insert(to.clone()) {
+                    self.tell_link(to);
+                }
+            }
+            Input::Release(vm) => {
+                if let Some(port) = self.ports.get_mut(&vm) {
+                    port.held = false;
+                }
+                self.away.remove(&vm);
+                self.send(NetswitchCommand::ReleasePort { port: port_name(&vm), addresses: vec![] });
+            }
+            Input::Depart(vm, answer) => self.depart(&vm, answer),
             Input::Stats(answer) => match self.send(NetswitchCommand::Stats) {
                 Some(id) => drop(self.answers.insert(id, answer)),
                 None => answer(Ok(serde_json::Value::Null)),
@@ -349,6 +442,7 @@ impl Keeper {
             Note::Hello(_, sender) => {
                 let Some(switch) = &mut self.switch else { return };
                 switch.greeted(sender);
+                self.tell_links();
                 self.tell_uplinks();
                 let all: Vec<String> = self.ports.keys().cloned().collect();
                 for vm in all {
@@ -375,7 +469,10 @@ impl Keeper {
         for waiting in &mut self.waiting {
             waiting.command = None;
         }
-        if self.ports.is_empty() {
+        if let Some(answer) = self.listening.take() {
+            answer(Err(format!("the switch process {how}")));
+        }
+        if self.ports.is_empty() && self.listen.is_none() {
             return;
         }
         let (history, decision) = decide(&self.history, Role::Replaceable, self.born.elapsed());
@@ -418,8 +515,27 @@ impl Keeper {
         }
     }
 
+    fn tell_links(&mut self) {
+        let Some(LinkOptions { listen, security }) = self.listen.clone() else { return };
+        let id = self.send(NetswitchCommand::Listen { address: listen.to_string(), security });
+        if let (Some(id), Some(answer)) = (id, self.listening.take()) {
+            self.answers.insert(id, answer);
+        }
+        for to in self.links.clone() {
+            self.tell_link(to);
+        }
+    }
+
+    fn tell_link(&mut self, to: String) {
+        let Some(LinkOptions { security, .. }) = self.listen.clone() else { return };
+        self.send(NetswitchCommand::AddLink { name: to.clone(), to, security });
+    }
+
     fn tell_port(&mut self, vm: &str) {
         let Some(port) = self.ports.get(vm).cloned() else { return };
+        if port.held {
+            self.send(NetswitchCommand::HoldPort { port: port_name(vm) });
+        }
         let id = self.send(NetswitchCommand::AttachPort {
             network: port.network,
             port: port_name(vm),
@@ -468,8 +584,27 @@ impl Keeper {
         self.close_unused(&port.network);
     }
 
+    fn depart(&mut self, vm: &str, answer: Answer) {
+        let Some(port) = self.ports.remove(vm) else { return answer(Ok(false.into())) };
+        let kept = self.uplinks.contains_key(&port.network);
+        if kept {
+            self.away.insert(vm.to_owned(), port.network);
+        }
+        match self.send(NetswitchCommand::MovePort { port: port_name(vm) }) {
+            // Nothing here waits for the switch; who waits for the answer knows then that the port has moved.
+            Some(id) => drop(self.answers.insert(id, Box::new(move |_| answer(Ok(kept.into()))))),
+            None => answer(Ok(kept.into())),
+        }
+    }
+
+    fn forget(&mut self, vm: &str) {
+        if let Some(network) = self.away.remove(vm) {
+            self.close_unused(&network);
+        }
+    }
+
     fn close_unused(&mut self, network: &str) {
-        if self.ports.values().any(|p| p.network == network) {
+        if self.ports.values().any(|p| p.network == network) || self.away.values().any(|n| n == network) {
             return;
         }
         if self.uplinks.remove(network).is_some() {

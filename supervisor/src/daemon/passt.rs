@@ -74,7 +74,7 @@ impl Passt {
         let mut command = Command::new("passt");
         command.args(arguments(socket, publish, nix::unistd::geteuid().is_root()));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output.try_clone()?);
-        let (mut child, pidfd) = spawn_bound(&mut command, None).map_err(|error| match error.kind() {
+        let (mut child, pidfd) = spawn_bound(&mut command, &[]).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => PasstError::Missing,
             _ => PasstError::Start(error),
         })?;

@@ -1,22 +1,27 @@
 //! The daemon's process: its socket, its signals, its end.
 
-use super::host::Host;
+use super::host::{Host, Neighbours};
+use super::journey::incoming::Origin;
 use super::paths::Paths;
 use super::{api, host::HostError};
 use crate::children::Launcher;
 use crate::machine::segments;
 use nix::fcntl::{Flock, FlockArg};
+use quasar_abi::control::migrator::Security;
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How long a daemon that was started for a VM stays when there is none.
 const IDLE_EXIT: Duration = Duration::from_secs(3);
 /// How long it waits for its first VM.
 const FIRST_VM: Duration = Duration::from_secs(20);
+
+/// VMs, or strangers, that may be on their way here at one time.
+const MAX_ARRIVALS: usize = 16;
 
 /// How to serve.
 #[derive(Clone, Debug)]
@@ -27,6 +32,8 @@ pub struct ServeOptions {
     pub launcher: Launcher,
     /// End when nothing is alive.
     pub exit_when_idle: bool,
+    /// What it is to other hosts.
+    pub neighbours: Neighbours,
 }
 
 /// Why the daemon cannot serve.
@@ -67,7 +74,7 @@ fn lock(paths: &Paths) -> Result<Flock<File>, ServeError> {
 /// # Errors
 /// [`ServeError`].
 pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
-    let ServeOptions { paths, launcher, exit_when_idle } = options;
+    let ServeOptions { paths, launcher, exit_when_idle, neighbours } = options;
     paths.create().map_err(io("cannot make the directory of", &paths.socket))?;
     let _lock = lock(paths)?;
     match segments::remove_stale(Path::new("/dev/shm")) {
@@ -80,7 +87,8 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
         .enable_all()
         .build()
         .map_err(io("cannot start the event loop for", &paths.socket))?;
-    let host = Host::new(paths.clone(), launcher.clone())?;
+    let host = Host::new(paths.clone(), launcher.clone(), neighbours.clone());
+    let host = host.inspect_err(|_| drop(std::fs::remove_dir_all(paths.directory())))?;
     let result = runtime.block_on(listen(paths, &host, *exit_when_idle));
     host.shut_down();
     // Consoles end with their VMs; whatever else is left of a connection is cut.
@@ -103,10 +111,12 @@ async fn listen(paths: &Paths, host: &Arc<Host>, exit_when_idle: bool) -> Result
     }
     let listener = UnixListener::bind(&paths.socket).map_err(io("cannot listen on", &paths.socket))?;
     let router = api::router(Arc::clone(host));
+    let arrivals = Arrivals::open(host).await?;
     log::info!("serving {}", paths.socket.display());
     let signals = interrupted().map_err(io("cannot watch signals for", &paths.socket))?;
     tokio::select! {
         result = axum::serve(listener, router) => result.map_err(io("cannot serve", &paths.socket)),
+        () = arrivals.take() => Ok(()),
         name = signals => {
             log::info!("{name}: stopping every VM");
             Ok(())
@@ -114,6 +124,45 @@ async fn listen(paths: &Paths, host: &Arc<Host>, exit_when_idle: bool) -> Result
         () = idle(host, exit_when_idle) => {
             log::info!("no VM is left");
             Ok(())
+        }
+    }
+}
+
+/// Connections of other hosts' migrators.
+struct Arrivals<'h>(Option<(TcpListener, Security)>, &'h Arc<Host>);
+
+impl<'h> Arrivals<'h> {
+    async fn open(host: &'h Arc<Host>) -> Result<Self, ServeError> {
+        let Neighbours { listen, security, .. } = &host.neighbours;
+        let Some((address, security)) = listen.zip(security.clone()) else { return Ok(Self(None, host)) };
+        let listener = TcpListener::bind(address).await;
+        let listener = listener.map_err(io("cannot listen on", Path::new(&address.to_string())))?;
+        Ok(Self(Some((listener, security)), host))
+    }
+
+    /// Takes them until it is dropped.
+    async fn take(&self) {
+        let Some((listener, security)) = &self.0 else { return std::future::pending().await };
+        loop {
+            let (socket, address) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    log::warn!("a connection was not accepted: {error}");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            if self.1.arriving() >= MAX_ARRIVALS {
+                log::warn!("{address} is turned away: {MAX_ARRIVALS} VMs are on their way here already");
+                continue;
+            }
+            let blocking = socket.into_std().and_then(|s| s.set_nonblocking(false).map(|()| s));
+            let security = security.clone();
+            let taken =
+                blocking.and_then(|socket| self.1.receive(Origin::Peer { socket, address, security }));
+            if let Err(error) = taken {
+                log::warn!("{address} is turned away: {error}");
+            }
         }
     }
 }

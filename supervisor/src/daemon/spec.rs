@@ -1,5 +1,6 @@
 //! What a VM is made of, as the API is asked for it, and the small languages in it.
 
+use super::entry::Held;
 use crate::machine::MachineConfig;
 use crate::machine::config::{Boot, ConfigError};
 use quasar_abi::machine::{VIRTIO_SLOTS, VirtioDevice};
@@ -132,6 +133,19 @@ impl VmSpec {
     /// # Errors
     /// [`SpecError`].
     pub fn check(&self) -> Result<(), SpecError> {
+        self.check_form()?;
+        for disk in &self.disks {
+            let opened = std::fs::OpenOptions::new().read(true).write(!disk.read_only).open(&disk.path);
+            opened.map_err(|source| SpecError::Disk { path: disk.path.clone(), source })?;
+        }
+        Ok(())
+    }
+
+    /// Checks what does not depend on this host's files.
+    ///
+    /// # Errors
+    /// [`SpecError`].
+    pub fn check_form(&self) -> Result<(), SpecError> {
         check_name(&self.name, "VM")?;
         self.machine.check()?;
         let mut paths: Vec<&Path> = self.disks.iter().map(|d| d.path.as_path()).collect();
@@ -144,10 +158,6 @@ impl VmSpec {
         }
         if let Some(path) = paths.into_iter().find(|path| !path.is_absolute()) {
             return Err(SpecError::Relative(path.to_owned()));
-        }
-        for disk in &self.disks {
-            let opened = std::fs::OpenOptions::new().read(true).write(!disk.read_only).open(&disk.path);
-            opened.map_err(|source| SpecError::Disk { path: disk.path.clone(), source })?;
         }
         if let Some(net) = &self.net {
             let network = self.network_name(net);
@@ -171,15 +181,16 @@ impl VmSpec {
 
     /// The devices at the virtio slots: disks first, so that their order is their names' order in the guest.
     #[must_use]
-    pub fn virtio(&self, port_segment: Option<&str>) -> Vec<VirtioDevice> {
+    pub fn virtio(&self, held: &Held) -> Vec<VirtioDevice> {
+        let map = |index| held.disk_maps.iter().find(|(slot, ..)| usize::from(*slot) == index);
         let disks = self.disks.iter().enumerate().map(|(index, disk)| VirtioDevice::Block {
             path: disk.path.clone(),
             read_only: disk.read_only,
             serial: format!("quasar-disk{index}"),
-            map_segment: None,
+            map_segment: map(index).map(|(_, _, maps)| maps.name().to_owned()),
         });
-        let card = self.net.as_ref().zip(port_segment).map(|(net, segment)| VirtioDevice::Net {
-            port_segment: segment.to_owned(),
+        let card = self.net.as_ref().zip(held.port.as_ref()).map(|(net, port)| VirtioDevice::Net {
+            port_segment: port.name().to_owned(),
             mac: net.mac.unwrap_or_else(|| Mac::derived(&self.name)).0,
         });
         disks
@@ -381,9 +392,11 @@ mod tests {
     fn disks_come_first_and_unknown_fields_are_refused() {
         let mut spec = spec();
         spec.disks.push(Disk { path: "/dev/null".into(), read_only: true, owned: false });
-        let virtio = spec.virtio(Some("/port"));
+        let port = crate::machine::segments::create_port("spec-test").expect("port");
+        let name = port.name().to_owned();
+        let virtio = spec.virtio(&Held { port: Some(port), ..Held::default() });
         assert!(matches!(&virtio[0], VirtioDevice::Block { read_only: true, .. }));
-        assert!(matches!(&virtio[1], VirtioDevice::Net { port_segment, .. } if port_segment == "/port"));
+        assert!(matches!(&virtio[1], VirtioDevice::Net { port_segment, .. } if *port_segment == name));
         assert_eq!(virtio.len(), 5);
         let text =
             r#"{"name":"a","machine":{"memory":1,"harts":1,"boot":{"kernel":{"kernel":"k"}}},"color":"red"}"#;

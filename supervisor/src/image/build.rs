@@ -34,6 +34,7 @@ const RECIPE_SOURCES: &[&str] = &[
     initramfs::guest_file!("disk/nginx-site"),
     initramfs::guest_file!("disk/quasar-address.service"),
     initramfs::guest_file!("disk/sshd.conf"),
+    initramfs::guest_file!("disk/timeouts.conf"),
     initramfs::guest_file!("index.html"),
     initramfs::guest_file!("initramfs/init"),
     initramfs::guest_file!("initramfs/inittab"),

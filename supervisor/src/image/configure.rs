@@ -147,6 +147,7 @@ fn services(tree: &mut Tree, keys: &Keys) -> Result<(), ImageError> {
         ("usr/lib/quasar/address", guest_file!("disk/address"), 0o755),
         ("etc/systemd/system/quasar-address.service", guest_file!("disk/quasar-address.service"), 0o644),
         ("etc/systemd/system/guest-ready.service", guest_file!("disk/guest-ready.service"), 0o644),
+        ("etc/systemd/system.conf.d/quasar.conf", guest_file!("disk/timeouts.conf"), 0o644),
         ("etc/ssh/sshd_config.d/quasar.conf", guest_file!("disk/sshd.conf"), 0o644),
         ("etc/nginx/sites-available/default", guest_file!("disk/nginx-site"), 0o644),
         ("root/.ssh/authorized_keys", &keys.user_public, 0o600),

@@ -117,6 +117,7 @@ pub fn run(options: &Options, launcher: &Launcher, out: &mut dyn Write) -> Resul
         launcher: launcher.clone(),
         log: Arc::new(log.try_clone()?),
         board: Arc::new(StatusBoard::default()),
+        arriving: false,
     })?;
     let status = attend(&handle, &machine, &stop, out);
     // Whatever happened to the output, nothing of the machine may stay.
@@ -210,7 +211,7 @@ pub fn disassemble(elf: &Path, launcher: &Launcher) -> Result<ExitStatus, IsaErr
     let start = |path: &Path| {
         let mut command = Executable::open(path)?.command()?;
         command.arg("disassemble").arg(elf);
-        spawn_bound(&mut command, None)
+        spawn_bound(&mut command, &[])
     };
     let (mut child, _) = start(&path).map_err(|source| IsaError::File { path, source })?;
     Ok(child.wait()?)

@@ -309,6 +309,11 @@ pub fn start_clock(machine: &Machine) {
     machine.vm.clock.wall_offset_ns.set(u64::try_from(wall).unwrap_or(u64::MAX));
 }
 
+/// Puts the harts of a machine whose state comes from elsewhere into a valid one until then.
+pub fn start_empty(machine: &Machine) {
+    start_harts(machine, Start::Machine { entry: RAM_BASE, dtb: 0, a2: 0 });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,15 +2,17 @@
 
 use super::MachineConfig;
 use quasar_abi::console::ConsoleSegment;
-use quasar_abi::dirty::maps_bytes;
+use quasar_abi::dirty::{PageMaps, maps_bytes};
 use quasar_abi::frames::PortSegment;
 use quasar_abi::machine::{RAM_BASE, VmSegments};
+use quasar_abi::ram::PAGE_BYTES;
 use quasar_abi::saved::DEVICES_SEGMENT_BYTES;
 use quasar_abi::tlb::{HartTlb, TLB_SEGMENT_BYTES};
 use quasar_abi::vm::{CONTROL_BYTES, Vm};
 use quasar_abi::{GuestRam, Segment, SegmentError, SegmentKind};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 const PREFIX: &str = "quasar-";
 
@@ -26,7 +28,7 @@ pub struct Machine {
     tlb: Segment,
     console: Segment,
     devices: Segment,
-    _maps: Segment,
+    maps: PageMaps,
 }
 
 /// A segment's name: `/quasar-<pid>-<vm>-<kind>`, so that a later daemon knows whose it was.
@@ -67,7 +69,8 @@ impl Machine {
         vm.ram_bytes.set(config.memory);
         vm.harts.set(config.harts.into());
         let ram = GuestRam::new(Arc::new(ram), RAM_BASE);
-        Ok(Self { names, vm, ram, tlb, console, devices, _maps: maps })
+        let maps = PageMaps::new(Arc::new(maps), RAM_BASE, config.memory)?;
+        Ok(Self { names, vm, ram, tlb, console, devices, maps })
     }
 
     /// The consoles.
@@ -76,6 +79,19 @@ impl Machine {
         match self.console.view(0) {
             Ok(consoles) => consoles,
             Err(_) => unreachable!("the length was checked when the segment was made"),
+        }
+    }
+
+    /// Marks all of RAM as written, when writes are logged: the supervisor has just filled it anew, and what
+    /// the log has missed would be missed at the VM's next place.
+    pub fn mark_everything(&self) {
+        while self.vm.log_active.load(Ordering::SeqCst) != 0 {
+            let epoch = self.vm.epoch.load(Ordering::SeqCst);
+            self.maps.mark(epoch, RAM_BASE, self.ram.len());
+            // A mark in an epoch that was closed meanwhile may have come after its collection.
+            if self.vm.epoch.load(Ordering::SeqCst) == epoch {
+                return;
+            }
         }
     }
 
@@ -99,6 +115,15 @@ impl Machine {
 /// See [`Segment::create`].
 pub fn create_port(vm: &str) -> Result<Segment, SegmentError> {
     Segment::create(&segment_name(vm, "port0"), SegmentKind::Port, size_of::<PortSegment>(), 1)
+}
+
+/// Makes the dirty maps of a disk.
+///
+/// # Errors
+/// See [`Segment::create`].
+pub fn create_disk_maps(vm: &str, slot: u8, bytes: u64) -> Result<Segment, SegmentError> {
+    let len = usize::try_from(maps_bytes(bytes.next_multiple_of(PAGE_BYTES))).unwrap_or(usize::MAX);
+    Segment::create(&segment_name(vm, &format!("disk{slot}")), SegmentKind::Maps, len, 1)
 }
 
 /// The process that made a segment of this file name, if it is one of ours.

@@ -56,6 +56,13 @@ pub enum Request {
     DeviceStats,
     /// Replace some of its processes by others; answered when these serve.
     Swap(SwapRequest),
+    /// What came from elsewhere is whole and runs.
+    Arrived,
+    /// Whether it runs elsewhere is not known: it stays paused here until it is resumed or removed.
+    Unclear {
+        /// What happened.
+        reason: String,
+    },
 }
 
 /// What a controller needs.
@@ -72,6 +79,9 @@ pub struct Setup {
     pub log: Arc<File>,
     /// Where the status is shown.
     pub board: Arc<StatusBoard>,
+    /// Its memory and state come from elsewhere: nothing is started in it, and
+    /// [`pause::MIGRATOR`] holds it until [`Request::Arrived`].
+    pub arriving: bool,
 }
 
 enum Step {
@@ -115,6 +125,8 @@ pub struct Controller {
     shutdowns: Vec<Shutdown>,
     stops: Vec<Answer>,
     answers: BTreeMap<u64, Answer>,
+    arriving: bool,
+    unclear: Option<String>,
 }
 
 fn is_hart(party: PartyId) -> bool {
@@ -125,7 +137,7 @@ impl Controller {
     /// A controller; its children's notes go to `outbox`, the sending end of `inbox`.
     #[must_use]
     pub fn new(setup: Setup, outbox: Sender<Input>, inbox: Receiver<Input>) -> Self {
-        let Setup { config, machine, virtio, launcher, log, board } = setup;
+        let Setup { config, machine, virtio, launcher, log, board, arriving } = setup;
         let slots = virtio.len();
         let notify = Arc::new(move |note| drop(outbox.send(Input::Seat(note))));
         let crew =
@@ -144,6 +156,8 @@ impl Controller {
             shutdowns: vec![],
             stops: vec![],
             answers: BTreeMap::new(),
+            arriving,
+            unclear: None,
         }
     }
 }
@@ -184,10 +198,14 @@ impl Controller {
 
     fn start(&mut self) {
         self.machine.vm.pause(pause::SUPERVISOR);
-        if let Err(error) = self.config.boot(&self.machine, self.slots) {
+        if self.arriving {
+            self.machine.vm.pause(pause::MIGRATOR);
+            boot::start_empty(&self.machine);
+        } else if let Err(error) = self.config.boot(&self.machine, self.slots) {
             return self.fail(error.to_string());
+        } else {
+            boot::start_clock(&self.machine);
         }
-        boot::start_clock(&self.machine);
         for party in self.everyone() {
             self.crew.start(party);
         }
@@ -199,8 +217,9 @@ impl Controller {
         let held = self.machine.vm.pause_mask.load(Ordering::SeqCst);
         let phase = match self.step {
             Step::Starting => Phase::Starting,
+            Step::Running if self.arriving => Phase::Arriving,
             Step::Running if !self.shutdowns.is_empty() => Phase::Stopping,
-            Step::Running if held & pause::USER != 0 => Phase::Paused,
+            Step::Running if held & pause::USER != 0 || self.unclear.is_some() => Phase::Paused,
             Step::Running
             | Step::Swap(..)
             | Step::RebootHarts { .. }
@@ -322,11 +341,26 @@ impl Controller {
             }
             (_, Step::Failed) => answer(Err("the VM has failed; see its logs, then remove it".into())),
             (_, Step::EndHarts | Step::EndRest | Step::Done) => answer(Err("the VM is being stopped".into())),
+            (Request::Arrived, _) => {
+                self.arriving = false;
+                answer(Ok(serde_json::Value::Null));
+            }
+            (_, _) if self.arriving => answer(Err("it is still coming from elsewhere".into())),
+            (Request::Unclear { reason }, _) => {
+                self.note(&reason);
+                self.board.update(|status| status.reason = Some(reason.clone()));
+                self.unclear = Some(reason);
+                answer(Ok(serde_json::Value::Null));
+            }
             (Request::Pause, _) => {
                 self.machine.vm.pause(pause::USER);
                 self.pausing.push((Instant::now() + Duration::from_secs(10), answer));
             }
             (Request::Resume, _) => {
+                if self.unclear.take().is_some() {
+                    self.board.update(|status| status.reason = None);
+                    self.machine.vm.unpause(pause::MIGRATOR);
+                }
                 self.machine.vm.unpause(pause::USER);
                 answer(Ok(serde_json::Value::Null));
             }
@@ -524,6 +558,7 @@ impl Controller {
         if let Err(error) = self.config.boot(&self.machine, self.slots) {
             return self.fail(format!("the guest wanted to reboot, but {error}"));
         }
+        self.machine.mark_everything();
         let vm = &self.machine.vm;
         vm.guest_request_code.set(0);
         vm.guest_request.store(request::NONE, Ordering::Release);

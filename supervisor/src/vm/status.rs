@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 pub enum Phase {
     /// Its processes are being started.
     Starting,
+    /// It comes from another host or from a file, and does not run here yet.
+    Arriving,
     /// It runs.
     Running,
-    /// A user has paused it.
+    /// A user has paused it, or it is unclear whether it runs on another host.
     Paused,
     /// It was asked to shut down, or its processes are being ended.
     Stopping,
@@ -20,6 +22,8 @@ pub enum Phase {
     Stopped,
     /// It cannot go on. What is left of its processes is paused.
     Failed,
+    /// It runs on another host, and its network's way out is still here.
+    Away,
 }
 
 impl Phase {
@@ -34,11 +38,13 @@ impl Phase {
     pub const fn word(self) -> &'static str {
         match self {
             Self::Starting => "starting",
+            Self::Arriving => "arriving",
             Self::Running => "running",
             Self::Paused => "paused",
             Self::Stopping => "stopping",
             Self::Stopped => "stopped",
             Self::Failed => "failed",
+            Self::Away => "away",
         }
     }
 }
@@ -84,7 +90,7 @@ pub struct ProcessInfo {
 pub struct VmStatus {
     /// Where it is.
     pub phase: Phase,
-    /// Why, when it failed.
+    /// Why, when it failed or is held for a reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// How it ended, when it stopped.

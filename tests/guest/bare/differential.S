@@ -12,7 +12,11 @@
     .section .text.start, "ax"
     .globl _start
 _start:
-    la      t0, trap
+    csrr    t0, mhartid
+    beqz    t0, 2f
+1:  wfi
+    j       1b
+2:  la      t0, trap
     csrw    mtvec, t0
     la      t0, supervisor_trap
     ori     t0, t0, 1

@@ -22,14 +22,17 @@ mod stream;
 mod system;
 mod values;
 
-use case::Case;
+use case::{Case, Outcome};
 use compare::{differences, report};
 use machines::{QemuCpu, run_quasar};
 use profile::Profile;
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Cases of a run, unless told otherwise.
 const CASES: u64 = 3000;
+/// Differing cases that are looked at one by one.
+const MOST_LOOKED_AT: u64 = 50;
 
 #[test]
 fn integer_streams_agree() {
@@ -65,25 +68,47 @@ fn run(profile: Profile) {
     eprintln!("{}: QUASAR_SEED={seed}, {} cases, -cpu {}", profile.name(), indices.len(), cpu.options());
     let cases: Vec<Case> =
         indices.iter().map(|&index| setup::generate(seed, profile, index, cpu.zicond)).collect();
-    let directory = tempfile::tempdir().expect("a directory for the image");
-    let image = image::build(&cases, directory.path()).expect("the image");
-    let expected = cpu.run(&image, directory.path(), cases.len()).expect("QEMU runs the image");
-    let found = run_quasar(&quasar, &image, directory.path(), cases.len()).expect("quasar runs the image");
+    let machines = Machines { quasar, cpu };
+    let outcomes = machines.run(&cases);
 
     let mut wrong = 0;
     let mut first = String::new();
     for (slot, case) in cases.iter().enumerate() {
-        let fields = differences(&expected[slot], &found[slot]);
-        if !fields.is_empty() {
-            wrong += 1;
-            if wrong <= number("QUASAR_SHOW").unwrap_or(1) {
-                let again = format!("QUASAR_SEED={seed} QUASAR_CASE={}", indices[slot]);
-                first += &format!("case {} ({again} runs it alone), ", indices[slot]);
-                first += &report(case, slot, &expected[slot], &found[slot], &fields);
-            }
+        let (expected, found) = &outcomes[slot];
+        if differences(expected, found).is_empty() || wrong >= MOST_LOOKED_AT {
+            continue;
+        }
+        // Alone: memory that no case sets may still hold what an earlier case left differently.
+        let (expected, found) = &machines.run(std::slice::from_ref(case))[0];
+        let fields = differences(expected, found);
+        if fields.is_empty() {
+            continue;
+        }
+        wrong += 1;
+        if wrong <= number("QUASAR_SHOW").unwrap_or(1) {
+            let again = format!("QUASAR_SEED={seed} QUASAR_CASE={}", indices[slot]);
+            first += &format!("case {} ({again} runs it alone), ", indices[slot]);
+            first += &report(case, 0, expected, found, &fields);
         }
     }
     assert!(wrong == 0, "{}: {wrong} of {} cases differ; the first:\n{first}", profile.name(), cases.len());
+}
+
+struct Machines {
+    quasar: PathBuf,
+    cpu: QemuCpu,
+}
+
+impl Machines {
+    /// What QEMU and Quasar leave of each case.
+    fn run(&self, cases: &[Case]) -> Vec<(Outcome, Outcome)> {
+        let directory = tempfile::tempdir().expect("a directory for the image");
+        let image = image::build(cases, directory.path()).expect("the image");
+        let expected = self.cpu.run(&image, directory.path(), cases.len()).expect("QEMU runs the image");
+        let found =
+            run_quasar(&self.quasar, &image, directory.path(), cases.len()).expect("quasar runs the image");
+        expected.into_iter().zip(found).collect()
+    }
 }
 
 fn number(variable: &str) -> Option<u64> {

@@ -16,6 +16,8 @@ enum Use {
     Touch,
     /// Written from the register of status bits: others select what one side has and the other has not.
     Status,
+    /// Written by immediates, from the bits of software interrupts: QEMU has interrupts that this machine has not.
+    Interrupts,
 }
 
 const REGISTERS: &[(u16, Use)] = &[
@@ -27,8 +29,8 @@ const REGISTERS: &[(u16, Use)] = &[
     (n::INSTRET, Use::Touch),
     (n::SSTATUS, Use::Status),
     (n::SSTATUS, Use::Status),
-    (n::SIE, Use::Status),
-    (n::SIP, Use::Status),
+    (n::SIE, Use::Interrupts),
+    (n::SIP, Use::Interrupts),
     (n::STVEC, Use::Read),
     (n::SCOUNTEREN, Use::Read),
     (n::SSCRATCH, Use::Any),
@@ -40,8 +42,8 @@ const REGISTERS: &[(u16, Use)] = &[
     (n::MSTATUS, Use::Status),
     (n::MEDELEG, Use::Read),
     (n::MIDELEG, Use::Read),
-    (n::MIE, Use::Status),
-    (n::MIP, Use::Status),
+    (n::MIE, Use::Interrupts),
+    (n::MIP, Use::Interrupts),
     (n::MTVEC, Use::Read),
     (n::MCOUNTEREN, Use::Read),
     (n::MSCRATCH, Use::Read),
@@ -81,6 +83,10 @@ pub fn csr(stream: &mut Stream<'_>) -> Piece {
         Use::Any => (op, rd, any),
         Use::Read => (stream.random.pick(&[Op::Csrrs, Op::Csrrci]), rd, 0),
         Use::Touch => (Op::Csrrs, 0, 0),
+        Use::Interrupts => {
+            let op = stream.random.pick(&[Op::Csrrwi, Op::Csrrsi, Op::Csrrci]);
+            (op, rd, any & 0xa)
+        }
         // An immediate reaches the interrupt enables only; an odd one would set what an address never has.
         Use::Status if immediate => (op, rd, any & !1),
         Use::Status => (op, rd, STATUS),

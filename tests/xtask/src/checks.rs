@@ -34,11 +34,29 @@ pub fn run() -> anyhow::Result<()> {
 /// All tests: first those of each crate, then the end-to-end tests one at a time.
 pub fn tests(filter: Option<&str>) -> anyhow::Result<()> {
     // The end-to-end tests start the release builds of all processes.
-    command::run(cargo().args(["build", "--release", "--workspace", "--locked"]))?;
-    // And those of other architectures.
-    crate::cross::build(&crate::cross::all(), false)?;
+    command::run(cargo().args(["build", "--release", "--workspace", "--all-targets", "--locked"]))?;
     let mut all = cargo();
     all.args(["test", "--release", "--workspace", "--locked", "--no-fail-fast"]);
+    all.args(filter);
+    command::run(&mut all)
+}
+
+/// Virtual machines with processes of other architectures.
+pub fn foreign(filter: Option<&str>) -> anyhow::Result<()> {
+    command::run(cargo().args(["build", "--release", "--workspace", "--locked"]))?;
+    crate::cross::build(&crate::cross::all(), false)?;
+    let mut all = cargo();
+    all.args([
+        "test",
+        "--release",
+        "--locked",
+        "-p",
+        "quasar-tests",
+        "--features",
+        "foreign",
+        "--test",
+        "foreign",
+    ]);
     all.args(filter);
     command::run(&mut all)
 }

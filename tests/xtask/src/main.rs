@@ -6,7 +6,9 @@ mod checks;
 mod command;
 mod cross;
 mod demo;
+mod moves;
 mod peers;
+mod qmp;
 mod rust_std;
 mod setup;
 
@@ -50,11 +52,17 @@ enum Task {
         /// architecture, emulated. Repeatable.
         #[arg(long)]
         target: Vec<String>,
+        /// Instead, virtual machines with processes that are builds for other architectures; builds them.
+        #[arg(long, conflicts_with = "target")]
+        foreign: bool,
     },
     /// Formatting, lints and licences alone.
     Check,
-    /// Measure against QEMU on this machine: boot, programs in the guest, HTTP.
+    /// Measure against QEMU on this machine: boot, programs in the guest, HTTP, migrations.
     Bench {
+        /// The migrations alone.
+        #[arg(long)]
+        moves: bool,
         /// Less work: some programs, each shorter.
         #[arg(long)]
         quick: bool,
@@ -66,7 +74,11 @@ fn main() -> anyhow::Result<()> {
         Task::Setup => setup::everything(),
         Task::Build { all: true, debug, .. } => cross::build(&cross::all(), debug),
         Task::Build { target, debug, .. } => cross::build(&target, debug),
-        Task::Test { filter, target } if !target.is_empty() => cross::test(&target, filter.as_deref()),
+        Task::Test { filter, target, .. } if !target.is_empty() => cross::test(&target, filter.as_deref()),
+        Task::Test { filter, foreign: true, .. } => {
+            setup::packages()?;
+            checks::foreign(filter.as_deref())
+        }
         Task::Test { filter, .. } => {
             setup::everything()?;
             if filter.is_none() {
@@ -78,9 +90,12 @@ fn main() -> anyhow::Result<()> {
             setup::packages()?;
             demo::demo(json)
         }
-        Task::Bench { quick } => {
+        Task::Bench { quick, moves } => {
             setup::packages()?;
-            bench::bench(quick)
+            if !moves {
+                bench::bench(quick)?;
+            }
+            moves::bench()
         }
         Task::Check => {
             setup::cargo_deny()?;

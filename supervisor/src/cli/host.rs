@@ -1,0 +1,65 @@
+//! What `quasar host` is to other hosts.
+
+use super::args::HostOptions;
+use crate::daemon::Neighbours;
+use anyhow::bail;
+use quasar_abi::control::migrator::Security;
+use std::net::SocketAddr;
+
+/// Checks the options that concern other hosts.
+///
+/// # Errors
+/// When they do not fit together.
+pub fn neighbours(options: &HostOptions) -> anyhow::Result<Neighbours> {
+    let HostOptions { listen, switch_listen, pki, insecure, .. } = options;
+    let security = match pki {
+        Some(directory) => Some(crate::pki::security(&std::path::absolute(directory)?)?),
+        None => insecure.then_some(Security::Insecure),
+    };
+    if listen.or(*switch_listen).is_some() && security.is_none() {
+        bail!("--listen needs keys: --pki DIR (see `quasar pki`), or --insecure for hosts on one machine");
+    }
+    let after = |listen: SocketAddr| Some(SocketAddr::new(listen.ip(), listen.port().checked_add(1)?));
+    let switch = switch_listen.or_else(|| listen.and_then(after));
+    if *insecure {
+        if let Some(far) = [*listen, switch].into_iter().flatten().find(|a| !a.ip().is_loopback()) {
+            bail!("{far} is reachable from other machines, which --insecure does not allow: use --pki DIR");
+        }
+        eprintln!(
+            "quasar: WARNING: --insecure: whoever can use this machine's loopback interface can take VMs from this \
+             host, give it others, and read and write their networks"
+        );
+    }
+    Ok(Neighbours { security, listen: *listen, switch })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(listen: Option<&str>) -> HostOptions {
+        let listen = listen.map(|address| address.parse().expect("address"));
+        HostOptions {
+            exit_when_idle: false,
+            listen,
+            switch_listen: None,
+            pki: None,
+            insecure: true,
+            exe_for: vec![],
+        }
+    }
+
+    #[test]
+    fn without_keys_nobody_is_let_in_but_over_loopback() {
+        let local = neighbours(&options(Some("127.0.0.1:7700"))).expect("loopback");
+        assert_eq!(local.switch, Some("127.0.0.1:7701".parse().expect("address")));
+        assert!(neighbours(&options(Some("0.0.0.0:7700"))).expect_err("far").to_string().contains("--pki"));
+        let keyless = HostOptions { insecure: false, ..options(Some("127.0.0.1:7700")) };
+        assert!(neighbours(&keyless).expect_err("no keys").to_string().contains("--insecure"));
+        let missing = HostOptions { pki: Some("/nonexistent".into()), insecure: false, ..options(None) };
+        assert!(neighbours(&missing).expect_err("no keys").to_string().contains("/nonexistent"));
+        assert!(
+            neighbours(&HostOptions { insecure: false, ..options(None) }).expect("alone").security.is_none()
+        );
+    }
+}

@@ -1,0 +1,107 @@
+//! `quasar migrate`, `quasar suspend`, `quasar resume`.
+
+use super::args::{ConvergeChoice, Migrate};
+use super::client::{Client, ClientError};
+use super::commands;
+use super::journey::Display;
+use crate::daemon::VmView;
+use crate::daemon::journey::JourneyEvent;
+use crate::daemon::journey::outgoing::Departure;
+use crate::daemon::journey::suspend::Suspension;
+use anyhow::{Context, bail};
+use hyper::Method;
+use quasar_abi::control::migrator::{Converge, Limits};
+use serde::Serialize;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// The order as the daemon takes it.
+fn departure(order: &Migrate, to: &str) -> Departure {
+    let converge = match order.converge {
+        ConvergeChoice::Throttle => Converge::Throttle,
+        ConvergeChoice::Pause => Converge::Pause,
+        ConvergeChoice::Abort => Converge::Abort,
+    };
+    let limits = Limits {
+        max_downtime_us: order.max_downtime.saturating_mul(1000),
+        bandwidth: order.bandwidth.map_or(0, |rate| rate.0),
+        timeout_s: order.timeout,
+        converge,
+    };
+    Departure { to: to.to_owned(), limits, shared_disk: order.shared_disk }
+}
+
+/// `quasar migrate`.
+///
+/// # Errors
+/// With a message for people.
+pub async fn migrate(client: &Client, order: &Migrate) -> anyhow::Result<ExitCode> {
+    let (name, path) = (&order.name, format!("/v1/vms/{}/migration", order.name));
+    let Some(to) = &order.to else {
+        let last: Option<JourneyEvent> = client.call(Method::DELETE, &path, None::<&()>).await?;
+        return match last {
+            Some(JourneyEvent::Failed { .. }) => {
+                println!("{name}: the migration was given up; it runs on here");
+                Ok(ExitCode::SUCCESS)
+            }
+            Some(JourneyEvent::Completed { to, .. }) => bail!("too late: {name} runs at {to}"),
+            Some(JourneyEvent::Suspended { .. }) => bail!("too late: {name} is in the file"),
+            other => bail!("too late: the journey of {name} ended with {other:?}"),
+        };
+    };
+    follow(client, &path, &departure(order, to), Display::new(name, order.json)).await
+}
+
+async fn follow(
+    client: &Client,
+    path: &str,
+    order: &(impl Serialize + Sync),
+    mut display: Display,
+) -> anyhow::Result<ExitCode> {
+    let result = client.stream(Method::POST, path, Some(order), |event| display.show(&event)).await;
+    display.finish();
+    result?;
+    display.conclude()
+}
+
+/// `quasar suspend`.
+///
+/// # Errors
+/// With a message for people.
+pub async fn suspend(
+    client: &Client,
+    name: &str,
+    file: &Path,
+    shared_disk: bool,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    let file = std::path::absolute(file).with_context(|| format!("{}", file.display()))?;
+    let path = format!("/v1/vms/{name}/suspend");
+    follow(client, &path, &Suspension { file, shared_disk }, Display::new(name, json)).await
+}
+
+#[derive(Serialize)]
+struct Return<'a> {
+    file: &'a Path,
+    name: Option<String>,
+}
+
+/// `quasar resume`: a VM that is listed, else a file.
+///
+/// # Errors
+/// With a message for people.
+pub async fn resume(client: &Client, what: &str, name: Option<String>) -> anyhow::Result<ExitCode> {
+    let vms: Vec<VmView> = client.get("/v1/vms").await?;
+    let listed = vms.iter().any(|vm| vm.name == what);
+    if listed && name.is_none() {
+        return commands::change(client, what, "resume").await;
+    }
+    let file = std::fs::canonicalize(what);
+    let file = file.with_context(|| format!("{what} is neither a VM (`quasar ps`) nor a file"))?;
+    let wanted = Return { file: &file, name };
+    let resumed: Result<serde_json::Value, ClientError> =
+        client.call(Method::POST, "/v1/resume", Some(&wanted)).await;
+    resumed?;
+    println!("{what}: resumed");
+    Ok(ExitCode::SUCCESS)
+}

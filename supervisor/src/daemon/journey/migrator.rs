@@ -1,0 +1,156 @@
+//! A migrator process on one journey, bound to the thread that owns it.
+
+use crate::children::{Command, Launcher, Note, Process};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use quasar_abi::control::migrator::{MigrationEvent, MigratorCommand};
+use quasar_abi::control::{Event, ProcessKind, Reply};
+use std::fs::File;
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+/// Time for the process to say hello.
+const START_DEADLINE: Duration = Duration::from_secs(20);
+/// Time for it to end when it was asked to.
+const END_DEADLINE: Duration = Duration::from_secs(5);
+
+/// What a journey's thread reacts to.
+#[derive(Debug)]
+pub enum Input {
+    /// The migrator's.
+    Note(Note),
+    /// Give up if that is still possible.
+    Cancel,
+    /// Kill the migrator.
+    Abort,
+}
+
+/// What was heard.
+#[derive(Debug)]
+pub enum Heard {
+    /// Something happens.
+    Migration(MigrationEvent),
+    /// The journey's command is done.
+    Done(Reply),
+    /// It failed.
+    Failed(String),
+    /// The process has ended.
+    Died(String),
+    /// Nothing for a while, or nothing that concerns the journey.
+    Nothing,
+}
+
+/// A migrator that has said hello and was given its journey.
+pub struct Migrator {
+    process: Process,
+    inbox: Receiver<Input>,
+    journey: u64,
+    gone: bool,
+}
+
+/// The two ends of what a journey's thread reacts to.
+#[must_use]
+pub fn inputs() -> (Sender<Input>, Receiver<Input>) {
+    unbounded()
+}
+
+impl Migrator {
+    /// Starts a migrator and gives it its first command. It dies with the calling thread.
+    ///
+    /// # Errors
+    /// In words for people.
+    pub fn start(
+        launcher: &Launcher,
+        peer: Option<BorrowedFd<'_>>,
+        log: &File,
+        (outbox, inbox): (Sender<Input>, Receiver<Input>),
+        first: MigratorCommand,
+    ) -> Result<Self, String> {
+        let program = launcher.program(ProcessKind::Migrator);
+        let notify = move |note| drop(outbox.send(Input::Note(note)));
+        let peer = peer.map(|fd| ("--peer-fd", fd));
+        let mut process = Process::spawn_with(launcher, ProcessKind::Migrator, peer, log, notify)
+            .map_err(|error| format!("the migrator cannot be started: {}: {error}", program.display()))?;
+        let by = Instant::now() + START_DEADLINE;
+        loop {
+            match inbox.recv_timeout(by.saturating_duration_since(Instant::now())) {
+                Ok(Input::Note(Note::Hello(_, sender))) => {
+                    process.greeted(sender);
+                    let sent = process.send(Command::Migrator(first));
+                    let journey = sent.map_err(|error| format!("the migrator: {error}"))?;
+                    return Ok(Self { process, inbox, journey, gone: false });
+                }
+                Ok(Input::Note(Note::Garbled(what))) => return Err(format!("the migrator said {what}")),
+                Ok(Input::Note(Note::Ended(how))) => return Err(format!("the migrator {how}")),
+                Ok(Input::Cancel | Input::Abort) => return Err("cancelled".into()),
+                Ok(Input::Note(Note::Event(_))) => {}
+                Err(_) => return Err(format!("the migrator was not ready within {START_DEADLINE:?}")),
+            }
+        }
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Sends a further command. One that cannot be sent shows as the process's end.
+    pub fn tell(&mut self, command: MigratorCommand) {
+        if let Err(error) = self.process.send(Command::Migrator(command)) {
+            log::warn!("migrator: {error}; it is killed");
+            self.process.kill();
+        }
+    }
+
+    /// Waits for what comes next, and carries out what users order meanwhile.
+    pub fn hear(&mut self, patience: Duration) -> Heard {
+        match self.inbox.recv_timeout(patience) {
+            Ok(Input::Note(Note::Event(Event::Migration(event)))) => Heard::Migration(event),
+            Ok(Input::Note(Note::Event(Event::Done { id, reply }))) => {
+                self.process.answered();
+                if id == self.journey { Heard::Done(reply) } else { Heard::Nothing }
+            }
+            Ok(Input::Note(Note::Event(Event::Failed { id, error }))) => {
+                self.process.answered();
+                if id == self.journey { Heard::Failed(error) } else { Heard::Nothing }
+            }
+            Ok(Input::Note(Note::Event(Event::Fatal(text) | Event::Notice(text)))) => {
+                log::warn!("migrator: {text}");
+                Heard::Nothing
+            }
+            Ok(Input::Note(Note::Garbled(what))) => {
+                log::warn!("a migrator sent something that is no event: {what}");
+                Heard::Nothing
+            }
+            Ok(Input::Note(Note::Ended(how))) => {
+                self.gone = true;
+                Heard::Died(how)
+            }
+            Ok(Input::Note(_)) | Err(RecvTimeoutError::Timeout) => Heard::Nothing,
+            Ok(Input::Cancel) => {
+                self.tell(MigratorCommand::Cancel);
+                Heard::Nothing
+            }
+            Ok(Input::Abort) => {
+                self.process.kill();
+                Heard::Nothing
+            }
+            Err(RecvTimeoutError::Disconnected) => Heard::Died("is not heard any more".into()),
+        }
+    }
+
+    /// Ends the process and waits until it has gone: it holds the VM's memory.
+    pub fn end(mut self) {
+        if !self.gone {
+            self.tell(MigratorCommand::Shutdown);
+        }
+        let mut by = Instant::now() + END_DEADLINE;
+        while !self.gone {
+            if Instant::now() >= by {
+                self.process.kill();
+                by = Instant::now() + END_DEADLINE;
+            }
+            self.hear(by.saturating_duration_since(Instant::now()));
+        }
+    }
+}

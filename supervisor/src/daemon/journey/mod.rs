@@ -1,0 +1,141 @@
+//! VMs on their way: to and from other hosts, to and from files.
+//!
+//! Each journey is a thread with a migrator process of its own ([`migrator`]). [`outgoing`] sends a VM,
+//! [`incoming`] takes one from a peer or a file, [`suspend`] writes one to a file, [`description`] is what the two
+//! supervisors tell each other, and [`events`] is what users see of it.
+
+pub mod description;
+pub mod events;
+pub mod incoming;
+pub mod migrator;
+pub mod outgoing;
+pub mod suspend;
+
+pub use events::JourneyEvent;
+pub use migrator::Input;
+
+use crossbeam_channel::Sender;
+use serde::{Deserialize, Serialize};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// What the API shows of a VM's journey.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JourneyView {
+    /// "to HOST:PORT", "from ADDRESS", "to FILE" or "from FILE".
+    pub way: String,
+    /// The phase that began last.
+    pub phase: String,
+    /// Rounds so far.
+    pub rounds: u32,
+}
+
+#[derive(Debug, Default)]
+struct Record {
+    events: Vec<JourneyEvent>,
+    /// The last event, kept until what it means has been done here.
+    last: Option<JourneyEvent>,
+    ended: bool,
+}
+
+/// A journey as others see it.
+#[derive(Debug)]
+pub struct Journey {
+    way: String,
+    record: Mutex<Record>,
+    changed: Condvar,
+    orders: Sender<Input>,
+}
+
+impl Journey {
+    /// A journey whose thread listens at the other end of `orders`.
+    #[must_use]
+    pub fn new(way: String, orders: Sender<Input>) -> Self {
+        Self { way, record: Mutex::default(), changed: Condvar::new(), orders }
+    }
+
+    fn record(&self) -> MutexGuard<'_, Record> {
+        // An event is pushed whole; what a panicking thread left is as good as any.
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds an event.
+    pub fn push(&self, event: JourneyEvent) {
+        self.record().events.push(event);
+        self.changed.notify_all();
+    }
+
+    /// Adds an event if there is one.
+    pub fn extend(&self, event: Option<JourneyEvent>) {
+        if let Some(event) = event {
+            self.push(event);
+        }
+    }
+
+    /// Keeps the last event until [`Journey::finish`].
+    pub fn conclude(&self, event: Option<JourneyEvent>) {
+        self.record().last = event;
+    }
+
+    /// Adds the event that was kept.
+    pub fn finish(&self) {
+        let last = self.record().last.take();
+        self.extend(last);
+    }
+
+    /// Says that nothing more comes.
+    pub fn end(&self) {
+        self.record().ended = true;
+        self.changed.notify_all();
+    }
+
+    /// Whether it has ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.record().ended
+    }
+
+    /// Events from number `from` on, waiting at most `patience` for the first; and whether more may come.
+    #[must_use]
+    pub fn follow(&self, from: usize, patience: Duration) -> (Vec<JourneyEvent>, bool) {
+        let quiet = |record: &mut Record| record.events.len() <= from && !record.ended;
+        let waited = self.changed.wait_timeout_while(self.record(), patience, quiet);
+        let record = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let news = record.events.get(from..).unwrap_or_default().to_vec();
+        (news, !record.ended)
+    }
+
+    /// Waits for its end.
+    pub fn wait(&self) {
+        let record = self.changed.wait_while(self.record(), |record| !record.ended);
+        drop(record.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Asks it to give up, if the hand-over has not happened.
+    pub fn cancel(&self) {
+        // It has ended when nobody listens.
+        drop(self.orders.send(Input::Cancel));
+    }
+
+    /// Ends its migrator by force.
+    pub fn abort(&self) {
+        // As above.
+        drop(self.orders.send(Input::Abort));
+    }
+
+    /// What is shown of it.
+    #[must_use]
+    pub fn view(&self) -> JourneyView {
+        let record = self.record();
+        let phase = record.events.iter().rev().find_map(|event| match event {
+            JourneyEvent::Phase { phase } => Some(phase.clone()),
+            _ => None,
+        });
+        let rounds = record.events.iter().filter(|e| matches!(e, JourneyEvent::Round { .. })).count();
+        JourneyView {
+            way: self.way.clone(),
+            phase: phase.unwrap_or_else(|| "start".into()),
+            rounds: u32::try_from(rounds).unwrap_or(u32::MAX),
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! A VM leaves: the source's supervisor.
+//!
+//! Up to [`MigrationEvent::HandingOver`] whatever happens leaves the VM running here, also when the migrator
+//! is killed: then what it had set is undone here. It is told before the hand-over is sent, so that a migrator
+//! that died without telling it has not handed over. From there on this VM never runs here again by itself.
+
+use super::migrator::{Heard, Migrator, inputs};
+use super::{Input, Journey, JourneyEvent};
+use crate::daemon::entry::Entry;
+use crate::daemon::host::{Host, HostError};
+use crate::vm::{Phase, Request};
+use crossbeam_channel::{Receiver, Sender};
+use quasar_abi::control::migrator::{Limits, MigrationEvent, MigratorCommand};
+use quasar_abi::vm::{VmControl, pause};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// How often it is looked whether the VM still runs.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// What is asked for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Departure {
+    /// "host:port" where the other host takes migrations.
+    pub to: String,
+    /// What the user allows.
+    pub limits: Limits,
+    /// Disks stay where they are: the other host reaches the same files.
+    #[serde(default)]
+    pub shared_disk: bool,
+}
+
+/// Undoes what a migrator that has died may have set.
+pub fn recover(vm: &VmControl) {
+    for hart in &vm.hart_control {
+        hart.throttle_permille.set(0);
+    }
+    vm.log_active.store(0, Ordering::SeqCst);
+    vm.unpause(pause::MIGRATOR);
+}
+
+/// How it ended.
+enum End {
+    There,
+    Here(String),
+    Unclear(String),
+}
+
+impl Host {
+    /// Begins to send a VM to another host.
+    ///
+    /// # Errors
+    /// When it cannot begin; whatever comes later is an event of the journey.
+    pub fn migrate(self: &Arc<Self>, name: &str, departure: Departure) -> Result<Arc<Journey>, HostError> {
+        let entry = self.find(name)?;
+        let refused = |reason: &str| HostError::Refused { name: name.to_owned(), reason: reason.to_owned() };
+        let Some(security) = self.neighbours.security.clone() else {
+            return Err(refused(
+                "this host has no key: start it with `quasar host --pki DIR` (or --insecure, on one machine)",
+            ));
+        };
+        if entry.spec.net.is_some() && self.neighbours.switch.is_none() {
+            return Err(refused(
+                "its network can only follow it when this host's switch takes links: start the host with --listen",
+            ));
+        }
+        let description = self.describe(&entry, true)?;
+        let vm = entry.local(&description, departure.shared_disk).ok_or_else(|| refused("it has stopped"))?;
+        let Departure { to, limits, shared_disk } = departure;
+        let send = MigratorCommand::Send { vm, to: to.clone(), security, limits };
+        let way = format!("to {to}");
+        self.set_out(&entry, way, move |host, entry, journey, ends| {
+            let end = travel(&host, &entry, &journey, ends, send, &to);
+            conclude(&host, &entry, &journey, end, &to, shared_disk);
+        })
+    }
+
+    /// Starts the thread of a journey of a VM that runs here.
+    pub(super) fn set_out(
+        self: &Arc<Self>,
+        entry: &Arc<Entry>,
+        way: String,
+        body: impl FnOnce(Arc<Self>, Arc<Entry>, Arc<Journey>, (Sender<Input>, Receiver<Input>)) + Send + 'static,
+    ) -> Result<Arc<Journey>, HostError> {
+        let (outbox, inbox) = inputs();
+        let journey = Arc::new(Journey::new(way, outbox.clone()));
+        entry.set_journey(&journey)?;
+        let (host, entry, ours) = (Arc::clone(self), Arc::clone(entry), Arc::clone(&journey));
+        let run = move || {
+            body(host, entry, Arc::clone(&ours), (outbox, inbox));
+            ours.end();
+        };
+        if let Err(source) = std::thread::Builder::new().name("journey".into()).spawn(run) {
+            journey.end();
+            return Err(HostError::Io { what: "a journey's thread cannot be started".into(), source });
+        }
+        Ok(journey)
+    }
+}
+
+fn travel(
+    host: &Host,
+    entry: &Entry,
+    journey: &Journey,
+    ends: (Sender<Input>, Receiver<Input>),
+    send: MigratorCommand,
+    to: &str,
+) -> End {
+    let Some(machine) = entry.handle.machine() else { return End::Here("the VM has stopped".into()) };
+    let started = match entry.open_log() {
+        Ok(log) => Migrator::start(&host.launcher, None, &log, ends, send),
+        Err(error) => Err(error.to_string()),
+    };
+    let mut migrator = match started {
+        Ok(migrator) => migrator,
+        Err(error) => {
+            recover(&machine.vm);
+            return End::Here(error);
+        }
+    };
+    let (mut handed_over, mut completed, mut unclear, mut given_up) = (false, false, None, false);
+    let end = loop {
+        match migrator.hear(LOOK) {
+            Heard::Migration(event) => {
+                match &event {
+                    MigrationEvent::HandingOver => {
+                        handed_over = true;
+                        entry.set_kept(host.network.depart(&entry.spec.name));
+                    }
+                    MigrationEvent::Completed { .. } => completed = true,
+                    MigrationEvent::Unclear { reason } => unclear = Some(reason.clone()),
+                    _ => {}
+                }
+                // How it ended is told when what it means here has been done.
+                if unclear.is_none() && !completed {
+                    journey.extend(JourneyEvent::of(event, to));
+                } else if completed {
+                    journey.conclude(JourneyEvent::of(event, to));
+                }
+            }
+            Heard::Done(_) => break End::There,
+            Heard::Failed(error) if unclear.is_some() => break End::Unclear(error),
+            Heard::Failed(error) => break End::Here(error),
+            Heard::Died(_) if completed => break End::There,
+            Heard::Died(how) if handed_over => {
+                break End::Unclear(format!(
+                    "the migrator {how} during the hand-over; the VM is paused here and may run at {to}: look there \
+                     before you resume it"
+                ));
+            }
+            Heard::Died(how) => {
+                recover(&machine.vm);
+                break End::Here(format!("the migrator {how}"));
+            }
+            Heard::Nothing => {
+                let phase = entry.handle.status().phase;
+                if !given_up
+                    && !handed_over
+                    && !matches!(phase, Phase::Running | Phase::Paused | Phase::Stopping)
+                {
+                    given_up = true;
+                    migrator.tell(MigratorCommand::Cancel);
+                }
+            }
+        }
+    };
+    drop(machine);
+    migrator.end();
+    end
+}
+
+fn conclude(host: &Host, entry: &Arc<Entry>, journey: &Journey, end: End, to: &str, shared_disk: bool) {
+    match end {
+        End::There => {
+            host.departed(entry, to, !shared_disk);
+            journey.finish();
+        }
+        End::Here(error) => journey.push(JourneyEvent::Failed { error }),
+        End::Unclear(error) => {
+            // An error says that it has ended meanwhile.
+            drop(entry.handle.ask_and_wait(Request::Unclear { reason: error.clone() }));
+            journey.push(JourneyEvent::Unclear { error });
+        }
+    }
+}

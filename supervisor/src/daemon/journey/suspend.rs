@@ -1,0 +1,97 @@
+//! A VM goes to a file.
+
+use super::migrator::{Heard, Migrator};
+use super::outgoing::recover;
+use super::{Input, Journey, JourneyEvent};
+use crate::daemon::entry::Entry;
+use crate::daemon::host::{Host, HostError};
+use crossbeam_channel::{Receiver, Sender};
+use quasar_abi::control::Reply;
+use quasar_abi::control::migrator::MigratorCommand;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What is asked for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Suspension {
+    /// The file, absolute.
+    pub file: PathBuf,
+    /// Leave the disks' content out: the file is resumed where they are.
+    #[serde(default)]
+    pub shared_disk: bool,
+}
+
+#[derive(Deserialize)]
+struct Written {
+    file_bytes: u64,
+    raw_bytes: u64,
+    hash: String,
+}
+
+impl Host {
+    /// Begins to write a VM to a file. When that is whole the VM is no longer here.
+    ///
+    /// # Errors
+    /// When it cannot begin.
+    pub fn suspend(self: &Arc<Self>, name: &str, suspension: Suspension) -> Result<Arc<Journey>, HostError> {
+        let entry = self.find(name)?;
+        let refused = |reason: String| HostError::Refused { name: name.to_owned(), reason };
+        let Suspension { file, shared_disk } = suspension;
+        if !file.is_absolute() {
+            return Err(refused(format!("{}: the path must be absolute", file.display())));
+        }
+        if file.exists() {
+            return Err(refused(format!(
+                "{} exists already; remove it or choose another name",
+                file.display()
+            )));
+        }
+        let description = self.describe(&entry, false)?;
+        let vm = entry.local(&description, shared_disk).ok_or_else(|| refused("it has stopped".into()))?;
+        let way = format!("to {}", file.display());
+        let command = MigratorCommand::Suspend { vm, file };
+        self.set_out(&entry, way, move |host, entry, journey, ends| {
+            match write(&host, &entry, ends, command) {
+                Ok(Written { file_bytes, raw_bytes, hash }) => {
+                    host.leave(&entry, !shared_disk);
+                    journey.push(JourneyEvent::Suspended { file_bytes, raw_bytes, hash });
+                }
+                Err(error) => journey.push(JourneyEvent::Failed { error }),
+            }
+        })
+    }
+}
+
+fn write(
+    host: &Host,
+    entry: &Entry,
+    ends: (Sender<Input>, Receiver<Input>),
+    command: MigratorCommand,
+) -> Result<Written, String> {
+    let machine = entry.handle.machine().ok_or("the VM has stopped")?;
+    let log = entry.open_log().map_err(|error| error.to_string())?;
+    let result = Migrator::start(&host.launcher, None, &log, ends, command).and_then(|mut migrator| {
+        let result = loop {
+            match migrator.hear(LOOK) {
+                Heard::Done(Reply::Json(text)) => {
+                    break serde_json::from_str(&text).map_err(|e| e.to_string());
+                }
+                Heard::Done(Reply::Unit) => break Err("the migrator did not say what it has written".into()),
+                Heard::Failed(error) => break Err(error),
+                Heard::Died(how) => break Err(format!("the migrator {how}")),
+                Heard::Migration(_) | Heard::Nothing => {}
+            }
+        };
+        migrator.end();
+        result
+    });
+    if result.is_err() {
+        recover(&machine.vm);
+    }
+    result
+}

@@ -1,0 +1,134 @@
+//! Making a VM: its segments, its port, its controller.
+
+use super::entry::{Entry, Held, Past};
+use super::host::{Host, HostError, io, open_log};
+use super::network::Attachment;
+use super::spec::{Mac, UplinkSpec, VmSpec};
+use crate::machine::{Machine, segments};
+use crate::vm::{Phase, Setup, StatusBoard, VmHandle};
+use quasar_abi::vm::pause;
+use std::io::{Seek, SeekFrom};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Time for a VM's processes to start.
+const START_DEADLINE: Duration = Duration::from_secs(120);
+
+/// What a VM begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    /// Its kernel.
+    Boot,
+    /// What a migrator puts into it.
+    Arrive {
+        /// A user has paused it.
+        paused: bool,
+    },
+}
+
+/// The length of a disk: a block device has none but its end.
+fn disk_bytes(path: &Path) -> std::io::Result<u64> {
+    std::fs::File::open(path)?.seek(SeekFrom::End(0))
+}
+
+impl Host {
+    fn hold(&self, id: &str, spec: &VmSpec) -> Result<Held, HostError> {
+        let mut held = Held::default();
+        for (slot, disk) in (0..).zip(&spec.disks) {
+            let cannot = io(format!("disk {}", disk.path.display()));
+            let bytes = disk_bytes(&disk.path).map_err(cannot)?;
+            if bytes > 0 {
+                held.disk_maps.push((slot, bytes, segments::create_disk_maps(id, slot, bytes)?));
+            }
+        }
+        if spec.net.is_some() {
+            held.port = Some(segments::create_port(id)?);
+        }
+        Ok(held)
+    }
+
+    fn attachment(&self, spec: &VmSpec, held: &Held, past: &Past, start: Start) -> Option<Attachment> {
+        let net = spec.net.as_ref()?;
+        let at_home = !past.abroad;
+        Some(Attachment {
+            vm: spec.name.clone(),
+            network: spec.network_name(net).to_owned(),
+            segment: held.port.as_ref()?.name().to_owned(),
+            mac: net.mac.unwrap_or_else(|| Mac::derived(&spec.name)).0,
+            uplink: if at_home { net.uplink.clone() } else { UplinkSpec::None },
+            publish: if at_home { net.publish.clone() } else { vec![] },
+            held: start != Start::Boot,
+        })
+    }
+
+    pub(super) fn make(&self, spec: VmSpec, past: Past, start: Start) -> Result<Entry, HostError> {
+        let name = spec.name.clone();
+        let directory = self.paths.vm(&name);
+        std::fs::create_dir_all(&directory).map_err(io(format!("cannot make {}", directory.display())))?;
+        let log = Arc::new(open_log(&directory.join("log"))?);
+        let id = format!("{name}.{}", self.births.fetch_add(1, Ordering::Relaxed));
+        let mut machine = Machine::create(&id, &spec.machine)?;
+        machine.names.vm.clone_from(&name);
+        if start == (Start::Arrive { paused: true }) {
+            machine.vm.pause(pause::USER);
+        }
+        let held = self.hold(&id, &spec)?;
+        if let Some(attachment) = self.attachment(&spec, &held, &past, start) {
+            self.network.attach(attachment).map_err(HostError::Network)?;
+        }
+        let detach = || {
+            if let Some(port) = &held.port {
+                self.network.detach(&name, port.name());
+            }
+        };
+        let setup = Setup {
+            config: spec.machine.clone(),
+            machine: Arc::new(machine),
+            virtio: spec.virtio(&held),
+            launcher: self.launcher.clone(),
+            log,
+            board: Arc::new(StatusBoard::default()),
+            arriving: start != Start::Boot,
+        };
+        let board = Arc::clone(&setup.board);
+        let started = VmHandle::start(setup).map_err(io("a VM's thread cannot be started"));
+        let handle = started.inspect_err(|_| detach())?;
+        let status = board.wait(START_DEADLINE, |phase| phase != Phase::Starting);
+        let reason = match status.phase {
+            Phase::Starting => format!("its processes were not ready within {START_DEADLINE:?}"),
+            Phase::Failed => status.reason.unwrap_or_default(),
+            _ => return Ok(Entry::new(spec, handle, directory, held, past)),
+        };
+        handle.stop_and_release();
+        detach();
+        Err(HostError::Start { name, reason })
+    }
+
+    /// Attaches the port of a VM again whose journey ended unclear and that goes on here.
+    ///
+    /// # Errors
+    /// In words for people.
+    pub(super) fn attach_again(&self, entry: &Entry) -> Result<(), HostError> {
+        let Some(segment) = entry.port_segment() else { return Ok(()) };
+        let Some(mut attachment) = entry.spec.net.as_ref().map(|net| Attachment {
+            vm: entry.spec.name.clone(),
+            network: entry.spec.network_name(net).to_owned(),
+            segment,
+            mac: net.mac.unwrap_or_else(|| Mac::derived(&entry.spec.name)).0,
+            uplink: net.uplink.clone(),
+            publish: net.publish.clone(),
+            held: false,
+        }) else {
+            return Ok(());
+        };
+        if entry.past.abroad {
+            attachment.uplink = UplinkSpec::None;
+            attachment.publish.clear();
+        }
+        self.network.attach(attachment).map_err(HostError::Network)?;
+        self.network.release(&entry.spec.name);
+        Ok(())
+    }
+}
