@@ -2,6 +2,7 @@
 //! console that one can talk to, and a look at what is left behind.
 #![forbid(unsafe_code)]
 
+pub mod bare;
 pub mod console;
 pub mod disk;
 pub mod guest;

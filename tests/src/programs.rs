@@ -32,3 +32,30 @@ pub fn directory() -> anyhow::Result<PathBuf> {
 pub fn quasar() -> anyhow::Result<PathBuf> {
     Ok(directory()?.join("quasar"))
 }
+
+/// Names of the foreign architectures, with the compiler's names of the targets.
+pub const FOREIGN: &[(&str, &str)] = &[
+    ("aarch64", "aarch64-unknown-linux-gnu"),
+    ("powerpc64", "powerpc64-unknown-linux-gnu"),
+    ("s390x", "s390x-unknown-linux-gnu"),
+    ("riscv64", "riscv64gc-unknown-linux-gnu"),
+];
+
+/// The directory of the builds for another architecture.
+///
+/// # Errors
+/// When they have not been built.
+pub fn foreign(arch: &str) -> anyhow::Result<PathBuf> {
+    let found = FOREIGN.iter().find(|(name, _)| *name == arch);
+    let (_, triple) = found.with_context(|| format!("{arch} is none of the foreign architectures"))?;
+    let directory = directory()?.with_file_name(triple).join("release");
+    for program in PROGRAMS {
+        let path = directory.join(program);
+        ensure!(
+            path.is_file(),
+            "{} is missing; build it: cargo xtask build --target {triple}",
+            path.display()
+        );
+    }
+    Ok(directory)
+}

@@ -1,121 +1,45 @@
-//! Bare programs of our own, `guest/bare/*.S`, under `quasar isa run`. Each says in its header comment how it is to
-//! be run and what must come of it:
-//!
-//! ```text
-//! # run: --harts 2          further options (none by default)
-//! # exit: 0                 exit status
-//! # output: text            what it prints, without the final newline (nothing by default)
-//! # signature: 0000002a     its only line
-//! ```
+//! Bare programs of our own, `guest/bare/*.S`, under `quasar isa run`; see `quasar_tests::bare`.
 #![forbid(unsafe_code)]
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use quasar_tests::bare::{PROGRAMS, check};
 
-const COMPILER: &str = "riscv64-linux-gnu-gcc";
+#[test]
+fn all_programs_have_a_test() {
+    let here = include_str!("bare.rs");
+    assert!(PROGRAMS.iter().all(|name| here.contains(&format!("check(\"{name}\""))));
+}
 
 #[test]
 fn atomics() {
-    check("atomics");
+    check("atomics", &[]);
 }
 
 #[test]
 fn fencei() {
-    check("fencei");
+    check("fencei", &[]);
 }
 
 #[test]
 fn pagefault() {
-    check("pagefault");
+    check("pagefault", &[]);
 }
 
 #[test]
 fn timer() {
-    check("timer");
+    check("timer", &[]);
 }
 
 #[test]
 fn interrupts() {
-    check("interrupts");
+    check("interrupts", &[]);
 }
 
 #[test]
 fn htif() {
-    check("htif");
+    check("htif", &[]);
 }
 
 #[test]
 fn limit() {
-    check("limit");
-}
-
-/// What a program's header says.
-#[derive(Debug)]
-struct Expectation {
-    options: Vec<String>,
-    exit: i32,
-    output: String,
-    signature: Option<String>,
-}
-
-impl Expectation {
-    fn of(source: &str) -> Self {
-        let field = |name: &str| {
-            let prefix = format!("# {name}: ");
-            source.lines().find_map(|line| line.strip_prefix(&prefix)).map(str::to_owned)
-        };
-        Self {
-            options: field("run").iter().flat_map(|text| text.split(' ')).map(str::to_owned).collect(),
-            exit: field("exit").expect("a header says how the program exits").parse().expect("a number"),
-            output: field("output").unwrap_or_default(),
-            signature: field("signature"),
-        }
-    }
-}
-
-fn check(name: &str) {
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("guest/bare");
-    let source = sources.join(name).with_extension("S");
-    let text = std::fs::read_to_string(&source).expect("the program's source");
-    let expectation = Expectation::of(&text);
-    let directory = tempfile::tempdir().expect("a directory");
-    let program = assemble(&source, directory.path());
-    let signature = directory.path().join("signature");
-
-    let mut command = Command::new(quasar_tests::programs::quasar().expect("the programs under test"));
-    command.args(["isa", "run"]).args(&expectation.options);
-    if expectation.signature.is_some() {
-        command.arg("--signature").arg(&signature);
-    }
-    let output = command.arg(&program).output().expect("quasar starts");
-    let said = String::from_utf8_lossy(&output.stdout);
-    let context = format!("{name}: {}{}", said, String::from_utf8_lossy(&output.stderr));
-    assert_eq!(output.status.code(), Some(expectation.exit), "{context}");
-    assert_eq!(said.trim_end_matches('\n'), expectation.output, "{context}");
-    if let Some(expected) = expectation.signature {
-        let found = std::fs::read_to_string(&signature).expect("a signature");
-        assert_eq!(found.trim_end(), expected, "{context}");
-    }
-}
-
-fn assemble(source: &Path, directory: &Path) -> PathBuf {
-    let program = directory.join("program.elf");
-    let output = Command::new(COMPILER)
-        .args([
-            "-nostdlib",
-            "-static",
-            "-no-pie",
-            "-march=rv64gc",
-            "-mabi=lp64d",
-            "-Wl,--build-id=none",
-            "-T",
-        ])
-        .arg(source.with_file_name("bare.ld"))
-        .arg(source)
-        .arg("-o")
-        .arg(&program)
-        .output()
-        .unwrap_or_else(|error| panic!("{COMPILER}: {error}; install the package gcc-riscv64-linux-gnu"));
-    assert!(output.status.success(), "{COMPILER}: {}", String::from_utf8_lossy(&output.stderr));
-    program
+    check("limit", &[]);
 }

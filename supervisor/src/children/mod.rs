@@ -3,9 +3,12 @@
 //! Whoever owns a [`Process`] never waits on it: a thread per child reads what it says and how it ends and
 //! hands that on as [`Note`]s. What to do when a child dies is [`policy`], a function without processes.
 
+pub mod exec;
+mod launcher;
 pub mod policy;
 mod process;
 mod spawn;
 
-pub use process::{Command, Launcher, Note, Process, SendError};
+pub use launcher::{BuildError, Launcher, kind_named};
+pub use process::{Command, Note, Process, SendError};
 pub use spawn::{PidFd, spawn_bound};

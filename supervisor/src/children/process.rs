@@ -1,17 +1,16 @@
 //! A child with a control channel.
 
+use super::exec::Executable;
+use super::launcher::Launcher;
 use super::spawn::{PidFd, spawn_bound};
 use quasar_abi::control::cpu::CpuCommand;
 use quasar_abi::control::devices::DevicesCommand;
 use quasar_abi::control::migrator::MigratorCommand;
 use quasar_abi::control::mmu::MmuCommand;
 use quasar_abi::control::netswitch::NetswitchCommand;
-use quasar_abi::control::{
-    ChannelError, CommandSender, Event, EventReceiver, Hello, Parent, ProcessKind, Transport,
-};
+use quasar_abi::control::{ChannelError, CommandSender, Event, EventReceiver, Hello, Parent, ProcessKind};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,35 +21,6 @@ const LOOK: Duration = Duration::from_millis(200);
 const LINGER_MS: u16 = 2000;
 /// Commands that may be unanswered: sending more could block on a child that does not read.
 const MAX_OUTSTANDING: usize = 64;
-
-/// Where the programs are and how commands reach them.
-#[derive(Clone, Debug)]
-pub struct Launcher {
-    /// Directory of the sibling programs.
-    pub directory: PathBuf,
-    /// What carries commands.
-    pub transport: Transport,
-}
-
-impl Launcher {
-    /// The directory given, or `QUASAR_LIBEXEC`, or the running executable's own.
-    ///
-    /// # Errors
-    /// When the running executable cannot be found.
-    pub fn locate(directory: Option<PathBuf>) -> std::io::Result<Self> {
-        let directory = match directory.or_else(|| std::env::var_os("QUASAR_LIBEXEC").map(PathBuf::from)) {
-            Some(directory) => directory,
-            None => std::env::current_exe()?.parent().map(PathBuf::from).unwrap_or_default(),
-        };
-        Ok(Self { directory, transport: Transport::Ipc })
-    }
-
-    /// Path of a program.
-    #[must_use]
-    pub fn program(&self, kind: ProcessKind) -> PathBuf {
-        self.directory.join(kind.program())
-    }
-}
 
 /// A command to any kind of child.
 #[derive(Clone, Debug)]
@@ -129,6 +99,7 @@ impl Sender {
 #[derive(Debug)]
 pub struct Process {
     pid: u32,
+    arch: &'static str,
     pidfd: Arc<PidFd>,
     sender: Option<Sender>,
     outstanding: usize,
@@ -161,9 +132,10 @@ impl Process {
         notify: impl Fn(Note) + Send + 'static,
     ) -> std::io::Result<Self> {
         let (parent, theirs) = Parent::new().map_err(std::io::Error::other)?;
-        let mut command = std::process::Command::new(launcher.program(kind));
+        let program = Executable::open(&launcher.program(kind))?;
+        let mut command = program.command()?;
         command.arg("--control-fd").arg(theirs.as_raw_fd().to_string());
-        command.arg("--transport").arg(launcher.transport.to_string());
+        command.arg("--transport").arg(launcher.transport(kind, &program).to_string());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?);
         let mut inherit = vec![theirs.as_fd()];
         if let Some((option, fd)) = more {
@@ -181,13 +153,19 @@ impl Process {
             pidfd.kill();
             return Err(error);
         }
-        Ok(Self { pid, pidfd, sender: None, outstanding: 0 })
+        Ok(Self { pid, arch: program.arch(), pidfd, sender: None, outstanding: 0 })
     }
 
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// Architecture that its program was built for.
+    #[must_use]
+    pub fn arch(&self) -> &'static str {
+        self.arch
     }
 
     /// Takes the sender that came with [`Note::Hello`].
@@ -311,6 +289,7 @@ fn describe(status: std::process::ExitStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use quasar_abi::control::Transport;
     use std::os::unix::fs::PermissionsExt;
 
     fn notes_of(script: &str) -> (tempfile::TempDir, crossbeam_channel::Receiver<Note>, Process) {
@@ -318,7 +297,7 @@ mod tests {
         let program = dir.path().join(ProcessKind::Mmu.program());
         std::fs::write(&program, script).expect("write");
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("chmod");
-        let launcher = Launcher { directory: dir.path().to_owned(), transport: Transport::Socket };
+        let launcher = Launcher::new(dir.path().to_owned(), Transport::Socket);
         let log = File::create(dir.path().join("log")).expect("log");
         let (send, notes) = crossbeam_channel::unbounded();
         let notify = move |note| drop(send.send(note));
@@ -345,7 +324,7 @@ mod tests {
 
     #[test]
     fn a_missing_program_is_an_error() {
-        let launcher = Launcher { directory: "/nonexistent".into(), transport: Transport::Socket };
+        let launcher = Launcher::new("/nonexistent".into(), Transport::Socket);
         let log = tempfile::tempfile().expect("log");
         let error = Process::spawn(&launcher, ProcessKind::Cpu, &log, |_| ()).expect_err("no program");
         assert_eq!(error.kind(), std::io::ErrorKind::NotFound);

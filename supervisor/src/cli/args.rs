@@ -1,9 +1,11 @@
 //! The command line.
 
 use super::size::Size;
+use crate::children::kind_named;
 use crate::daemon::spec::{Mac, Publish, UplinkSpec};
 use crate::isa::Granularity;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use quasar_abi::control::ProcessKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -120,6 +122,15 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Replace a process of a running VM by another build or version of its program.
+    ///
+    /// The guest stands still meanwhile; its memory and every other process stay as they are. A program that
+    /// does not serve is replaced by the one before.
+    #[command(after_help = "Examples:
+  quasar swap web cpu --build powerpc64
+  quasar swap web mmu --exe /opt/quasar-1.2/quasar-mmu
+  quasar swap web cpu1 --build x86_64")]
+    Swap(Swap),
     /// Shut a VM down: press its power key and wait, or end it by force.
     Stop {
         /// The VM.
@@ -162,6 +173,10 @@ pub enum Command {
 /// `quasar host`.
 #[derive(Clone, Debug, Args)]
 pub struct HostOptions {
+    /// A program that stands in for those of one kind: another version, or a build for another
+    /// architecture. Repeatable.
+    #[arg(long, value_name = "cpu|mmu|devices|netswitch|migrator=PATH")]
+    pub exe_for: Vec<ExeFor>,
     /// End when no VM is left but stopped ones.
     #[arg(long)]
     pub exit_when_idle: bool,
@@ -263,6 +278,10 @@ pub struct IsaRun {
     /// Stop when a hart has executed this many instructions, those that trapped included (0: never).
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub max_instructions: u64,
+    /// A program that stands in for those of one kind: another version, or a build for another architecture.
+    /// Repeatable.
+    #[arg(long, value_name = "cpu|mmu|devices=PATH")]
+    pub exe_for: Vec<ExeFor>,
 }
 
 /// `quasar run`.
@@ -364,6 +383,41 @@ pub struct Listing {
     /// As JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `quasar swap`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("with").required(true).args(["build", "exe"]))]
+pub struct Swap {
+    /// The VM.
+    pub name: String,
+    /// The process: cpu (all harts), cpu0, cpu1, …, mmu or devices.
+    pub process: String,
+    /// The build for this architecture: x86_64, aarch64, powerpc64, s390x or riscv64.
+    #[arg(long, value_name = "ARCH")]
+    pub build: Option<String>,
+    /// This program.
+    #[arg(long, value_name = "PATH")]
+    pub exe: Option<PathBuf>,
+}
+
+/// A program for a kind of process as it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExeFor {
+    /// The kind.
+    pub kind: ProcessKind,
+    /// The program.
+    pub path: PathBuf,
+}
+
+impl std::str::FromStr for ExeFor {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (kind, path) = text.split_once('=').unwrap_or((text, ""));
+        let kind = kind_named(kind).filter(|_| !path.is_empty());
+        let kind = kind.ok_or("it is KIND=PATH, and KIND is cpu, mmu, devices, netswitch or migrator")?;
+        Ok(Self { kind, path: path.into() })
+    }
 }
 
 /// Commands about images.

@@ -1,13 +1,14 @@
 //! The commands that ask the daemon one thing.
 
-use super::args::{ConsolePort, ImageOptions};
+use super::args::{ConsolePort, ImageOptions, Swap};
 use super::attach::{self, End};
 use super::client::{Client, ClientError};
 use super::progress::Steps;
 use super::size::{Size, short};
 use super::table;
-use crate::daemon::VmView;
+use crate::daemon::{SwapSpec, VmView};
 use crate::image::BuildOptions;
+use hyper::Method;
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -71,6 +72,31 @@ pub async fn ps(client: &Client, json: bool) -> anyhow::Result<ExitCode> {
 pub async fn change(client: &Client, name: &str, what: &str) -> anyhow::Result<ExitCode> {
     let view: VmView = client.post(&format!("/v1/vms/{name}/{what}")).await?;
     println!("{name}: {}", view.status.phase.word());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `quasar swap`.
+///
+/// # Errors
+/// With a message for people.
+pub async fn swap(client: &Client, swap: &Swap) -> anyhow::Result<ExitCode> {
+    #[derive(serde::Deserialize)]
+    struct Swapped {
+        #[serde(flatten)]
+        view: VmView,
+        paused_ms: f64,
+    }
+    let exe = swap.exe.as_ref().map(std::path::absolute).transpose()?;
+    let spec = SwapSpec { process: swap.process.clone(), build: swap.build.clone(), exe };
+    let path = format!("/v1/vms/{}/swap", swap.name);
+    let swapped: Swapped = client.call(Method::POST, &path, Some(&spec)).await?;
+    let ours = |role: &str| {
+        role.strip_prefix(&swap.process).is_some_and(|n| n.parse::<u8>().is_ok() || n.is_empty())
+    };
+    for process in swapped.view.status.processes.iter().filter(|p| ours(&p.role)) {
+        println!("{} is process {}, a build for {}", process.role, process.pid, process.arch);
+    }
+    println!("the guest stood still for {:.0} ms", swapped.paused_ms);
     Ok(ExitCode::SUCCESS)
 }
 

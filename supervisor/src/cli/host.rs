@@ -39,7 +39,14 @@ mod tests {
 
     fn options(listen: Option<&str>) -> HostOptions {
         let listen = listen.map(|address| address.parse().expect("address"));
-        HostOptions { exit_when_idle: false, listen, switch_listen: None, pki: None, insecure: true }
+        HostOptions {
+            exit_when_idle: false,
+            listen,
+            switch_listen: None,
+            pki: None,
+            insecure: true,
+            exe_for: vec![],
+        }
     }
 
     #[test]

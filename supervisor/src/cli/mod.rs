@@ -29,22 +29,22 @@ use std::process::ExitCode;
 pub fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { exe_dir, socket, command } = arguments;
     match command {
-        Command::Isa(IsaCommand::Run(run)) => isa_run(&run, &launcher(exe_dir)?),
+        Command::Isa(IsaCommand::Run(run)) => isa_run(&run, &launcher(exe_dir, &run.exe_for)?),
         Command::Isa(IsaCommand::Dis { elf }) => {
-            let status = crate::isa::disassemble(&elf, &launcher(exe_dir)?)?;
+            let status = crate::isa::disassemble(&elf, &launcher(exe_dir, &[])?)?;
             Ok(status.code().and_then(|c| u8::try_from(c).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
         }
         Command::Pki(command) => crate::pki::command::execute(&command),
         Command::Host(options) => {
             let (paths, neighbours) = (Paths::locate(socket), host::neighbours(&options)?);
             eprintln!("quasar: serving {}", paths.socket.display());
-            let launcher = launcher(exe_dir)?;
+            let launcher = launcher(exe_dir, &options.exe_for)?;
             let exit_when_idle = options.exit_when_idle;
             crate::daemon::serve(&ServeOptions { paths, launcher, exit_when_idle, neighbours })?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Image(ImageCommand::Inspect { file }) => {
-            let migrator = launcher(exe_dir)?.program(ProcessKind::Migrator);
+            let migrator = launcher(exe_dir, &[])?.program(ProcessKind::Migrator);
             let status = std::process::Command::new(&migrator).arg("inspect").arg(file).status();
             let status = status.with_context(|| format!("{} cannot be started", migrator.display()))?;
             Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -78,6 +78,7 @@ async fn ask(client: &Client, command: Command, exe_dir: Option<&Path>) -> anyho
         Command::Suspend { name, file, shared_disk, json } => {
             migrate::suspend(client, &name, &file, shared_disk, json).await
         }
+        Command::Swap(swap) => commands::swap(client, &swap).await,
         Command::Stop { name, force, timeout } => {
             commands::change(client, &name, &format!("stop?force={force}&timeout={timeout}")).await
         }
@@ -89,8 +90,10 @@ async fn ask(client: &Client, command: Command, exe_dir: Option<&Path>) -> anyho
     }
 }
 
-fn launcher(directory: Option<PathBuf>) -> anyhow::Result<Launcher> {
-    Launcher::locate(directory).context("the directory of Quasar's programs cannot be found; give --exe-dir")
+fn launcher(directory: Option<PathBuf>, exe_for: &[args::ExeFor]) -> anyhow::Result<Launcher> {
+    let launcher = Launcher::locate(directory)
+        .context("the directory of Quasar's programs cannot be found; give --exe-dir")?;
+    Ok(exe_for.iter().fold(launcher, |launcher, exe| launcher.with_program(exe.kind, exe.path.clone())))
 }
 
 fn isa_run(run: &args::IsaRun, launcher: &Launcher) -> anyhow::Result<ExitCode> {

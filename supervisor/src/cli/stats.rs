@@ -92,6 +92,7 @@ fn render(before: &VmStats, now: &VmStats) -> String {
             vec![
                 p.process.role.clone(),
                 p.process.pid.to_string(),
+                if p.process.arch.is_empty() { "-".into() } else { p.process.arch.clone() },
                 short(p.rss_bytes),
                 short(p.private_bytes),
                 percent(cpu_ms * 1_000_000, span),
@@ -100,7 +101,7 @@ fn render(before: &VmStats, now: &VmStats) -> String {
         })
         .collect();
     text.push('\n');
-    text.push_str(&table::render(&["PROCESS", "PID", "RSS", "PRIVATE", "CPU", "RESTARTS"], &rows));
+    text.push_str(&table::render(&["PROCESS", "PID", "BUILD", "RSS", "PRIVATE", "CPU", "RESTARTS"], &rows));
 
     for (title, value) in [("DEVICES", &now.devices), ("NETWORK", &now.network)] {
         if !value.is_null() {

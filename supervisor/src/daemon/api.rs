@@ -5,6 +5,7 @@ use super::entry::Entry;
 use super::host::{Host, HostError};
 use super::journeys;
 use super::spec::VmSpec;
+use super::swap::SwapSpec;
 use crate::vm::{Request, stats};
 use axum::Json;
 use axum::Router;
@@ -109,6 +110,7 @@ pub fn router(host: Arc<Host>) -> Router {
         .route("/v1/vms/{name}/resume", post(resume))
         .route("/v1/vms/{name}/stop", post(stop))
         .route("/v1/vms/{name}/power-button", post(power_button))
+        .route("/v1/vms/{name}/swap", post(swap))
         .route("/v1/vms/{name}/stats", get(vm_stats))
         .route("/v1/vms/{name}/logs", get(logs))
         .route("/v1/vms/{name}/console", get(console))
@@ -209,6 +211,20 @@ async fn resume(State(host): Shared, Path(name): Path<String>) -> Answer {
 
 async fn power_button(State(host): Shared, Path(name): Path<String>) -> Answer {
     ask(host, name, Request::PowerButton).await
+}
+
+/// The VM afterwards, and for how long its guest stood still.
+async fn swap(
+    State(host): Shared,
+    Path(name): Path<String>,
+    spec: Result<Json<SwapSpec>, JsonRejection>,
+) -> Answer {
+    let Json(spec) = spec?;
+    let entry = host.find(&name)?;
+    let swapped = blocking(move || host.swap(&name, &spec)).await?;
+    let mut view = serde_json::to_value(entry.view()).unwrap_or_default();
+    view["paused_ms"] = swapped["paused_ms"].clone();
+    Ok(Json(view))
 }
 
 #[derive(Deserialize)]

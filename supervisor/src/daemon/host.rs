@@ -264,6 +264,11 @@ impl Host {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Where the programs are.
+    pub(super) fn launcher(&self) -> &Launcher {
+        &self.launcher
+    }
+
     /// A VM.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ mod passt;
 mod paths;
 mod serve;
 pub mod spec;
+mod swap;
 mod travel;
 
 pub use entry::VmView;
@@ -19,3 +20,4 @@ pub use host::{Host, HostError, HostView, Neighbours};
 pub use network::{Attachment, LinkOptions, NetworkHandle};
 pub use paths::{Paths, data_directory};
 pub use serve::{ServeOptions, serve};
+pub use swap::SwapSpec;

@@ -279,12 +279,13 @@ impl Keeper {
             role: "netswitch".into(),
             pid: process.pid(),
             restarts: self.history.total(),
+            arch: process.arch().to_owned(),
         });
         let passts = self.uplinks.iter().filter_map(|(network, uplink)| {
             let seat = uplink.passt.as_ref()?;
             let process = seat.process.as_ref()?;
             let role = format!("passt {network}");
-            Some(ProcessInfo { role, pid: process.pid, restarts: seat.history.total() })
+            Some(ProcessInfo { role, pid: process.pid, restarts: seat.history.total(), arch: String::new() })
         });
         let all = switch.into_iter().chain(passts).collect();
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = all;

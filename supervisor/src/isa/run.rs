@@ -2,6 +2,7 @@
 
 use super::htif::{self, Words};
 use super::signature::{Granularity, format_signature};
+use crate::children::exec::Executable;
 use crate::children::{Launcher, spawn_bound};
 use crate::machine::config::{Boot, ConfigError};
 use crate::machine::elf::{ElfFault, Program};
@@ -254,9 +255,12 @@ fn attend(
 /// When the disassembler cannot be started.
 pub fn disassemble(elf: &Path, launcher: &Launcher) -> Result<ExitStatus, IsaError> {
     let path = launcher.program(ProcessKind::Cpu);
-    let mut command = std::process::Command::new(&path);
-    command.arg("disassemble").arg(elf);
-    let (mut child, _) = spawn_bound(&mut command, &[]).map_err(|source| IsaError::File { path, source })?;
+    let start = |path: &Path| {
+        let mut command = Executable::open(path)?.command()?;
+        command.arg("disassemble").arg(elf);
+        spawn_bound(&mut command, &[])
+    };
+    let (mut child, _) = start(&path).map_err(|source| IsaError::File { path, source })?;
     Ok(child.wait()?)
 }
 

@@ -2,6 +2,7 @@
 
 use super::crew::{Crew, CrewEvent, SeatNote};
 use super::status::{Outcome, Phase, StatusBoard};
+use super::swap::{Swap, SwapEnd, SwapRequest};
 use crate::children::{Command, Launcher};
 use crate::machine::{Machine, MachineConfig, boot};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -53,6 +54,8 @@ pub enum Request {
     PowerButton,
     /// The devices' own counters.
     DeviceStats,
+    /// Replace some of its processes by others; answered when these serve.
+    Swap(SwapRequest),
     /// What came from elsewhere is whole and runs.
     Arrived,
     /// Whether it runs elsewhere is not known: it stays paused here until it is resumed or removed.
@@ -93,6 +96,8 @@ enum Step {
         id: Option<u64>,
     },
     RebootStart,
+    /// Processes are being replaced by those of another build.
+    Swap(Swap, Answer),
     /// The harts are being ended, then everyone else.
     EndHarts,
     EndRest,
@@ -215,9 +220,11 @@ impl Controller {
             Step::Running if self.arriving => Phase::Arriving,
             Step::Running if !self.shutdowns.is_empty() => Phase::Stopping,
             Step::Running if held & pause::USER != 0 || self.unclear.is_some() => Phase::Paused,
-            Step::Running | Step::RebootHarts { .. } | Step::RebootDevices { .. } | Step::RebootStart => {
-                Phase::Running
-            }
+            Step::Running
+            | Step::Swap(..)
+            | Step::RebootHarts { .. }
+            | Step::RebootDevices { .. }
+            | Step::RebootStart => Phase::Running,
             Step::EndHarts | Step::EndRest => Phase::Stopping,
             Step::Done => Phase::Stopped,
             Step::Failed => Phase::Failed,
@@ -238,7 +245,9 @@ impl Controller {
     fn fail(&mut self, reason: String) {
         self.note(&format!("failed: {reason}"));
         self.machine.vm.pause(pause::FAILED);
-        self.step = Step::Failed;
+        if let Step::Swap(_, answer) = std::mem::replace(&mut self.step, Step::Failed) {
+            answer(Err(reason.clone()));
+        }
         self.board.update(|status| status.reason = Some(reason));
         self.refuse_everyone("the VM has failed");
         self.show();
@@ -257,6 +266,7 @@ impl Controller {
         let now = Instant::now();
         let step = match self.step {
             Step::RebootHarts { by } | Step::RebootDevices { by, .. } => Some(by),
+            Step::Swap(ref swap, _) => swap.next_deadline(),
             _ => None,
         };
         let pausing = (!self.pausing.is_empty()).then_some(now + Duration::from_millis(1));
@@ -287,6 +297,11 @@ impl Controller {
             if let Step::RebootDevices { id, .. } = &mut self.step {
                 *id = None;
             }
+        }
+        if let Step::Swap(swap, _) = &mut self.step
+            && swap.died(&mut self.crew, party, how)
+        {
+            return;
         }
         match (&self.step, fatal) {
             (Step::Starting, _) => self.fail(format!("{party} {how}")),
@@ -351,6 +366,12 @@ impl Controller {
             }
             (Request::PowerButton, _) => self.ask_devices(DevicesCommand::PowerButton, answer),
             (Request::DeviceStats, _) => self.ask_devices(DevicesCommand::Stats, answer),
+            (Request::Swap(wanted), Step::Running) => {
+                self.step = Step::Swap(Swap::begin(wanted, &self.machine.vm), answer);
+            }
+            (Request::Swap(_), _) => {
+                answer(Err("it is starting, or another swap is under way; try again".into()))
+            }
             (Request::Shutdown { timeout }, _) => {
                 // A paused guest hears no key.
                 self.machine.vm.unpause(pause::USER);
@@ -382,7 +403,9 @@ impl Controller {
         for party in self.everyone().filter(|p| is_hart(*p)) {
             self.crew.end(party);
         }
-        self.step = Step::EndHarts;
+        if let Step::Swap(_, answer) = std::mem::replace(&mut self.step, Step::EndHarts) {
+            answer(Err("the VM is being stopped".into()));
+        }
         self.show();
     }
 
@@ -408,6 +431,7 @@ impl Controller {
                 self.show();
             }
             Step::Running => self.look_at_guest(),
+            Step::Swap(..) => self.look_at_swap(),
             Step::RebootHarts { by } => self.reboot_devices(by),
             Step::RebootDevices { by, id: None } => {
                 // Its successor resets itself again when it serves.
@@ -433,6 +457,24 @@ impl Controller {
             }
             _ => {}
         }
+    }
+
+    fn look_at_swap(&mut self) {
+        let Step::Swap(swap, _) = &mut self.step else { return };
+        let Some(end) = swap.look(&mut self.crew, &self.machine.vm) else { return };
+        let Step::Swap(_, answer) = std::mem::replace(&mut self.step, Step::Running) else { return };
+        match end {
+            SwapEnd::Done(paused) => {
+                self.note(&format!("processes were swapped; the guest stood still for {paused:?}"));
+                answer(Ok(serde_json::json!({"paused_ms": paused.as_secs_f64() * 1e3})));
+            }
+            SwapEnd::Refused(why) => answer(Err(why)),
+            SwapEnd::Failed(why) => {
+                answer(Err(why.clone()));
+                self.fail(why);
+            }
+        }
+        self.show();
     }
 
     fn look_at_pauses(&mut self) {

@@ -63,6 +63,8 @@ enum Stage {
 #[derive(Debug)]
 struct Seat {
     stage: Stage,
+    /// What its processes are started with, when it is not the crew's own.
+    launcher: Option<Launcher>,
     process: Option<Process>,
     generation: u32,
     history: History,
@@ -127,11 +129,18 @@ impl Crew {
     fn seat(&mut self, party: PartyId) -> &mut Seat {
         self.seats.entry(party).or_insert_with(|| Seat {
             stage: Stage::Absent,
+            launcher: None,
             process: None,
             generation: 0,
             history: History::default(),
             last_words: None,
         })
+    }
+
+    /// From its next start on, a member's programs are this launcher's (`None`: the crew's own). Returns what
+    /// they were.
+    pub fn set_launcher(&mut self, party: PartyId, launcher: Option<Launcher>) -> Option<Launcher> {
+        std::mem::replace(&mut self.seat(party).launcher, launcher)
     }
 
     /// Starts a member whose seat is empty. A failure is told as a death.
@@ -144,7 +153,8 @@ impl Crew {
         let generation = seat.generation;
         let notify = Arc::clone(&self.notify);
         let tell = move |note| notify(SeatNote { party, generation, note });
-        match Process::spawn(&self.launcher, kind(party), &self.log, tell) {
+        let launcher = self.seat(party).launcher.clone().unwrap_or_else(|| self.launcher.clone());
+        match Process::spawn(&launcher, kind(party), &self.log, tell) {
             Ok(process) => {
                 let slot = self.vm.party(party);
                 slot.pid.set(process.pid());
@@ -155,7 +165,7 @@ impl Crew {
                 seat.stage = Stage::Starting { by: Instant::now() + START_DEADLINE, start: None };
             }
             Err(error) => {
-                let program = self.launcher.program(kind(party));
+                let program = launcher.program(kind(party));
                 let how = format!(
                     "cannot be started: {}: {error} (set QUASAR_LIBEXEC or --exe-dir to the directory of \
                      Quasar's programs)",
@@ -219,6 +229,7 @@ impl Crew {
                 role: party.to_string(),
                 pid: process.pid(),
                 restarts: seat.history.total(),
+                arch: process.arch().to_owned(),
             })
         };
         self.seats.iter().filter_map(info).collect()

@@ -1,5 +1,6 @@
 //! One VM through its life: [`controller`] is a thread that owns its processes ([`crew`]) and never waits on
-//! any of them; [`stats`] reads what they count; [`status`] is what others see of it.
+//! any of them; [`stats`] reads what they count; [`status`] is what others see of it;
+//! [`swap`] replaces its processes by those of another build.
 
 pub mod controller;
 pub mod crew;
@@ -7,7 +8,9 @@ pub mod handle;
 pub mod stats;
 
 pub mod status;
+pub mod swap;
 
 pub use controller::{Controller, Input, Request, Setup};
 pub use handle::VmHandle;
 pub use status::{Outcome, Phase, ProcessInfo, StatusBoard, VmStatus};
+pub use swap::SwapRequest;

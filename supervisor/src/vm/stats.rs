@@ -121,7 +121,12 @@ pub fn collect(
     host: Vec<ProcessInfo>,
 ) -> VmStats {
     let status = handle.status();
-    let daemon = ProcessInfo { role: "supervisor".into(), pid: std::process::id(), restarts: 0 };
+    let daemon = ProcessInfo {
+        role: "supervisor".into(),
+        pid: std::process::id(),
+        restarts: 0,
+        arch: std::env::consts::ARCH.into(),
+    };
     let mut stats = VmStats {
         name: name.to_owned(),
         phase: status.phase,
@@ -155,7 +160,8 @@ mod tests {
         assert_eq!(status_bytes(status, "VmSwap"), 0);
         let stat = "12 (a) b) S 1 12 12 0 -1 4194560 100 0 0 0 25 17 0 0 20 0 1 0 100 0 0";
         assert_eq!(cpu_ms(stat), 420);
-        let own = ProcessInfo { role: "test".into(), pid: std::process::id(), restarts: 0 };
+        let own =
+            ProcessInfo { role: "test".into(), pid: std::process::id(), restarts: 0, arch: String::new() };
         assert!(ProcessStats::read(own).rss_bytes > 0);
     }
 

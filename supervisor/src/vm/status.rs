@@ -80,6 +80,9 @@ pub struct ProcessInfo {
     pub pid: u32,
     /// How often it was replaced after it had died.
     pub restarts: u64,
+    /// Architecture that its program was built for; empty when it is no program of Quasar's.
+    #[serde(default)]
+    pub arch: String,
 }
 
 /// A VM's status.

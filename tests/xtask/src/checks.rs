@@ -40,3 +40,23 @@ pub fn tests(filter: Option<&str>) -> anyhow::Result<()> {
     all.args(filter);
     command::run(&mut all)
 }
+
+/// Virtual machines with processes of other architectures.
+pub fn foreign(filter: Option<&str>) -> anyhow::Result<()> {
+    command::run(cargo().args(["build", "--release", "--workspace", "--locked"]))?;
+    crate::cross::build(&crate::cross::all(), false)?;
+    let mut all = cargo();
+    all.args([
+        "test",
+        "--release",
+        "--locked",
+        "-p",
+        "quasar-tests",
+        "--features",
+        "foreign",
+        "--test",
+        "foreign",
+    ]);
+    all.args(filter);
+    command::run(&mut all)
+}

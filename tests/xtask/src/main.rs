@@ -4,10 +4,12 @@
 mod bench;
 mod checks;
 mod command;
+mod cross;
 mod demo;
 mod moves;
 mod peers;
 mod qmp;
+mod rust_std;
 mod setup;
 
 use clap::{Parser, Subcommand};
@@ -24,6 +26,18 @@ struct Arguments {
 enum Task {
     /// Install what the other commands need (Debian packages, cargo-deny).
     Setup,
+    /// Build all processes, for this machine or for another architecture, with the set-up of its toolchain.
+    Build {
+        /// A target: aarch64-, powerpc64-, s390x- or riscv64gc-unknown-linux-gnu. Repeatable.
+        #[arg(long)]
+        target: Vec<String>,
+        /// All of these targets.
+        #[arg(long, conflicts_with = "target")]
+        all: bool,
+        /// Without optimisation.
+        #[arg(long)]
+        debug: bool,
+    },
     /// Boot Debian, ask its web server, print a report, shut it down.
     Demo {
         /// The report as JSON.
@@ -34,6 +48,13 @@ enum Task {
     Test {
         /// Only the tests whose name contains this; no formatting, lints and licences.
         filter: Option<String>,
+        /// Instead, the tests of the contract, of instructions and of floating point as builds for this
+        /// architecture, emulated. Repeatable.
+        #[arg(long)]
+        target: Vec<String>,
+        /// Instead, virtual machines with processes that are builds for other architectures; builds them.
+        #[arg(long, conflicts_with = "target")]
+        foreign: bool,
     },
     /// Formatting, lints and licences alone.
     Check,
@@ -51,7 +72,14 @@ enum Task {
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().task {
         Task::Setup => setup::everything(),
-        Task::Test { filter } => {
+        Task::Build { all: true, debug, .. } => cross::build(&cross::all(), debug),
+        Task::Build { target, debug, .. } => cross::build(&target, debug),
+        Task::Test { filter, target, .. } if !target.is_empty() => cross::test(&target, filter.as_deref()),
+        Task::Test { filter, foreign: true, .. } => {
+            setup::packages()?;
+            checks::foreign(filter.as_deref())
+        }
+        Task::Test { filter, .. } => {
             setup::everything()?;
             if filter.is_none() {
                 checks::run()?;

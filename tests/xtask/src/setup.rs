@@ -59,19 +59,26 @@ pub fn everything() -> anyhow::Result<()> {
 
 /// Debian packages.
 pub fn packages() -> anyhow::Result<()> {
-    let programs = PROGRAMS.iter().filter(|(program, ..)| !exists(program));
-    let files = FILES.iter().filter(|(file, ..)| !std::path::Path::new(file).exists());
+    provide(PROGRAMS.iter().copied(), FILES.iter().copied())?;
+    qemu()
+}
+
+/// Installs the packages of those programs and files that are not there: each with its package and what it
+/// is for.
+pub fn provide<'a>(
+    programs: impl Iterator<Item = (&'a str, &'a str, &'a str)>,
+    files: impl Iterator<Item = (&'a str, &'a str, &'a str)>,
+) -> anyhow::Result<()> {
+    let programs = programs.filter(|(program, ..)| !exists(program));
+    let files = files.filter(|(file, ..)| !std::path::Path::new(file).exists());
     let mut missing: Vec<&str> = vec![];
     for (what, package, why) in programs.chain(files) {
         eprintln!("missing {what} ({why}): Debian package {package}");
-        if !missing.contains(package) {
+        if !missing.contains(&package) {
             missing.push(package);
         }
     }
-    if !missing.is_empty() {
-        install(&missing)?;
-    }
-    qemu()
+    if missing.is_empty() { Ok(()) } else { install(&missing) }
 }
 
 /// Runs apt-get, as root.

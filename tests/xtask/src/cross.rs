@@ -1,0 +1,158 @@
+//! Builds for other architectures: their toolchains, and `cargo xtask build`.
+
+use crate::command::{cargo, root, run};
+use crate::{rust_std, setup};
+use anyhow::{Context, bail};
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+/// A target and what building and running for it takes.
+#[derive(Debug)]
+pub struct Target {
+    /// The compiler's name of it.
+    pub triple: &'static str,
+    /// Prefix of its C compiler and name of its Debian packages.
+    gnu: &'static str,
+    /// What Debian calls its C library's package.
+    libc: &'static str,
+    /// The emulator of its programs.
+    emulator: &'static str,
+}
+
+/// The architectures of hosts other than x86_64.
+pub const TARGETS: &[Target] = &[
+    Target {
+        triple: "aarch64-unknown-linux-gnu",
+        gnu: "aarch64-linux-gnu",
+        libc: "libc6-dev-arm64-cross",
+        emulator: "qemu-aarch64-static",
+    },
+    Target {
+        triple: "powerpc64-unknown-linux-gnu",
+        gnu: "powerpc64-linux-gnu",
+        libc: "libc6-dev-ppc64-cross",
+        emulator: "qemu-ppc64-static",
+    },
+    Target {
+        triple: "s390x-unknown-linux-gnu",
+        gnu: "s390x-linux-gnu",
+        libc: "libc6-dev-s390x-cross",
+        emulator: "qemu-s390x-static",
+    },
+    Target {
+        triple: "riscv64gc-unknown-linux-gnu",
+        gnu: "riscv64-linux-gnu",
+        libc: "libc6-dev-riscv64-cross",
+        emulator: "qemu-riscv64-static",
+    },
+];
+
+/// The six processes.
+const PACKAGES: &[&str] = &[
+    "quasar-cpu",
+    "quasar-mmu",
+    "quasar-devices",
+    "quasar-netswitch",
+    "quasar-migrator",
+    "quasar-supervisor",
+];
+
+impl Target {
+    /// The target of that name, or of that architecture.
+    fn named(name: &str) -> anyhow::Result<&'static Self> {
+        let found = TARGETS.iter().find(|t| t.triple == name || t.triple.split('-').next() == Some(name));
+        found.with_context(|| {
+            let known: Vec<&str> = TARGETS.iter().map(|t| t.triple).collect();
+            format!("{name} is none of the targets that Quasar is built for: {}", known.join(", "))
+        })
+    }
+
+    /// Installs the C compiler, its library and the emulator, as far as they are missing.
+    fn packages(targets: &[&Self]) -> anyhow::Result<()> {
+        let mut programs: Vec<(String, String, &str)> = vec![];
+        let mut files: Vec<(String, String, &str)> = vec![];
+        for target in targets {
+            let (gnu, why) = (target.gnu, "builds Quasar for another architecture");
+            let compiler = (format!("{gnu}-gcc"), format!("gcc-{gnu}"), why);
+            let linker = (format!("{gnu}-ld"), format!("binutils-{gnu}"), why);
+            let emulator = (target.emulator.to_owned(), "qemu-user-static".to_owned(), "runs such builds");
+            programs.extend([compiler, linker, emulator]);
+            files.push((format!("/usr/{gnu}/lib/libc.a"), target.libc.to_owned(), why));
+        }
+        let programs = programs.iter().map(|(what, package, why)| (what.as_str(), package.as_str(), *why));
+        let files = files.iter().map(|(what, package, why)| (what.as_str(), package.as_str(), *why));
+        setup::provide(programs, files)
+    }
+}
+
+/// Makes the machine able to build for `targets`; returns cargo's configuration for that.
+fn toolchains(targets: &[&Target]) -> anyhow::Result<PathBuf> {
+    Target::packages(targets)?;
+    let triples: Vec<&str> = targets.iter().map(|t| t.triple).collect();
+    let sysroot = rust_std::provide(&triples)?;
+    // Static programs: they run on any machine of their architecture, and under an emulator without that
+    // architecture's libraries. All targets are in the file, so that it may be used by hand.
+    let mut text = String::from("# Written by `cargo xtask build`; cargo --config THIS build --target …\n");
+    for target in TARGETS {
+        let mut flags = vec!["-C".to_owned(), "target-feature=+crt-static".to_owned()];
+        if let Some(sysroot) = sysroot.as_ref().filter(|_| !rust_std::installed(target.triple)) {
+            flags.extend(["--sysroot".to_owned(), sysroot.display().to_string()]);
+        }
+        let Target { triple, gnu, emulator, .. } = target;
+        writeln!(
+            text,
+            "[target.{triple}]\nlinker = \"{gnu}-gcc\"\nrunner = [\"{emulator}\"]\nrustflags = {flags:?}"
+        )?;
+    }
+    let path = root().join("target/cross.toml");
+    std::fs::create_dir_all(root().join("target"))?;
+    std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(path)
+}
+
+/// `cargo xtask build`: all six processes, for each target; for this machine when none is named.
+pub fn build(names: &[String], debug: bool) -> anyhow::Result<()> {
+    let host = format!("{}-unknown-linux-gnu", std::env::consts::ARCH.replace("riscv64", "riscv64gc"));
+    let (own, foreign): (Vec<&String>, Vec<&String>) = names.iter().partition(|name| **name == host);
+    let mut base = cargo();
+    let targets: Vec<&Target> =
+        foreign.into_iter().map(|n| Target::named(n)).collect::<anyhow::Result<_>>()?;
+    if std::env::var_os("RUSTFLAGS").is_some() && !targets.is_empty() {
+        bail!("RUSTFLAGS is set and would replace the flags that the targets need; unset it");
+    }
+    let mut arguments = vec!["build", "--locked"];
+    arguments.extend((!debug).then_some("--release"));
+    arguments.extend(PACKAGES.iter().flat_map(|package| ["-p", package]));
+    if names.is_empty() || !own.is_empty() {
+        run(base.args(&arguments))?;
+    }
+    if targets.is_empty() {
+        return Ok(());
+    }
+    let config = toolchains(&targets)?;
+    let mut command = cargo();
+    command.arg("--config").arg(config).args(&arguments);
+    for target in &targets {
+        command.args(["--target", target.triple]);
+    }
+    run(&mut command)
+}
+
+/// Runs the tests whose results could depend on the host's architecture, as builds for each target, under
+/// its emulator.
+pub fn test(names: &[String], filter: Option<&str>) -> anyhow::Result<()> {
+    let targets: Vec<&Target> = names.iter().map(|n| Target::named(n)).collect::<anyhow::Result<_>>()?;
+    let config = toolchains(&targets)?;
+    for target in &targets {
+        let mut command = cargo();
+        command.arg("--config").arg(&config).args(["test", "--release", "--locked", "--no-fail-fast"]);
+        command.args(["--target", target.triple, "-p", "quasar-abi", "-p", "quasar-cpu"]).args(filter);
+        run(&mut command)?;
+    }
+    Ok(())
+}
+
+/// Everything for all of them.
+pub fn all() -> Vec<String> {
+    TARGETS.iter().map(|t| t.triple.to_owned()).collect()
+}
