@@ -6,7 +6,7 @@ use crate::children::exec::Executable;
 use crate::children::{Launcher, spawn_bound};
 use crate::machine::config::{Boot, ConfigError};
 use crate::machine::elf::{ElfFault, Program};
-use crate::machine::{Machine, MachineConfig};
+use crate::machine::{Machine, MachineConfig, segments};
 use crate::signals;
 use crate::vm::{Outcome, Phase, Setup, StatusBoard, VmHandle, VmStatus};
 use quasar_abi::SegmentError;
@@ -22,6 +22,9 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+
+/// The machine's name, in those of its segments.
+const MACHINE: &str = "isa";
 
 /// How often it is looked whether the program still runs, when nothing rings.
 const LOOK: Duration = Duration::from_millis(100);
@@ -121,7 +124,11 @@ pub fn run(options: &Options, launcher: &Launcher, out: &mut dyn Write) -> Resul
         );
     }
     let stop = signals::catch()?;
-    let machine = Arc::new(Machine::create("isa", &config)?);
+    // A suite's runner kills what takes too long, and process ids come again.
+    if let Err(error) = segments::remove_left(Path::new("/dev/shm"), MACHINE) {
+        log::warn!("what killed runs have left in /dev/shm could not be removed: {error}");
+    }
+    let machine = Arc::new(Machine::create(MACHINE, &config)?);
     let mut log = tempfile::tempfile()?;
     let handle = VmHandle::start(Setup {
         config,

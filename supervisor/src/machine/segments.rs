@@ -138,12 +138,14 @@ fn is_alive(pid: u32) -> bool {
     state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
 
-fn remove_where(directory: &Path, unwanted: impl Fn(u32) -> bool) -> std::io::Result<Vec<String>> {
+fn remove_where(directory: &Path, unwanted: impl Fn(&str, u32) -> bool) -> std::io::Result<Vec<String>> {
     let mut removed = vec![];
     for entry in std::fs::read_dir(directory)? {
         let entry = entry?;
         let Ok(name) = entry.file_name().into_string() else { continue };
-        if creator(&name).is_some_and(&unwanted) && std::fs::remove_file(entry.path()).is_ok() {
+        if creator(&name).is_some_and(|pid| unwanted(&name, pid))
+            && std::fs::remove_file(entry.path()).is_ok()
+        {
             removed.push(name);
         }
     }
@@ -155,7 +157,7 @@ fn remove_where(directory: &Path, unwanted: impl Fn(u32) -> bool) -> std::io::Re
 /// # Errors
 /// When the directory cannot be read.
 pub fn remove_stale(directory: &Path) -> std::io::Result<Vec<String>> {
-    remove_where(directory, |pid| !is_alive(pid))
+    remove_where(directory, |_, pid| !is_alive(pid))
 }
 
 /// Removes this process' own segments, before it ends: someone may still be looking at one (a console that is
@@ -164,7 +166,20 @@ pub fn remove_stale(directory: &Path) -> std::io::Result<Vec<String>> {
 /// # Errors
 /// When the directory cannot be read.
 pub fn remove_own(directory: &Path) -> std::io::Result<Vec<String>> {
-    remove_where(directory, |pid| pid == std::process::id())
+    remove_where(directory, |_, pid| pid == std::process::id())
+}
+
+/// Removes what killed processes have left of their machine `id`, before this one makes its own: it may have been
+/// given the process id of one of them. Machines of other names are the daemon's to take care of.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn remove_left(directory: &Path, id: &str) -> std::io::Result<Vec<String>> {
+    remove_where(directory, |name, pid| {
+        // A name of more parts is that of a machine with a hyphen in its own name.
+        let parts: Vec<&str> = name.split('-').collect();
+        parts.len() == 4 && parts[2] == id && (pid == std::process::id() || !is_alive(pid))
+    })
 }
 
 #[cfg(test)]
@@ -201,6 +216,16 @@ mod tests {
         }
         assert_eq!(remove_stale(dir.path()).expect("remove"), [dead]);
         assert!(dir.path().join(&mine).exists() && dir.path().join("other").exists());
+        let (of_killed, of_namesake) = ("quasar-4194999-isa-ram", &segment_name("isa", "ram")[1..]);
+        let other = "quasar-4194999-isa-b.1-ram";
+        for name in [of_killed, of_namesake, dead, other] {
+            std::fs::write(dir.path().join(name), "").expect("write");
+        }
+        let mut left = remove_left(dir.path(), "isa").expect("remove");
+        left.sort_by_key(|name| name != of_killed);
+        assert_eq!(left, [of_killed, of_namesake]);
+        assert!(dir.path().join(dead).exists() && dir.path().join(other).exists());
+        assert!(dir.path().join(&mine).exists());
         assert_eq!(remove_own(dir.path()).expect("remove"), [mine]);
         assert!(dir.path().join("other").exists());
     }
