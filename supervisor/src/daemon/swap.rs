@@ -59,8 +59,13 @@ impl Host {
         let kind = spec.kind().map_err(refused)?;
         let launcher = spec.launcher(self.launcher(), kind).map_err(refused)?;
         let harts = entry.spec.machine.harts;
-        let parties = SwapRequest::parties(&spec.process, harts)
-            .ok_or_else(|| refused(format!("there is no process {} (it has {harts} harts)", spec.process)))?;
+        let parties = SwapRequest::parties(&spec.process, harts).ok_or_else(|| {
+            refused(format!(
+                "cpu0 to cpu{}, mmu and devices can be swapped, {} cannot",
+                harts - 1,
+                spec.process
+            ))
+        })?;
         entry.handle.ask_and_wait(Request::Swap(SwapRequest { parties, launcher })).map_err(refused)
     }
 }
