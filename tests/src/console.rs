@@ -69,11 +69,6 @@ impl Console {
         Ok(())
     }
 
-    /// Takes up after `before`, which showed the same guest elsewhere.
-    pub const fn follow(&mut self, before: &Self) {
-        self.commands = before.commands;
-    }
-
     /// The program's number.
     #[must_use]
     pub fn pid(&self) -> u32 {
