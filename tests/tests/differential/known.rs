@@ -2,7 +2,7 @@
 //! and recognised by nothing wider than what shows it.
 
 use crate::case::{Case, Outcome};
-use crate::layout::{DATA, DATA_WORDS, PTES, TABLES, case as given, result};
+use crate::layout::{DATA, DATA_WORDS, PTES, SMALL_PTES, TABLES, case as given, result};
 use quasar_cpu::csr::status;
 use quasar_cpu::isa::{Op, csr as n, decode};
 
@@ -28,7 +28,10 @@ pub fn strays(case: &Case, qemu: &Outcome, quasar: &Outcome) -> bool {
         || fences_for_users(quasar)
         || takes_the_lower(qemu, quasar)
         || !same_trap(qemu, quasar)
-            && (looks_at_ends(case, quasar) || splits(case, quasar) || writes_protected_entries(case, quasar))
+            && (looks_at_ends(case, quasar)
+                || splits(case, quasar)
+                || writes_protected_entries(case, quasar)
+                || reads_tables_nowhere(case, quasar))
 }
 
 /// Makes equal what shows a known difference and nothing else, in what QEMU left.
@@ -95,17 +98,22 @@ fn splits(case: &Case, quasar: &Outcome) -> bool {
 
 /// It does not ask PMP whether the page table entry that it marks may be written (Privileged ISA, 3.7.2).
 fn writes_protected_entries(case: &Case, quasar: &Outcome) -> bool {
-    let fault = TRAPS
-        .iter()
-        .any(|&(cause, _)| matches!(quasar.get(cause), FETCH_ACCESS | LOAD_ACCESS | STORE_ACCESS));
-    fault && case.get(given::SATP) != 0 && regions(case).any(|(start, end)| start < DATA && end > TABLES)
+    access_fault(quasar)
+        && case.get(given::SATP) != 0
+        && regions(case).any(|(start, end)| start < DATA && end > TABLES)
+}
+
+/// It calls a page fault what is an access fault (Privileged ISA, Sv39, step 2 of the translation): a page table that
+/// is not in RAM. Random data makes such a pointer where an entry of an upper table has no rights.
+fn reads_tables_nowhere(case: &Case, quasar: &Outcome) -> bool {
+    let mut upper = (given::PTE + SMALL_PTES..given::PTE + PTES).map(|at| case.get(at));
+    let is_data = |entry: u64| entry & 0xf == 1 && (entry << 2 & !0xfff) >= DATA;
+    access_fault(quasar) && case.get(given::SATP) != 0 && upper.any(is_data)
 }
 
 /// It marks a page as accessed or dirty before PMP refuses the access itself.
 fn marks_first(qemu: &mut Outcome, quasar: &Outcome) {
-    let fault = TRAPS
-        .iter()
-        .any(|&(cause, _)| matches!(quasar.get(cause), FETCH_ACCESS | LOAD_ACCESS | STORE_ACCESS));
+    let fault = access_fault(quasar);
     for field in result::PTE..result::PTE + PTES {
         let (theirs, ours) = (qemu.get(field), quasar.get(field));
         // More marks, never fewer.
@@ -130,6 +138,11 @@ fn same_trap(qemu: &Outcome, quasar: &Outcome) -> bool {
     [result::MCAUSE, result::MTVAL, result::SCAUSE, result::STVAL]
         .iter()
         .all(|&field| qemu.get(field) == quasar.get(field))
+}
+
+fn access_fault(quasar: &Outcome) -> bool {
+    let faults = [FETCH_ACCESS, LOAD_ACCESS, STORE_ACCESS];
+    TRAPS.iter().any(|&(cause, _)| faults.contains(&quasar.get(cause)))
 }
 
 /// The address of an access fault of a load or a store.

@@ -73,7 +73,8 @@ pub fn tables(case: &mut Case, random: &mut Random) {
             (2, _) => RAM >> 2 | 0xcf,
             (3, _) => RAM >> 2 | 0xdf,
             (_, 0) => pointer(random, TABLES + 0x1000),
-            (_, 1) => leaf(RAM + 4096 * (1 + random.below(0x3ffff)), user, random),
+            // Not aligned to its size; without rights it makes a table of data.
+            (_, 1) => leaf(DATA + 4096 * random.below(DATA_PAGES), user, random),
             _ => leaf(RAM, user, random),
         };
         case.set(GIGA + at, entry);

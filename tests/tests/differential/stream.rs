@@ -46,8 +46,10 @@ impl Stream<'_> {
     pub fn pieces(&mut self) -> Vec<Piece> {
         let wanted = 1 + self.random.below(16);
         let (mut pieces, mut bytes): (Vec<Piece>, usize) = (vec![], 0);
-        for _ in 0..wanted {
-            let piece = self.piece();
+        for at in 0..wanted {
+            // What may be fetched through page tables is seen at the start: most cases end by a fault of data.
+            let leaves = at == 0 && self.shape.profile == Profile::Paging && self.random.chance(15);
+            let piece = if leaves { self.jump_out() } else { self.piece() };
             bytes += piece.bytes();
             if bytes + 4 > CODE_BYTES {
                 break;
@@ -253,14 +255,17 @@ impl Stream<'_> {
                 let then = vec![word(Op::Jalr, link, rd, 0, imm)];
                 Piece::Through { rd, skip, then }
             }
-            _ => {
-                let link = self.destination();
-                match self.random.below(3) {
-                    0 => Piece::Half(0x8002 | u16::from(TARGET) << 7),
-                    1 => Piece::Half(0x9002 | u16::from(TARGET) << 7),
-                    _ => Piece::word(word(Op::Jalr, link, TARGET, 0, 0)),
-                }
-            }
+            _ => self.jump_out(),
+        }
+    }
+
+    /// A jump out of the case.
+    fn jump_out(&mut self) -> Piece {
+        let link = self.destination();
+        match self.random.below(3) {
+            0 => Piece::Half(0x8002 | u16::from(TARGET) << 7),
+            1 => Piece::Half(0x9002 | u16::from(TARGET) << 7),
+            _ => Piece::word(word(Op::Jalr, link, TARGET, 0, 0)),
         }
     }
 
