@@ -1,5 +1,7 @@
 //! `quasar-cpu`: one hart of a VM as a process.
 
+#![forbid(unsafe_code)]
+
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use quasar_abi::control::Transport;

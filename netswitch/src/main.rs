@@ -1,5 +1,7 @@
 //! `quasar-netswitch`: the host's Ethernet switch. Started by the supervisor.
 
+#![forbid(unsafe_code)]
+
 use anyhow::Context;
 use clap::Parser;
 use quasar_abi::control::{Child, ProcessKind, Transport};

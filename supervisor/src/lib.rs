@@ -4,6 +4,8 @@
 //! [`vm`] runs one VM through its life, [`daemon`] serves the API for all VMs of a host, [`cli`] is what people
 //! type, [`isa`] runs bare programs without a daemon, [`image`] makes guests, [`pki`] makes the hosts' keys.
 
+#![deny(unsafe_code)]
+
 pub mod children;
 pub mod cli;
 pub mod daemon;

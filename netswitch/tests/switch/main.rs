@@ -1,5 +1,7 @@
 //! The switch as its supervisor uses it: cards over real segments, links over real connections.
 
+#![forbid(unsafe_code)]
+
 mod cards;
 mod hosts;
 mod links;

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 /// Builds all processes, and the images where they are not built yet.
 pub fn prepare() -> anyhow::Result<()> {
-    run(cargo().args(["build", "--release", "--workspace", "--locked"]))?;
+    // All targets, as the tests build them: the same features, so that nothing is built twice.
+    run(cargo().args(["build", "--release", "--workspace", "--all-targets", "--locked"]))?;
     let quasar = quasar_tests::programs::quasar()?;
     // Shows its own progress.
     run(std::process::Command::new(quasar)

@@ -5,6 +5,7 @@
 //! built once and kept in the cache.
 
 use crate::command::{exists, output, run};
+use crate::setup::{KEYRING, debian_archive};
 use anyhow::{Context, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -94,10 +95,7 @@ impl Apt {
             std::fs::create_dir_all(dir.join(part))?;
         }
         std::fs::write(dir.join("status"), "")?;
-        let own = ["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"];
-        let uris = output(Command::new("apt-get").args(own))?;
-        let debian = uris.lines().map(|uri| uri.trim_end_matches('/')).find(|uri| uri.ends_with("/debian"));
-        let mirror = debian.context("this machine's apt knows no Debian archive")?.to_owned();
+        let mirror = debian_archive()?;
         Ok(Self { dir: dir.to_owned(), mirror })
     }
 
@@ -119,9 +117,8 @@ impl Apt {
 
     /// Downloads `rust-src` of a version from the first suite that has it.
     fn download(&self, version: &str) -> anyhow::Result<PathBuf> {
-        let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
         for suite in SUITES {
-            let source = format!("deb [arch=amd64 signed-by={keyring}] {} {suite} main\n", self.mirror);
+            let source = format!("deb [arch=amd64 signed-by={KEYRING}] {} {suite} main\n", self.mirror);
             std::fs::write(self.dir.join("sources.list"), source)?;
             if let Err(error) = run(self.command("apt-get").arg("update")) {
                 eprintln!("{error:#}");

@@ -11,7 +11,7 @@ const CARGO_DENY: &str = "0.20.2";
 /// QEMU's first version that the differential tests agree with.
 const OLDEST_QEMU: u32 = 9;
 /// Keys of Debian's archive.
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+pub const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Programs with the Debian package that brings each, and what needs it.
 const PROGRAMS: &[(&str, &str, &str)] = &[
@@ -42,11 +42,7 @@ const FILES: &[(&str, &str, &str)] = &[
         "compiles the guest's test programs",
     ),
     ("/usr/lib/riscv64-linux-gnu/opensbi/generic/fw_dynamic.bin", "opensbi", "firmware for the tests"),
-    (
-        "/usr/share/keyrings/debian-archive-keyring.gpg",
-        "debian-archive-keyring",
-        "verifies the guest's packages",
-    ),
+    (KEYRING, "debian-archive-keyring", "verifies the guest's packages"),
     // The cross compiler and QEMU only recommend these.
     ("/etc/ssl/certs/ca-certificates.crt", "ca-certificates", "archives that are reached by https"),
 ];
@@ -149,15 +145,11 @@ impl Sources {
         let this =
             Self { directory: std::env::temp_dir().join(format!("quasar-apt-{}", std::process::id())) };
         std::fs::create_dir_all(&this.directory)?;
-        let mut archive = None;
         for entry in std::fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten() {
             let text = std::fs::read_to_string(entry.path())?;
-            archive = archive.or_else(|| archive_of(&text));
             std::fs::write(this.directory.join(entry.file_name()), text)?;
         }
-        let old = std::fs::read_to_string("/etc/apt/sources.list").unwrap_or_default();
-        let archive = archive.or_else(|| archive_of(&old));
-        let archive = archive.context("/etc/apt names no Debian archive with a component main")?;
+        let archive = debian_archive()?;
         let line = format!("deb [signed-by={KEYRING}] {archive} {suite} main\n");
         std::fs::write(this.directory.join("quasar-backports.list"), line)?;
         Ok(this)
@@ -171,11 +163,13 @@ impl Drop for Sources {
     }
 }
 
-/// The first archive of Debian itself that a file of package sources names.
-fn archive_of(text: &str) -> Option<String> {
-    let words = text.lines().filter(|l| l.starts_with("deb ") || l.starts_with("URIs:"));
-    let mut addresses = words.flat_map(str::split_whitespace).filter(|word| word.contains("://"));
-    addresses.find(|word| word.trim_end_matches('/').ends_with("/debian")).map(str::to_owned)
+/// The archive of Debian itself that this machine's apt uses.
+pub fn debian_archive() -> anyhow::Result<String> {
+    let own = ["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"];
+    let addresses = output(Command::new("apt-get").args(own))?;
+    let mut addresses = addresses.lines().map(|address| address.trim_end_matches('/'));
+    let debian = addresses.find(|address| address.ends_with("/debian"));
+    Ok(debian.context("this machine's apt knows no archive of Debian")?.to_owned())
 }
 
 /// cargo-deny, for the licence and source checks.

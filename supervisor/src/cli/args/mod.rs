@@ -1,11 +1,17 @@
 //! The command line.
 
+mod image;
+mod isa;
+mod run;
+mod values;
+
+pub use image::{ImageCommand, ImageKind, ImageOptions};
+pub use isa::{IsaCommand, IsaRun};
+pub use run::{Image, Run};
+pub use values::{DiskArgument, ExeFor};
+
 use super::size::Size;
-use crate::children::kind_named;
-use crate::daemon::spec::{Mac, Publish, UplinkSpec};
-use crate::isa::Granularity;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use quasar_abi::control::ProcessKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -238,136 +244,6 @@ pub enum ConvergeChoice {
     Abort,
 }
 
-/// Commands about bare programs.
-#[derive(Debug, Subcommand)]
-pub enum IsaCommand {
-    /// Run an ELF in M-mode until it writes `tohost`.
-    ///
-    /// RAM begins at 0x80000000; every hart starts at the entry with its number in a0 and the device tree in
-    /// a1. The exit status is 0 when the program passed, the number of the failing test when it did not (255
-    /// at most), 124 when the instruction limit was reached or every hart waits in wfi with no interrupt enabled.
-    #[command(after_help = "Examples:
-  quasar isa run rv64ui-p-add
-  quasar isa run --signature add.sig --max-instructions 1000000 add-01.elf
-  quasar isa run --harts 2 --memory 256M smp.elf")]
-    Run(IsaRun),
-    /// Print the instructions of an ELF file.
-    Dis {
-        /// The file.
-        elf: PathBuf,
-    },
-}
-
-/// `quasar isa run`.
-#[derive(Debug, Args)]
-pub struct IsaRun {
-    /// The program.
-    pub elf: PathBuf,
-    /// Number of harts.
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    pub harts: u8,
-    /// Size of RAM.
-    #[arg(long, default_value = "128M", value_name = "SIZE")]
-    pub memory: Size,
-    /// Write the memory from `begin_signature` to `end_signature` to this file, as hexadecimal lines.
-    #[arg(long, value_name = "FILE")]
-    pub signature: Option<PathBuf>,
-    /// Bytes per line of the signature: 1, 2, 4, 8 or 16.
-    #[arg(long, default_value_t = Granularity::WORD, value_name = "BYTES")]
-    pub signature_granularity: Granularity,
-    /// Stop when a hart has executed this many instructions, those that trapped included (0: never).
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    pub max_instructions: u64,
-    /// A program that stands in for those of one kind: another version, or a build for another architecture.
-    /// Repeatable.
-    #[arg(long, value_name = "cpu|mmu|devices=PATH")]
-    pub exe_for: Vec<ExeFor>,
-}
-
-/// `quasar run`.
-#[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("what").required(true).args(["image", "kernel"]))]
-pub struct Run {
-    /// The VM's name (default: one that is free).
-    pub name: Option<String>,
-    /// A guest made of Debian packages (`quasar image build debian` runs first where it has not yet).
-    #[arg(long, value_enum)]
-    pub image: Option<Image>,
-    /// A kernel: a RISC-V Linux `Image`, or an ELF.
-    #[arg(long, value_name = "FILE")]
-    pub kernel: Option<PathBuf>,
-    /// Initial ramdisk.
-    #[arg(long, value_name = "FILE", requires = "kernel", conflicts_with = "image")]
-    pub initrd: Option<PathBuf>,
-    /// Kernel command line; with --image it is added to the image's own.
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
-    pub append: Option<String>,
-    /// A raw disk image; `,ro` behind it makes it read-only. Repeatable.
-    #[arg(long = "disk", value_name = "FILE[,ro]")]
-    pub disks: Vec<DiskArgument>,
-    /// Firmware started in M-mode (OpenSBI's fw_dynamic) instead of the built-in SBI.
-    #[arg(long, value_name = "FILE")]
-    pub firmware: Option<PathBuf>,
-    /// Size of RAM.
-    #[arg(long, default_value = "512M", value_name = "SIZE")]
-    pub memory: Size,
-    /// Number of harts, each a process.
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    pub harts: u8,
-    /// Name of a network to share with other VMs, or `none` (default: one of its own).
-    #[arg(long, value_name = "NETWORK")]
-    pub net: Option<String>,
-    /// Lead a port of this host into the guest. Repeatable.
-    #[arg(long, value_name = "[HOSTADDR:]PORT:GUESTPORT")]
-    pub publish: Vec<Publish>,
-    /// The network's way out: passt, tap:INTERFACE or none (default: passt for a network of its own, none for
-    /// a shared one).
-    #[arg(long, value_name = "UPLINK")]
-    pub uplink: Option<UplinkSpec>,
-    /// The network card's address (default: derived from the name).
-    #[arg(long)]
-    pub mac: Option<Mac>,
-    /// Do not attach to the console.
-    #[arg(long, short)]
-    pub detach: bool,
-    /// Remove the VM when it has stopped.
-    #[arg(long)]
-    pub rm: bool,
-}
-
-/// A guest of ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Image {
-    /// A small one in memory: Debian's kernel, busybox and servers.
-    Debian,
-    /// Debian with systemd on a disk of its own.
-    DebianDisk,
-}
-
-/// A disk as it is written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DiskArgument {
-    /// The file.
-    pub path: PathBuf,
-    /// Refuse writes.
-    pub read_only: bool,
-}
-
-impl std::str::FromStr for DiskArgument {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (path, read_only) = match text.rsplit_once(',') {
-            Some((path, "ro")) => (path, true),
-            Some((path, "rw")) => (path, false),
-            _ => (text, false),
-        };
-        if path.is_empty() {
-            return Err("a disk needs a file: FILE or FILE,ro".into());
-        }
-        Ok(Self { path: path.into(), read_only })
-    }
-}
-
 /// A console.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ConsolePort {
@@ -399,80 +275,6 @@ pub struct Swap {
     /// This program.
     #[arg(long, value_name = "PATH")]
     pub exe: Option<PathBuf>,
-}
-
-/// A program for a kind of process as it is written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ExeFor {
-    /// The kind.
-    pub kind: ProcessKind,
-    /// The program.
-    pub path: PathBuf,
-}
-
-impl std::str::FromStr for ExeFor {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (kind, path) = text.split_once('=').unwrap_or((text, ""));
-        let kind = kind_named(kind).filter(|_| !path.is_empty());
-        let kind = kind.ok_or("it is KIND=PATH, and KIND is cpu, mmu, devices, netswitch or migrator")?;
-        Ok(Self { kind, path: path.into() })
-    }
-}
-
-/// Commands about images.
-#[derive(Debug, Subcommand)]
-pub enum ImageCommand {
-    /// Build a guest image.
-    Build {
-        /// Which.
-        #[arg(value_enum)]
-        what: ImageKind,
-        /// Options.
-        #[command(flatten)]
-        options: ImageOptions,
-    },
-    /// Check a file that `quasar suspend` has written, and print what is in it as JSON.
-    Inspect {
-        /// The file.
-        file: PathBuf,
-    },
-}
-
-/// What can be built.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ImageKind {
-    /// Debian for RISC-V: an initramfs and a disk.
-    Debian,
-}
-
-/// `quasar image build`.
-#[derive(Debug, Args)]
-pub struct ImageOptions {
-    /// Debian suite.
-    #[arg(long, default_value = "trixie")]
-    pub suite: String,
-    /// Size of the disk.
-    #[arg(long, default_value = "1G", value_name = "SIZE")]
-    pub size: Size,
-    /// Put copies of the images into this directory.
-    #[arg(long, value_name = "DIR")]
-    pub out: Option<PathBuf>,
-    /// Archive to download from (default: the one of the machine's own apt).
-    #[arg(long, value_name = "URI")]
-    pub mirror: Option<String>,
-    /// Keyring to verify the archive with (default: the one of the machine's own apt).
-    #[arg(long, value_name = "FILE")]
-    pub keyring: Option<PathBuf>,
-    /// Ask the archive for newer packages even if that was done today.
-    #[arg(long)]
-    pub refresh: bool,
-    /// Leave the benchmark set out (it needs the riscv64 cross compiler).
-    #[arg(long)]
-    pub no_bench: bool,
-    /// Say where the images are as JSON.
-    #[arg(long)]
-    pub json: bool,
 }
 
 #[cfg(test)]
@@ -515,13 +317,5 @@ mod tests {
         assert!(run("--image fedora").is_err());
         assert!(run("--image debian-disk --memory 1X").is_err());
         assert_eq!(run("--image debian-disk").expect("parse").image, Some(Image::DebianDisk));
-    }
-
-    #[test]
-    fn a_disk_may_have_commas_in_its_name() {
-        let disk = |text: &str| text.parse::<DiskArgument>();
-        assert_eq!(disk("a,b.img"), Ok(DiskArgument { path: "a,b.img".into(), read_only: false }));
-        assert_eq!(disk("a,b.img,ro"), Ok(DiskArgument { path: "a,b.img".into(), read_only: true }));
-        assert!(disk(",ro").is_err());
     }
 }

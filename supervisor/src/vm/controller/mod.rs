@@ -1,12 +1,15 @@
 //! The life of one VM, as a thread that reacts: to its children, to its guest's wishes, to its user's.
 
-use super::crew::{Crew, CrewEvent, SeatNote};
+mod children;
+mod reboot;
+mod requests;
+
+use super::crew::{Crew, SeatNote};
 use super::status::{Outcome, Phase, StatusBoard};
-use super::swap::{Swap, SwapEnd, SwapRequest};
+use super::swap::{Swap, SwapRequest};
 use crate::children::{Command, Launcher};
 use crate::machine::{Machine, MachineConfig, boot};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use quasar_abi::control::Reply;
 use quasar_abi::control::devices::DevicesCommand;
 use quasar_abi::machine::VirtioDevice;
 use quasar_abi::party::PartyId;
@@ -18,8 +21,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// Time for the steps of a reboot, each.
-const REBOOT_DEADLINE: Duration = Duration::from_secs(20);
 /// Longest sleep: the guest's wishes are looked at this often even if a ring was lost.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -253,15 +254,6 @@ impl Controller {
         self.show();
     }
 
-    fn refuse_everyone(&mut self, why: &str) {
-        let pausing = std::mem::take(&mut self.pausing).into_iter().map(|(_, answer)| answer);
-        let shutdowns = std::mem::take(&mut self.shutdowns).into_iter().map(|s| s.answer);
-        let asked = std::mem::take(&mut self.answers).into_values();
-        for answer in pausing.chain(shutdowns).chain(asked) {
-            answer(Err(why.to_owned()));
-        }
-    }
-
     fn next_deadline(&self) -> Instant {
         let now = Instant::now();
         let step = match self.step {
@@ -276,122 +268,6 @@ impl Controller {
             .flatten()
             .min()
             .unwrap_or(now)
-    }
-
-    fn react(&mut self, event: CrewEvent) {
-        match event {
-            CrewEvent::Serving(_) | CrewEvent::Ended(_) => {}
-            CrewEvent::Notice(party, text) => self.note(&format!("{party}: {text}")),
-            CrewEvent::Died { party, how, fatal } => self.mourn(party, &how, fatal),
-            CrewEvent::Answer { party, id, result } => self.take_answer(party, id, result),
-        }
-        self.show();
-    }
-
-    fn mourn(&mut self, party: PartyId, how: &str, fatal: Option<String>) {
-        self.note(&format!("{party} {how}"));
-        if party == PartyId::Devices {
-            for answer in std::mem::take(&mut self.answers).into_values() {
-                answer(Err("the devices process has died; it is being replaced, ask again".into()));
-            }
-            if let Step::RebootDevices { id, .. } = &mut self.step {
-                *id = None;
-            }
-        }
-        if let Step::Swap(swap, _) = &mut self.step
-            && swap.died(&mut self.crew, party, how)
-        {
-            return;
-        }
-        match (&self.step, fatal) {
-            (Step::Starting, _) => self.fail(format!("{party} {how}")),
-            (Step::EndHarts | Step::EndRest, _) => self.crew.end(party),
-            (Step::Failed | Step::Done, _) => {}
-            (_, Some(why)) => self.fail(format!("{party} {how}; {why}")),
-            (_, None) => {}
-        }
-    }
-
-    fn take_answer(&mut self, party: PartyId, id: u64, result: Result<Reply, String>) {
-        if let Step::RebootDevices { id: Some(wanted), .. } = self.step
-            && wanted == id
-            && party == PartyId::Devices
-        {
-            return match result {
-                Ok(_) => self.reboot_start(),
-                Err(error) => self.fail(format!("the devices could not be reset: {error}")),
-            };
-        }
-        match (self.answers.remove(&id), result) {
-            (None, Err(error)) => self.note(&format!("{party} refused a command: {error}")),
-            (None, Ok(_)) => {}
-            (Some(answer), Err(error)) => answer(Err(error)),
-            (Some(answer), Ok(Reply::Unit)) => answer(Ok(serde_json::Value::Null)),
-            (Some(answer), Ok(Reply::Json(text))) => {
-                answer(serde_json::from_str(&text).map_err(|e| format!("{party} answered no JSON: {e}")));
-            }
-        }
-    }
-
-    fn serve(&mut self, request: Request, answer: Answer) {
-        match (request, &self.step) {
-            (Request::Stop, _) => {
-                self.stops.push(answer);
-                self.begin_end(Outcome::Forced);
-            }
-            (_, Step::Failed) => answer(Err("the VM has failed; see its logs, then remove it".into())),
-            (_, Step::EndHarts | Step::EndRest | Step::Done) => answer(Err("the VM is being stopped".into())),
-            (Request::Arrived, _) => {
-                self.arriving = false;
-                answer(Ok(serde_json::Value::Null));
-            }
-            (_, _) if self.arriving => answer(Err("it is still coming from elsewhere".into())),
-            (Request::Unclear { reason }, _) => {
-                self.note(&reason);
-                self.board.update(|status| status.reason = Some(reason.clone()));
-                self.unclear = Some(reason);
-                answer(Ok(serde_json::Value::Null));
-            }
-            (Request::Pause, _) => {
-                self.machine.vm.pause(pause::USER);
-                self.pausing.push((Instant::now() + Duration::from_secs(10), answer));
-            }
-            (Request::Resume, _) => {
-                if self.unclear.take().is_some() {
-                    self.board.update(|status| status.reason = None);
-                    self.machine.vm.unpause(pause::MIGRATOR);
-                }
-                self.machine.vm.unpause(pause::USER);
-                answer(Ok(serde_json::Value::Null));
-            }
-            (Request::PowerButton, _) => self.ask_devices(DevicesCommand::PowerButton, answer),
-            (Request::DeviceStats, _) => self.ask_devices(DevicesCommand::Stats, answer),
-            (Request::Swap(wanted), Step::Running) => {
-                self.step = Step::Swap(Swap::begin(wanted, &self.machine.vm), answer);
-            }
-            (Request::Swap(_), _) => {
-                answer(Err("it is starting, or another swap is under way; try again".into()))
-            }
-            (Request::Shutdown { timeout }, _) => {
-                // A paused guest hears no key.
-                self.machine.vm.unpause(pause::USER);
-                match self.crew.send(PartyId::Devices, Command::Devices(DevicesCommand::PowerButton)) {
-                    Ok(_) => {
-                        let by = Instant::now().checked_add(timeout).unwrap_or_else(Instant::now);
-                        self.shutdowns.push(Shutdown { by, answer });
-                    }
-                    Err(error) => answer(Err(format!("the power key cannot be pressed: {error}"))),
-                }
-            }
-        }
-        self.show();
-    }
-
-    fn ask_devices(&mut self, command: DevicesCommand, answer: Answer) {
-        match self.crew.send(PartyId::Devices, Command::Devices(command)) {
-            Ok(id) => drop(self.answers.insert(id, answer)),
-            Err(error) => answer(Err(format!("the devices process: {error}"))),
-        }
     }
 
     fn begin_end(&mut self, outcome: Outcome) {
@@ -459,61 +335,6 @@ impl Controller {
         }
     }
 
-    fn look_at_swap(&mut self) {
-        let Step::Swap(swap, _) = &mut self.step else { return };
-        let Some(end) = swap.look(&mut self.crew, &self.machine.vm) else { return };
-        let Step::Swap(_, answer) = std::mem::replace(&mut self.step, Step::Running) else { return };
-        match end {
-            SwapEnd::Done(paused) => {
-                self.note(&format!("processes were swapped; the guest stood still for {paused:?}"));
-                answer(Ok(serde_json::json!({"paused_ms": paused.as_secs_f64() * 1e3})));
-            }
-            SwapEnd::Refused(why) => answer(Err(why)),
-            SwapEnd::Failed(why) => {
-                answer(Err(why.clone()));
-                self.fail(why);
-            }
-        }
-        self.show();
-    }
-
-    fn look_at_pauses(&mut self) {
-        if self.pausing.is_empty() {
-            return;
-        }
-        let vm = &self.machine.vm;
-        if vm.at_rest() {
-            for (_, answer) in std::mem::take(&mut self.pausing) {
-                answer(Ok(serde_json::Value::Null));
-            }
-        } else if self.pausing.iter().any(|(by, _)| *by <= Instant::now()) {
-            let running = vm.wait_at_rest(Duration::ZERO).err().map(|e| format!("{:?}", e.who));
-            vm.unpause(pause::USER);
-            for (_, answer) in std::mem::take(&mut self.pausing) {
-                let who = running.clone().unwrap_or_default();
-                answer(Err(format!("{who} did not come to rest within 10 s; the VM goes on")));
-            }
-        }
-        self.show();
-    }
-
-    fn look_at_shutdowns(&mut self) {
-        let now = Instant::now();
-        if !matches!(self.step, Step::Running) || self.shutdowns.iter().all(|s| s.by > now) {
-            return;
-        }
-        let (late, waiting) = std::mem::take(&mut self.shutdowns).into_iter().partition(|s| s.by <= now);
-        self.shutdowns = waiting;
-        let late: Vec<Shutdown> = late;
-        for shutdown in late {
-            (shutdown.answer)(Err(
-                "the guest has not shut down in time after its power key was pressed; it runs on (--force ends it)"
-                    .into(),
-            ));
-        }
-        self.show();
-    }
-
     fn look_at_guest(&mut self) {
         let vm = &self.machine.vm;
         let code = vm.guest_request_code.get();
@@ -527,46 +348,5 @@ impl Controller {
             request::HTIF_EXIT => self.begin_end(Outcome::HtifExit { value: code }),
             _ => self.begin_end(Outcome::GuestFailure { code }),
         }
-    }
-
-    /// The guest wants a fresh machine. The harts' processes are replaced rather than told: a new process
-    /// holds no translation and no decoded block of the old guest.
-    fn reboot(&mut self) {
-        self.note("the guest reboots");
-        self.machine.vm.pause(pause::SUPERVISOR);
-        for party in self.everyone().filter(|p| is_hart(*p)) {
-            self.crew.end(party);
-        }
-        self.step = Step::RebootHarts { by: Instant::now() + REBOOT_DEADLINE };
-    }
-
-    fn reboot_devices(&mut self, by: Instant) {
-        if self.crew.is_gone(is_hart) && self.machine.vm.at_rest() {
-            self.step = Step::RebootDevices { by: Instant::now() + REBOOT_DEADLINE, id: None };
-        } else {
-            self.check_reboot(by);
-        }
-    }
-
-    fn check_reboot(&mut self, by: Instant) {
-        if by <= Instant::now() {
-            self.fail(format!("the guest's reboot took longer than {REBOOT_DEADLINE:?}"));
-        }
-    }
-
-    fn reboot_start(&mut self) {
-        if let Err(error) = self.config.boot(&self.machine, self.slots) {
-            return self.fail(format!("the guest wanted to reboot, but {error}"));
-        }
-        self.machine.mark_everything();
-        let vm = &self.machine.vm;
-        vm.guest_request_code.set(0);
-        vm.guest_request.store(request::NONE, Ordering::Release);
-        vm.unpause(pause::GUEST);
-        for party in self.everyone().filter(|p| is_hart(*p)) {
-            self.crew.start(party);
-        }
-        self.board.update(|status| status.reboots += 1);
-        self.step = Step::RebootStart;
     }
 }

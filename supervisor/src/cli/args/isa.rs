@@ -1,0 +1,53 @@
+//! `quasar isa`.
+
+use super::ExeFor;
+use crate::cli::size::Size;
+use crate::isa::Granularity;
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+
+/// Commands about bare programs.
+#[derive(Debug, Subcommand)]
+pub enum IsaCommand {
+    /// Run an ELF in M-mode until it writes `tohost`.
+    ///
+    /// RAM begins at 0x80000000; every hart starts at the entry with its number in a0 and the device tree in
+    /// a1. The exit status is 0 when the program passed, the number of the failing test when it did not (255
+    /// at most), 124 when the instruction limit was reached or every hart waits in wfi with no interrupt enabled.
+    #[command(after_help = "Examples:
+  quasar isa run rv64ui-p-add
+  quasar isa run --signature add.sig --max-instructions 1000000 add-01.elf
+  quasar isa run --harts 2 --memory 256M smp.elf")]
+    Run(IsaRun),
+    /// Print the instructions of an ELF file.
+    Dis {
+        /// The file.
+        elf: PathBuf,
+    },
+}
+
+/// `quasar isa run`.
+#[derive(Debug, Args)]
+pub struct IsaRun {
+    /// The program.
+    pub elf: PathBuf,
+    /// Number of harts.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub harts: u8,
+    /// Size of RAM.
+    #[arg(long, default_value = "128M", value_name = "SIZE")]
+    pub memory: Size,
+    /// Write the memory from `begin_signature` to `end_signature` to this file, as hexadecimal lines.
+    #[arg(long, value_name = "FILE")]
+    pub signature: Option<PathBuf>,
+    /// Bytes per line of the signature: 1, 2, 4, 8 or 16.
+    #[arg(long, default_value_t = Granularity::WORD, value_name = "BYTES")]
+    pub signature_granularity: Granularity,
+    /// Stop when a hart has executed this many instructions, those that trapped included (0: never).
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub max_instructions: u64,
+    /// A program that stands in for those of one kind: another version, or a build for another architecture.
+    /// Repeatable.
+    #[arg(long, value_name = "cpu|mmu|devices=PATH")]
+    pub exe_for: Vec<ExeFor>,
+}

@@ -1,0 +1,67 @@
+//! `quasar run`.
+
+use super::DiskArgument;
+use crate::cli::size::Size;
+use crate::daemon::spec::{Mac, Publish, UplinkSpec};
+use clap::{Args, ValueEnum};
+use std::path::PathBuf;
+
+/// `quasar run`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["image", "kernel"]))]
+pub struct Run {
+    /// The VM's name (default: one that is free).
+    pub name: Option<String>,
+    /// A guest made of Debian packages (`quasar image build debian` runs first where it has not yet).
+    #[arg(long, value_enum)]
+    pub image: Option<Image>,
+    /// A kernel: a RISC-V Linux `Image`, or an ELF.
+    #[arg(long, value_name = "FILE")]
+    pub kernel: Option<PathBuf>,
+    /// Initial ramdisk.
+    #[arg(long, value_name = "FILE", requires = "kernel", conflicts_with = "image")]
+    pub initrd: Option<PathBuf>,
+    /// Kernel command line; with --image it is added to the image's own.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub append: Option<String>,
+    /// A raw disk image; `,ro` behind it makes it read-only. Repeatable.
+    #[arg(long = "disk", value_name = "FILE[,ro]")]
+    pub disks: Vec<DiskArgument>,
+    /// Firmware started in M-mode (OpenSBI's fw_dynamic) instead of the built-in SBI.
+    #[arg(long, value_name = "FILE")]
+    pub firmware: Option<PathBuf>,
+    /// Size of RAM.
+    #[arg(long, default_value = "512M", value_name = "SIZE")]
+    pub memory: Size,
+    /// Number of harts, each a process.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub harts: u8,
+    /// Name of a network to share with other VMs, or `none` (default: one of its own).
+    #[arg(long, value_name = "NETWORK")]
+    pub net: Option<String>,
+    /// Lead a port of this host into the guest. Repeatable.
+    #[arg(long, value_name = "[HOSTADDR:]PORT:GUESTPORT")]
+    pub publish: Vec<Publish>,
+    /// The network's way out: passt, tap:INTERFACE or none (default: passt for a network of its own, none for
+    /// a shared one).
+    #[arg(long, value_name = "UPLINK")]
+    pub uplink: Option<UplinkSpec>,
+    /// The network card's address (default: derived from the name).
+    #[arg(long)]
+    pub mac: Option<Mac>,
+    /// Do not attach to the console.
+    #[arg(long, short)]
+    pub detach: bool,
+    /// Remove the VM when it has stopped.
+    #[arg(long)]
+    pub rm: bool,
+}
+
+/// A guest of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Image {
+    /// A small one in memory: Debian's kernel, busybox and servers.
+    Debian,
+    /// Debian with systemd on a disk of its own.
+    DebianDisk,
+}

@@ -1,0 +1,136 @@
+//! The networks as the rest of the daemon sees them.
+
+use super::{Answer, Attachment, Input, Keeper, LinkOptions};
+use crate::children::Launcher;
+use crate::children::policy::History;
+use crate::vm::ProcessInfo;
+use crossbeam_channel::{Sender, unbounded};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+/// The networks as the rest of the daemon sees them.
+pub struct NetworkHandle {
+    inbox: Sender<Input>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    processes: Arc<Mutex<Vec<ProcessInfo>>>,
+}
+
+impl NetworkHandle {
+    /// Starts the thread; the switch is started when the first port is wanted.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn start(launcher: Launcher, directory: PathBuf, log: Arc<File>) -> std::io::Result<Self> {
+        let (outbox, inbox) = unbounded();
+        let processes = Arc::new(Mutex::new(vec![]));
+        let keeper = Keeper {
+            launcher,
+            directory,
+            log,
+            outbox: outbox.clone(),
+            switch: None,
+            generation: 0,
+            history: History::default(),
+            due: None,
+            born: Instant::now(),
+            ports: BTreeMap::new(),
+            uplinks: BTreeMap::new(),
+            away: BTreeMap::new(),
+            listen: None,
+            links: BTreeSet::new(),
+            waiting: vec![],
+            answers: BTreeMap::new(),
+            listening: None,
+            shown: Arc::clone(&processes),
+        };
+        let thread = std::thread::Builder::new().name("network".into()).spawn(move || keeper.run(&inbox))?;
+        Ok(Self { inbox: outbox, thread: Mutex::new(Some(thread)), processes })
+    }
+
+    fn ask(&self, input: impl FnOnce(Answer) -> Input) -> Result<serde_json::Value, String> {
+        let (send, receive) = crossbeam_channel::bounded(1);
+        let answer: Answer = Box::new(move |result| drop(send.send(result)));
+        let gone = || "the daemon is ending".to_owned();
+        self.inbox.send(input(answer)).map_err(|_| gone())?;
+        receive.recv().map_err(|_| gone())?
+    }
+
+    /// Attaches a port, making its network and uplink when they are new. Waits until frames flow.
+    ///
+    /// # Errors
+    /// In words for people; nothing is left of the attempt.
+    pub fn attach(&self, attachment: Attachment) -> Result<(), String> {
+        self.ask(|answer| Input::Attach(attachment, answer)).map(drop)
+    }
+
+    /// Detaches a VM's port if it is still the one of this segment (a VM that left may be back), and ends its
+    /// network's uplink with the last one.
+    pub fn detach(&self, vm: &str, segment: &str) {
+        let (vm, segment) = (vm.to_owned(), Some(segment.to_owned()));
+        // An error says that the thread has ended, and every port with it.
+        drop(self.ask(|answer| Input::Detach(vm, segment, answer)));
+    }
+
+    /// Lets a VM's network go, wherever the VM is.
+    pub fn forget(&self, vm: &str) {
+        // As above.
+        drop(self.ask(|answer| Input::Detach(vm.to_owned(), None, answer)));
+    }
+
+    /// Takes links from other hosts' switches from now on.
+    ///
+    /// # Errors
+    /// When the switch cannot listen there.
+    pub fn listen(&self, options: LinkOptions) -> Result<(), String> {
+        self.ask(|answer| Input::Listen(options, answer)).map(drop)
+    }
+
+    /// Keeps a link to the switch at this address.
+    pub fn link(&self, to: &str) {
+        // The thread has ended when this fails, and every link with it.
+        drop(self.inbox.send(Input::Link(to.to_owned())));
+    }
+
+    /// Delivers what was held for a VM that runs here now, and announces its place.
+    pub fn release(&self, vm: &str) {
+        // As above.
+        drop(self.inbox.send(Input::Release(vm.to_owned())));
+    }
+
+    /// The VM runs on another host from now on: its port moves there. Returns whether its network still has
+    /// its way out here; then [`NetworkHandle::forget`] ends that.
+    pub fn depart(&self, vm: &str) -> bool {
+        let departed = self.ask(|answer| Input::Depart(vm.to_owned(), answer));
+        departed.is_ok_and(|kept| kept.as_bool() == Some(true))
+    }
+
+    /// The switch's counters, or null when there is no switch.
+    ///
+    /// # Errors
+    /// When the switch does not answer.
+    pub fn stats(&self) -> Result<serde_json::Value, String> {
+        self.ask(Input::Stats)
+    }
+
+    /// The switch and the programs behind uplinks.
+    #[must_use]
+    pub fn processes(&self) -> Vec<ProcessInfo> {
+        self.processes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Ends everything.
+    pub fn stop(&self) {
+        // An error says that it has ended already.
+        drop(self.inbox.send(Input::Quit));
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            log::error!("the network thread panicked; its message is above");
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! The host's networks: a thread that owns the switch process and the programs behind its uplinks.
+//!
+//! It keeps what shall be (ports and uplinks) and tells a new switch all of it, so that a switch that died is
+//! replaced without anyone else noticing more than a pause.
+
+mod handle;
+mod switch;
+mod uplinks;
+
+pub use handle::NetworkHandle;
+
+use super::passt::Passt;
+use super::spec::{Publish, UplinkSpec};
+use crate::children::policy::History;
+use crate::children::{Launcher, Note, Process};
+use crate::vm::ProcessInfo;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use quasar_abi::control::migrator::Security;
+use quasar_abi::control::netswitch::NetswitchCommand;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use uplinks::NetworkUplink;
+
+/// Time for the switch to start, and for a port to be attached.
+const START_DEADLINE: Duration = Duration::from_secs(20);
+/// Time for an asked switch to end.
+const END_DEADLINE: Duration = Duration::from_secs(3);
+/// How often it is looked whether an uplink's program listens yet.
+const LOOK: Duration = Duration::from_millis(10);
+const IDLE: Duration = Duration::from_secs(60);
+
+/// A VM's wish for a port.
+#[derive(Clone, Debug)]
+pub struct Attachment {
+    /// The VM.
+    pub vm: String,
+    /// The network's name.
+    pub network: String,
+    /// The card's packet rings.
+    pub segment: String,
+    /// The card's address.
+    pub mac: [u8; 6],
+    /// The network's way out.
+    pub uplink: UplinkSpec,
+    /// Ports to publish.
+    pub publish: Vec<Publish>,
+    /// The VM is still elsewhere: hold frames for it until [`NetworkHandle::release`].
+    pub held: bool,
+}
+
+/// Where the switch takes links from other hosts' switches.
+#[derive(Clone, Debug)]
+pub struct LinkOptions {
+    /// "address:port".
+    pub listen: SocketAddr,
+    /// How links are protected, in both directions.
+    pub security: Security,
+}
+
+type Answer = Box<dyn FnOnce(Result<serde_json::Value, String>) + Send>;
+
+enum Input {
+    Switch(u32, Note),
+    PasstEnded(String, u32, String),
+    Attach(Attachment, Answer),
+    Detach(String, Option<String>, Answer),
+    Listen(LinkOptions, Answer),
+    Link(String),
+    Release(String),
+    Depart(String, Answer),
+    Stats(Answer),
+    Quit,
+}
+
+/// A port that is not attached yet.
+struct Waiting {
+    vm: String,
+    network: String,
+    by: Instant,
+    command: Option<u64>,
+    attached: bool,
+    answer: Answer,
+}
+
+struct Keeper {
+    launcher: Launcher,
+    directory: PathBuf,
+    log: Arc<File>,
+    outbox: Sender<Input>,
+    switch: Option<Process>,
+    generation: u32,
+    history: History,
+    due: Option<Instant>,
+    born: Instant,
+    ports: BTreeMap<String, Attachment>,
+    uplinks: BTreeMap<String, NetworkUplink>,
+    /// VMs on other hosts whose networks have their way out here: the networks' names.
+    away: BTreeMap<String, String>,
+    listen: Option<LinkOptions>,
+    /// Addresses of other hosts' switches.
+    links: BTreeSet<String>,
+    waiting: Vec<Waiting>,
+    answers: BTreeMap<u64, Answer>,
+    /// Who waits for the switch to listen.
+    listening: Option<Answer>,
+    shown: Arc<Mutex<Vec<ProcessInfo>>>,
+}
+
+fn port_name(vm: &str) -> String {
+    format!("{vm}/0")
+}
+
+fn uplink_name(network: &str) -> String {
+    format!("{network}/uplink")
+}
+
+impl Keeper {
+    fn run(mut self, inbox: &Receiver<Input>) {
+        loop {
+            match inbox.recv_timeout(self.patience()) {
+                Ok(Input::Quit) | Err(RecvTimeoutError::Disconnected) => break,
+                Ok(input) => self.take(input),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            self.look();
+            self.show();
+        }
+        self.end(inbox);
+    }
+
+    fn patience(&self) -> Duration {
+        if !self.waiting.is_empty() {
+            return LOOK;
+        }
+        let passts = self.uplinks.values().filter_map(|u| u.passt.as_ref()?.due);
+        let next = passts.chain(self.due).min();
+        next.map_or(IDLE, |at| at.saturating_duration_since(Instant::now()))
+    }
+
+    fn show(&self) {
+        let switch = self.switch.as_ref().map(|process| ProcessInfo {
+            role: "netswitch".into(),
+            pid: process.pid(),
+            restarts: self.history.total(),
+            arch: process.arch().to_owned(),
+        });
+        let passts = self.uplinks.iter().filter_map(|(network, uplink)| {
+            let seat = uplink.passt.as_ref()?;
+            let process = seat.process.as_ref()?;
+            let role = format!("passt {network}");
+            Some(ProcessInfo { role, pid: process.pid, restarts: seat.history.total(), arch: String::new() })
+        });
+        let all = switch.into_iter().chain(passts).collect();
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = all;
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Switch(generation, note) if generation == self.generation => self.hear(note),
+            Input::Switch(..) | Input::Quit => {}
+            Input::PasstEnded(network, generation, how) => self.passt_ended(&network, generation, how),
+            Input::Attach(attachment, answer) => self.attach(attachment, answer),
+            Input::Detach(vm, segment, answer) => {
+                if segment.is_none() {
+                    self.forget(&vm);
+                }
+                if segment.is_none()
+                    || self.ports.get(&vm).is_some_and(|p| Some(&p.segment) == segment.as_ref())
+                {
+                    self.detach(&vm);
+                }
+                answer(Ok(serde_json::Value::Null));
+            }
+            Input::Listen(options, answer) => {
+                self.listen = Some(options);
+                if self.switch.is_none() {
+                    self.start_switch();
+                }
+                self.listening = Some(answer);
+                if self.switch.as_ref().is_some_and(Process::is_ready) {
+                    self.tell_links();
+                }
+            }
+            Input::Link(to) => {
+                if self.links.insert(to.clone()) {
+                    self.tell_link(to);
+                }
+            }
+            Input::Release(vm) => {
+                if let Some(port) = self.ports.get_mut(&vm) {
+                    port.held = false;
+                }
+                self.away.remove(&vm);
+                self.send(NetswitchCommand::ReleasePort { port: port_name(&vm), addresses: vec![] });
+            }
+            Input::Depart(vm, answer) => self.depart(&vm, answer),
+            Input::Stats(answer) => match self.send(NetswitchCommand::Stats) {
+                Some(id) => drop(self.answers.insert(id, answer)),
+                None => answer(Ok(serde_json::Value::Null)),
+            },
+        }
+    }
+
+    fn attach(&mut self, attachment: Attachment, answer: Answer) {
+        if let Err(error) = self.open_uplink(&attachment) {
+            self.close_unused(&attachment.network);
+            return answer(Err(error));
+        }
+        let Attachment { vm, network, .. } = attachment.clone();
+        self.ports.insert(vm.clone(), attachment);
+        let by = Instant::now() + START_DEADLINE;
+        self.waiting.push(Waiting { vm: vm.clone(), network, by, command: None, attached: false, answer });
+        if self.switch.as_ref().is_some_and(Process::is_ready) {
+            self.tell_uplinks();
+            self.tell_port(&vm);
+        } else if self.switch.is_none() {
+            self.start_switch();
+        }
+    }
+
+    fn detach(&mut self, vm: &str) {
+        let Some(port) = self.ports.remove(vm) else { return };
+        self.send(NetswitchCommand::DetachPort { port: port_name(vm) });
+        self.close_unused(&port.network);
+    }
+
+    fn depart(&mut self, vm: &str, answer: Answer) {
+        let Some(port) = self.ports.remove(vm) else { return answer(Ok(false.into())) };
+        let kept = self.uplinks.contains_key(&port.network);
+        if kept {
+            self.away.insert(vm.to_owned(), port.network);
+        }
+        match self.send(NetswitchCommand::MovePort { port: port_name(vm) }) {
+            // Nothing here waits for the switch; who waits for the answer knows then that the port has moved.
+            Some(id) => drop(self.answers.insert(id, Box::new(move |_| answer(Ok(kept.into()))))),
+            None => answer(Ok(kept.into())),
+        }
+    }
+
+    fn forget(&mut self, vm: &str) {
+        if let Some(network) = self.away.remove(vm) {
+            self.close_unused(&network);
+        }
+    }
+
+    fn look(&mut self) {
+        let now = Instant::now();
+        if self.due.is_some_and(|at| at <= now) {
+            self.start_switch();
+        }
+        let due = |u: &NetworkUplink| u.passt.as_ref().is_some_and(|s| s.due.is_some_and(|at| at <= now));
+        let passts: Vec<String> =
+            self.uplinks.iter().filter(|(_, u)| due(u)).map(|(n, _)| n.clone()).collect();
+        for network in passts {
+            if let Some(seat) = self.uplinks.get_mut(&network).and_then(|u| u.passt.as_mut()) {
+                seat.due = None;
+            }
+            if let Err(error) = self.start_passt(&network) {
+                log::error!("network {network}: {error}");
+            }
+        }
+        self.look_at_waiting(now);
+    }
+
+    fn look_at_waiting(&mut self, now: Instant) {
+        let mut index = 0;
+        while let Some(waiting) = self.waiting.get(index) {
+            let seat = self.uplinks.get(&waiting.network).and_then(|u| u.passt.as_ref());
+            let listens = seat.is_none_or(|s| s.process.as_ref().is_some_and(Passt::listens));
+            let failure = match seat.and_then(|s| s.ended.clone()) {
+                Some(how) => Some(how),
+                None if waiting.by <= now => {
+                    Some(format!("the network did not come up within {START_DEADLINE:?}"))
+                }
+                None => None,
+            };
+            match failure {
+                Some(how) => {
+                    let waiting = self.waiting.swap_remove(index);
+                    self.detach(&waiting.vm);
+                    (waiting.answer)(Err(how));
+                }
+                None if waiting.attached && listens => {
+                    let waiting = self.waiting.swap_remove(index);
+                    (waiting.answer)(Ok(serde_json::Value::Null));
+                }
+                None => index += 1,
+            }
+        }
+    }
+
+    fn end(mut self, inbox: &Receiver<Input>) {
+        self.ports.clear();
+        self.uplinks.clear();
+        if self.send(NetswitchCommand::Shutdown).is_none() {
+            self.switch = None;
+        }
+        let by = Instant::now() + END_DEADLINE;
+        let generation = self.generation;
+        while self.switch.is_some() {
+            match inbox.recv_timeout(by.saturating_duration_since(Instant::now())) {
+                Ok(Input::Switch(of, Note::Ended(_))) if of == generation => self.switch = None,
+                Ok(_) => {}
+                Err(_) => self.switch = None,
+            }
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The switch process: started, told everything, heard, replaced.
+
+use super::{Input, Keeper, LinkOptions, NetworkUplink, port_name, uplink_name};
+use crate::children::policy::{Decision, Role, decide};
+use crate::children::{Command, Note, Process};
+use crate::daemon::spec::UplinkSpec;
+use quasar_abi::control::netswitch::{NetswitchCommand, Uplink};
+use quasar_abi::control::{Event, ProcessKind, Reply};
+use std::time::Instant;
+
+impl Keeper {
+    pub(super) fn start_switch(&mut self) {
+        self.generation += 1;
+        self.due = None;
+        let (generation, outbox) = (self.generation, self.outbox.clone());
+        let notify = move |note| drop(outbox.send(Input::Switch(generation, note)));
+        match Process::spawn(&self.launcher, ProcessKind::Netswitch, &self.log, notify) {
+            Ok(process) => self.switch = Some(process),
+            Err(error) => {
+                let program = self.launcher.program(ProcessKind::Netswitch);
+                self.switch_ended(&format!("cannot be started: {}: {error}", program.display()));
+            }
+        }
+    }
+
+    pub(super) fn hear(&mut self, note: Note) {
+        match note {
+            Note::Hello(_, sender) => {
+                let Some(switch) = &mut self.switch else { return };
+                switch.greeted(sender);
+                self.tell_links();
+                self.tell_uplinks();
+                let all: Vec<String> = self.ports.keys().cloned().collect();
+                for vm in all {
+                    self.tell_port(&vm);
+                }
+            }
+            Note::Event(Event::Done { id, reply }) => self.answered(id, Ok(reply)),
+            Note::Event(Event::Failed { id, error }) => self.answered(id, Err(error)),
+            Note::Event(Event::Notice(text) | Event::Fatal(text)) => log::warn!("netswitch: {text}"),
+            Note::Event(_) => {}
+            Note::Garbled(what) => log::warn!("netswitch sent something that is no event: {what}"),
+            Note::Ended(how) => {
+                self.switch = None;
+                self.switch_ended(&how);
+            }
+        }
+    }
+
+    pub(super) fn switch_ended(&mut self, how: &str) {
+        log::error!("netswitch {how}");
+        for answer in std::mem::take(&mut self.answers).into_values() {
+            answer(Err("the switch has died; it is being replaced, ask again".into()));
+        }
+        for waiting in &mut self.waiting {
+            waiting.command = None;
+        }
+        if let Some(answer) = self.listening.take() {
+            answer(Err(format!("the switch process {how}")));
+        }
+        if self.ports.is_empty() && self.listen.is_none() {
+            return;
+        }
+        let (history, decision) = decide(&self.history, Role::Replaceable, self.born.elapsed());
+        self.history = history;
+        match decision {
+            Decision::Restart { after } => self.due = Some(Instant::now() + after),
+            Decision::GiveUp { why } => {
+                log::error!("netswitch {why}; the VMs run on without network");
+                for waiting in std::mem::take(&mut self.waiting) {
+                    self.ports.remove(&waiting.vm);
+                    (waiting.answer)(Err(format!("the switch process {how} and {why}")));
+                }
+            }
+        }
+    }
+
+    pub(super) fn send(&mut self, command: NetswitchCommand) -> Option<u64> {
+        let switch = self.switch.as_mut().filter(|s| s.is_ready())?;
+        match switch.send(Command::Netswitch(command)) {
+            Ok(id) => Some(id),
+            Err(error) => {
+                log::error!("netswitch: {error}; it is killed and replaced");
+                switch.kill();
+                None
+            }
+        }
+    }
+
+    pub(super) fn tell_uplinks(&mut self) {
+        let uplink = |(network, uplink): (&String, &NetworkUplink)| {
+            let uplink = match (&uplink.spec, &uplink.passt) {
+                (UplinkSpec::Tap(interface), _) => Uplink::Tap { interface: interface.clone() },
+                _ => Uplink::Stream { path: self.directory.join(format!("{network}.passt")) },
+            };
+            NetswitchCommand::AddUplink { network: network.clone(), name: uplink_name(network), uplink }
+        };
+        let commands: Vec<_> = self.uplinks.iter().map(uplink).collect();
+        for command in commands {
+            self.send(command);
+        }
+    }
+
+    pub(super) fn tell_links(&mut self) {
+        let Some(LinkOptions { listen, security }) = self.listen.clone() else { return };
+        let id = self.send(NetswitchCommand::Listen { address: listen.to_string(), security });
+        if let (Some(id), Some(answer)) = (id, self.listening.take()) {
+            self.answers.insert(id, answer);
+        }
+        for to in self.links.clone() {
+            self.tell_link(to);
+        }
+    }
+
+    pub(super) fn tell_link(&mut self, to: String) {
+        let Some(LinkOptions { security, .. }) = self.listen.clone() else { return };
+        self.send(NetswitchCommand::AddLink { name: to.clone(), to, security });
+    }
+
+    pub(super) fn tell_port(&mut self, vm: &str) {
+        let Some(port) = self.ports.get(vm).cloned() else { return };
+        if port.held {
+            self.send(NetswitchCommand::HoldPort { port: port_name(vm) });
+        }
+        let id = self.send(NetswitchCommand::AttachPort {
+            network: port.network,
+            port: port_name(vm),
+            segment: port.segment,
+            mac: port.mac,
+        });
+        if let Some(waiting) = self.waiting.iter_mut().find(|w| w.vm == vm) {
+            waiting.command = id;
+        }
+    }
+
+    pub(super) fn answered(&mut self, id: u64, result: Result<Reply, String>) {
+        if let Some(switch) = &mut self.switch {
+            switch.answered();
+        }
+        if let Some(answer) = self.answers.remove(&id) {
+            return answer(match result {
+                Ok(Reply::Json(text)) => serde_json::from_str(&text).map_err(|e| e.to_string()),
+                Ok(Reply::Unit) => Ok(serde_json::Value::Null),
+                Err(error) => Err(error),
+            });
+        }
+        let waiting = self.waiting.iter().position(|w| w.command == Some(id));
+        match (waiting, result) {
+            (Some(index), Ok(_)) => self.waiting[index].attached = true,
+            (Some(index), Err(error)) => {
+                let waiting = self.waiting.swap_remove(index);
+                self.detach(&waiting.vm);
+                (waiting.answer)(Err(error));
+            }
+            (None, Err(error)) => {
+                log::error!("netswitch refused a command: {error}");
+                // An uplink that cannot be had is told to whoever waits for its network.
+                for waiting in std::mem::take(&mut self.waiting) {
+                    self.detach(&waiting.vm);
+                    (waiting.answer)(Err(error.clone()));
+                }
+            }
+            (None, Ok(_)) => {}
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! What the VM's processes tell, and what follows from it.
+
+use super::{Controller, Step};
+use crate::vm::crew::CrewEvent;
+use crate::vm::swap::SwapEnd;
+use quasar_abi::control::Reply;
+use quasar_abi::party::PartyId;
+
+impl Controller {
+    pub(super) fn react(&mut self, event: CrewEvent) {
+        match event {
+            CrewEvent::Serving(_) | CrewEvent::Ended(_) => {}
+            CrewEvent::Notice(party, text) => self.note(&format!("{party}: {text}")),
+            CrewEvent::Died { party, how, fatal } => self.mourn(party, &how, fatal),
+            CrewEvent::Answer { party, id, result } => self.take_answer(party, id, result),
+        }
+        self.show();
+    }
+
+    pub(super) fn mourn(&mut self, party: PartyId, how: &str, fatal: Option<String>) {
+        self.note(&format!("{party} {how}"));
+        if party == PartyId::Devices {
+            for answer in std::mem::take(&mut self.answers).into_values() {
+                answer(Err("the devices process has died; it is being replaced, ask again".into()));
+            }
+            if let Step::RebootDevices { id, .. } = &mut self.step {
+                *id = None;
+            }
+        }
+        if let Step::Swap(swap, _) = &mut self.step
+            && swap.died(&mut self.crew, party, how)
+        {
+            return;
+        }
+        match (&self.step, fatal) {
+            (Step::Starting, _) => self.fail(format!("{party} {how}")),
+            (Step::EndHarts | Step::EndRest, _) => self.crew.end(party),
+            (Step::Failed | Step::Done, _) => {}
+            (_, Some(why)) => self.fail(format!("{party} {how}; {why}")),
+            (_, None) => {}
+        }
+    }
+
+    pub(super) fn take_answer(&mut self, party: PartyId, id: u64, result: Result<Reply, String>) {
+        if let Step::RebootDevices { id: Some(wanted), .. } = self.step
+            && wanted == id
+            && party == PartyId::Devices
+        {
+            return match result {
+                Ok(_) => self.reboot_start(),
+                Err(error) => self.fail(format!("the devices could not be reset: {error}")),
+            };
+        }
+        match (self.answers.remove(&id), result) {
+            (None, Err(error)) => self.note(&format!("{party} refused a command: {error}")),
+            (None, Ok(_)) => {}
+            (Some(answer), Err(error)) => answer(Err(error)),
+            (Some(answer), Ok(Reply::Unit)) => answer(Ok(serde_json::Value::Null)),
+            (Some(answer), Ok(Reply::Json(text))) => {
+                answer(serde_json::from_str(&text).map_err(|e| format!("{party} answered no JSON: {e}")));
+            }
+        }
+    }
+
+    pub(super) fn look_at_swap(&mut self) {
+        let Step::Swap(swap, _) = &mut self.step else { return };
+        let Some(end) = swap.look(&mut self.crew, &self.machine.vm) else { return };
+        let Step::Swap(_, answer) = std::mem::replace(&mut self.step, Step::Running) else { return };
+        match end {
+            SwapEnd::Done(paused) => {
+                self.note(&format!("processes were swapped; the guest stood still for {paused:?}"));
+                answer(Ok(serde_json::json!({"paused_ms": paused.as_secs_f64() * 1e3})));
+            }
+            SwapEnd::Refused(why) => answer(Err(why)),
+            SwapEnd::Failed(why) => {
+                answer(Err(why.clone()));
+                self.fail(why);
+            }
+        }
+        self.show();
+    }
+}

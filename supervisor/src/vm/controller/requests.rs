@@ -1,0 +1,119 @@
+//! What users ask, and when they are answered.
+
+use super::{Answer, Controller, Request, Shutdown, Step};
+use crate::children::Command;
+use crate::vm::status::Outcome;
+use crate::vm::swap::Swap;
+use quasar_abi::control::devices::DevicesCommand;
+use quasar_abi::party::PartyId;
+use quasar_abi::vm::pause;
+use std::time::{Duration, Instant};
+
+impl Controller {
+    pub(super) fn serve(&mut self, request: Request, answer: Answer) {
+        match (request, &self.step) {
+            (Request::Stop, _) => {
+                self.stops.push(answer);
+                self.begin_end(Outcome::Forced);
+            }
+            (_, Step::Failed) => answer(Err("the VM has failed; see its logs, then remove it".into())),
+            (_, Step::EndHarts | Step::EndRest | Step::Done) => answer(Err("the VM is being stopped".into())),
+            (Request::Arrived, _) => {
+                self.arriving = false;
+                answer(Ok(serde_json::Value::Null));
+            }
+            (_, _) if self.arriving => answer(Err("it is still coming from elsewhere".into())),
+            (Request::Unclear { reason }, _) => {
+                self.note(&reason);
+                self.board.update(|status| status.reason = Some(reason.clone()));
+                self.unclear = Some(reason);
+                answer(Ok(serde_json::Value::Null));
+            }
+            (Request::Pause, _) => {
+                self.machine.vm.pause(pause::USER);
+                self.pausing.push((Instant::now() + Duration::from_secs(10), answer));
+            }
+            (Request::Resume, _) => {
+                if self.unclear.take().is_some() {
+                    self.board.update(|status| status.reason = None);
+                    self.machine.vm.unpause(pause::MIGRATOR);
+                }
+                self.machine.vm.unpause(pause::USER);
+                answer(Ok(serde_json::Value::Null));
+            }
+            (Request::PowerButton, _) => self.ask_devices(DevicesCommand::PowerButton, answer),
+            (Request::DeviceStats, _) => self.ask_devices(DevicesCommand::Stats, answer),
+            (Request::Swap(wanted), Step::Running) => {
+                self.step = Step::Swap(Swap::begin(wanted, &self.machine.vm), answer);
+            }
+            (Request::Swap(_), _) => {
+                answer(Err("it is starting, or another swap is under way; try again".into()))
+            }
+            (Request::Shutdown { timeout }, _) => {
+                // A paused guest hears no key.
+                self.machine.vm.unpause(pause::USER);
+                match self.crew.send(PartyId::Devices, Command::Devices(DevicesCommand::PowerButton)) {
+                    Ok(_) => {
+                        let by = Instant::now().checked_add(timeout).unwrap_or_else(Instant::now);
+                        self.shutdowns.push(Shutdown { by, answer });
+                    }
+                    Err(error) => answer(Err(format!("the power key cannot be pressed: {error}"))),
+                }
+            }
+        }
+        self.show();
+    }
+
+    pub(super) fn ask_devices(&mut self, command: DevicesCommand, answer: Answer) {
+        match self.crew.send(PartyId::Devices, Command::Devices(command)) {
+            Ok(id) => drop(self.answers.insert(id, answer)),
+            Err(error) => answer(Err(format!("the devices process: {error}"))),
+        }
+    }
+
+    pub(super) fn refuse_everyone(&mut self, why: &str) {
+        let pausing = std::mem::take(&mut self.pausing).into_iter().map(|(_, answer)| answer);
+        let shutdowns = std::mem::take(&mut self.shutdowns).into_iter().map(|s| s.answer);
+        let asked = std::mem::take(&mut self.answers).into_values();
+        for answer in pausing.chain(shutdowns).chain(asked) {
+            answer(Err(why.to_owned()));
+        }
+    }
+
+    pub(super) fn look_at_pauses(&mut self) {
+        if self.pausing.is_empty() {
+            return;
+        }
+        let vm = &self.machine.vm;
+        if vm.at_rest() {
+            for (_, answer) in std::mem::take(&mut self.pausing) {
+                answer(Ok(serde_json::Value::Null));
+            }
+        } else if self.pausing.iter().any(|(by, _)| *by <= Instant::now()) {
+            let running = vm.wait_at_rest(Duration::ZERO).err().map(|e| format!("{:?}", e.who));
+            vm.unpause(pause::USER);
+            for (_, answer) in std::mem::take(&mut self.pausing) {
+                let who = running.clone().unwrap_or_default();
+                answer(Err(format!("{who} did not come to rest within 10 s; the VM goes on")));
+            }
+        }
+        self.show();
+    }
+
+    pub(super) fn look_at_shutdowns(&mut self) {
+        let now = Instant::now();
+        if !matches!(self.step, Step::Running) || self.shutdowns.iter().all(|s| s.by > now) {
+            return;
+        }
+        let (late, waiting) = std::mem::take(&mut self.shutdowns).into_iter().partition(|s| s.by <= now);
+        self.shutdowns = waiting;
+        let late: Vec<Shutdown> = late;
+        for shutdown in late {
+            (shutdown.answer)(Err(
+                "the guest has not shut down in time after its power key was pressed; it runs on (--force ends it)"
+                    .into(),
+            ));
+        }
+        self.show();
+    }
+}
