@@ -146,6 +146,19 @@ impl Guest<'_> {
         Ok(())
     }
 
+    /// Starts the other end of a [`Stream`](crate::stream::Stream) at this port of the small guest, and waits until
+    /// it listens: the uplink takes connections before the guest does, and resets those that the guest refuses.
+    /// What it finds is in the guest's `/tmp/tcp`.
+    ///
+    /// # Errors
+    /// When the console is broken.
+    pub fn check_stream(&mut self, port: u16) -> anyhow::Result<()> {
+        self.console.command(&format!("(/bench/tcpcheck server {port} > /tmp/tcp 2>&1 &)"))?;
+        // Hexadecimal port, state 0A: listening.
+        let listens = format!("grep -qs ':{port:04X} .* 0A ' /proc/net/tcp /proc/net/tcp6");
+        self.console.command(&format!("until {listens}; do sleep 0.05; done")).map(drop)
+    }
+
     /// Presses the power key and sees the VM end by the guest's own power-off.
     ///
     /// # Errors

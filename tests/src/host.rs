@@ -1,5 +1,6 @@
 //! A daemon of one's own, in a directory of its own.
 
+use crate::namespace::Namespace;
 use crate::process::{self, output};
 use crate::turn::Turn;
 use crate::{console, http, leftovers, programs, wait_for};
@@ -7,17 +8,57 @@ use anyhow::{Context, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
+
+/// Where a daemon runs.
+enum Place<'a> {
+    /// On this machine's network, known to nobody.
+    Alone,
+    /// The same, taking VMs over loopback, unprotected.
+    Loopback,
+    /// In a network of its own, with the keys in a directory.
+    Network(&'a Namespace, &'a Path),
+}
+
+impl Place<'_> {
+    fn program(&self, quasar: &Path) -> Command {
+        match self {
+            Self::Alone | Self::Loopback => Command::new(quasar),
+            Self::Network(network, _) => network.command(quasar),
+        }
+    }
+
+    /// Where it takes VMs, and links of switches.
+    fn listens(&self) -> anyhow::Result<Option<(SocketAddr, SocketAddr)>> {
+        let ports = |address: IpAddr| {
+            Ok(Some(((address, http::free_port()?).into(), (address, http::free_port()?).into())))
+        };
+        match self {
+            Self::Alone => Ok(None),
+            Self::Loopback => ports(Ipv4Addr::LOCALHOST.into()),
+            Self::Network(network, _) => network.inside(|| ports(network.address())),
+        }
+    }
+
+    fn trust(&self, command: &mut Command) {
+        match self {
+            Self::Alone => command,
+            Self::Loopback => command.arg("--insecure"),
+            Self::Network(_, keys) => command.arg("--pki").arg(keys),
+        };
+    }
+}
 
 /// A running `quasar host`. Dropping it ends it; [`Host::stop`] also looks at what it leaves behind.
 pub struct Host {
     child: Child,
     directory: TempDir,
     quasar: PathBuf,
-    listens: Option<u16>,
+    listens: Option<SocketAddr>,
     _turn: Option<Turn>,
 }
 
@@ -30,7 +71,7 @@ impl Host {
     /// # Errors
     /// When it does not serve.
     pub fn start() -> anyhow::Result<Self> {
-        Self::launch(Some(Turn::take()?), None)
+        Self::launch(Some(Turn::take()?), &Place::Alone)
     }
 
     /// Waits for its turn and starts a daemon that takes VMs from others over loopback.
@@ -38,7 +79,7 @@ impl Host {
     /// # Errors
     /// When it does not serve.
     pub fn listening() -> anyhow::Result<Self> {
-        Self::launch(Some(Turn::take()?), Some(http::free_port()?))
+        Self::launch(Some(Turn::take()?), &Place::Loopback)
     }
 
     /// Starts another one that does; it shares this one's turn.
@@ -46,7 +87,23 @@ impl Host {
     /// # Errors
     /// When it does not serve.
     pub fn neighbour(&self) -> anyhow::Result<Self> {
-        Self::launch(None, Some(http::free_port()?))
+        Self::launch(None, &Place::Loopback)
+    }
+
+    /// Waits for its turn and starts a daemon in a network of its own, with the certificate in this directory.
+    ///
+    /// # Errors
+    /// When it does not serve.
+    pub fn on(network: &Namespace, keys: &Path) -> anyhow::Result<Self> {
+        Self::launch(Some(Turn::take()?), &Place::Network(network, keys))
+    }
+
+    /// Starts another one there; it shares this one's turn.
+    ///
+    /// # Errors
+    /// When it does not serve.
+    pub fn neighbour_on(&self, network: &Namespace, keys: &Path) -> anyhow::Result<Self> {
+        Self::launch(None, &Place::Network(network, keys))
     }
 
     /// Where it takes VMs from others.
@@ -54,25 +111,26 @@ impl Host {
     /// # Errors
     /// When it does not.
     pub fn address(&self) -> anyhow::Result<String> {
-        Ok(format!("127.0.0.1:{}", self.listens.context("this host does not listen")?))
+        Ok(self.listens.context("this host does not listen")?.to_string())
     }
 
-    fn launch(turn: Option<Turn>, listens: Option<u16>) -> anyhow::Result<Self> {
+    fn launch(turn: Option<Turn>, place: &Place<'_>) -> anyhow::Result<Self> {
         let quasar = programs::quasar()?;
         let directory = tempfile::Builder::new().prefix("quasar-test-").tempdir()?;
         std::fs::create_dir(directory.path().join("tmp"))?;
         let log = File::create(directory.path().join("daemon.log"))?;
-        let mut command = Command::new(&quasar);
+        let mut command = place.program(&quasar);
         command.arg("host").arg("--socket").arg(directory.path().join("run/host.sock"));
         command
             .env("TMPDIR", directory.path().join("tmp"))
             .env("XDG_DATA_HOME", directory.path().join("data"));
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        if let Some(port) = listens {
-            let links = http::free_port()?;
-            command.args(["--insecure", "--listen", &format!("127.0.0.1:{port}")]);
-            command.args(["--switch-listen", &format!("127.0.0.1:{links}")]);
+        let listens = place.listens()?;
+        if let Some((vms, links)) = listens {
+            command.args(["--listen", &vms.to_string(), "--switch-listen", &links.to_string()]);
         }
+        place.trust(&mut command);
+        let listens = listens.map(|(vms, _)| vms);
         let child = command.spawn().context("cannot start quasar host")?;
         let host = Self { child, directory, quasar, listens, _turn: turn };
         wait_for("the daemon", || host.quasar(&["ps", "--json"]).ok().filter(|_| host.socket().exists()))?;

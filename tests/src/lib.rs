@@ -10,6 +10,7 @@ pub mod host;
 pub mod http;
 pub mod images;
 pub mod leftovers;
+pub mod namespace;
 pub mod process;
 pub mod programs;
 pub mod stream;

@@ -6,8 +6,8 @@ use crate::http::Connection;
 use anyhow::{Context, anyhow, ensure};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -64,6 +64,8 @@ pub struct Stream {
     socket: TcpStream,
     stop: Arc<AtomicBool>,
     arrived: Arc<AtomicU64>,
+    /// Why a direction has ended before its time.
+    ended: Arc<Mutex<String>>,
     sender: JoinHandle<anyhow::Result<u64>>,
     receiver: JoinHandle<anyhow::Result<(u64, Duration)>>,
 }
@@ -95,6 +97,10 @@ fn receive(mut socket: TcpStream, arrived: &AtomicU64) -> anyhow::Result<(u64, D
     }
 }
 
+fn tell(ended: &Mutex<String>, error: &anyhow::Error) {
+    ended.lock().unwrap_or_else(PoisonError::into_inner).push_str(&format!("{error:#}; "));
+}
+
 impl Stream {
     /// Connects to a port of this machine that leads to a `tcpcheck server`, and begins.
     ///
@@ -108,9 +114,12 @@ impl Stream {
         let (stop, arrived) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
         let (to, from) = (socket.try_clone()?, socket.try_clone()?);
         let (stopped, count) = (Arc::clone(&stop), Arc::clone(&arrived));
-        let sender = std::thread::spawn(move || send(to, &stopped));
-        let receiver = std::thread::spawn(move || receive(from, &count));
-        Ok(Self { socket, stop, arrived, sender, receiver })
+        let ended = Arc::<Mutex<String>>::default();
+        let (note, also) = (Arc::clone(&ended), Arc::clone(&ended));
+        let sender = std::thread::spawn(move || send(to, &stopped).inspect_err(|error| tell(&note, error)));
+        let receiver =
+            std::thread::spawn(move || receive(from, &count).inspect_err(|error| tell(&also, error)));
+        Ok(Self { socket, stop, arrived, ended, sender, receiver })
     }
 
     /// Waits until so many more blocks have come from the guest.
@@ -120,7 +129,11 @@ impl Stream {
     pub fn flows(&self, blocks: u64) -> anyhow::Result<()> {
         let (wanted, start) = (self.arrived.load(Ordering::Acquire) + blocks, Instant::now());
         while self.arrived.load(Ordering::Acquire) < wanted {
-            ensure!(!self.receiver.is_finished() && !self.sender.is_finished(), "the stream has ended");
+            ensure!(
+                !self.receiver.is_finished() && !self.sender.is_finished(),
+                "the stream has ended: {}",
+                self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+            );
             ensure!(start.elapsed() < PATIENCE, "nothing comes any more");
             std::thread::sleep(Duration::from_millis(5));
         }

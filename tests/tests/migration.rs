@@ -60,7 +60,7 @@ fn connections_survive_journeys_over_three_hosts() -> anyhow::Result<()> {
     let mut guest = recipe.start(&a)?;
     let journey = (|| {
         guest.boot()?;
-        guest.console.command("(/bench/tcpcheck server 7000 > /tmp/tcp 2>&1 &)")?;
+        guest.check_stream(7000)?;
         guest.console.command("(/bench/verify 8 > /tmp/memory 2>&1 &)")?;
         get_patiently(guest.port(80)?, "/1k.bin")?;
         let client = KeepAlive::open(guest.port(80)?, "/1k.bin")?;
@@ -218,7 +218,7 @@ fn whatever_fails_leaves_exactly_one_whole_guest() -> anyhow::Result<()> {
     let mut guest = Recipe::initramfs("web")?.publish(7000)?.start(&a)?;
     let trials = (|| {
         guest.boot()?;
-        guest.console.command("(/bench/tcpcheck server 7000 > /tmp/tcp 2>&1 &)")?;
+        guest.check_stream(7000)?;
         guest.console.command("(/bench/verify 8 > /tmp/memory 2>&1 &)")?;
         guest.console.command("sleep 1")?;
         let stream = Stream::open(guest.port(7000)?)?;

@@ -193,7 +193,7 @@ fn attend<'h>(
         let page = String::from_utf8_lossy(&http::get_patiently(port, "/")?).into_owned();
         let answer = start.elapsed();
         ensure!(page.contains("riscv64 guest"), "the web server answered {page:?}");
-        guest.console.command("(/bench/tcpcheck server 7000 > /tmp/tcp 2>&1 &)")?;
+        guest.check_stream(7000)?;
         guest.console.command("(/bench/tick > /tmp/tick &)")?;
         let client = KeepAlive::open(port, "/1k.bin")?;
         let (mut journeys, mut blocks) = (vec![], 0);
