@@ -58,11 +58,13 @@ fn arguments(socket: &Path, publish: &[Publish], root: bool) -> Vec<String> {
 }
 
 impl Passt {
-    /// Starts one that listens on `socket`; `ended` hears how it ended, from a thread of its own.
+    /// Starts one that listens on `socket`: the program in the directory `beside`, that of Quasar's own, or else
+    /// the one on the path. `ended` hears how it ended, from a thread of its own.
     ///
     /// # Errors
     /// [`PasstError`].
     pub fn spawn(
+        beside: &Path,
         socket: &Path,
         publish: &[Publish],
         ended: impl FnOnce(String) + Send + 'static,
@@ -71,7 +73,8 @@ impl Passt {
             std::fs::remove_file(socket)?;
         }
         let output = tempfile::tempfile()?;
-        let mut command = Command::new("passt");
+        let own = beside.join("passt");
+        let mut command = Command::new(if own.is_file() { &own } else { Path::new("passt") });
         command.args(arguments(socket, publish, nix::unistd::geteuid().is_root()));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output.try_clone()?);
         let (mut child, pidfd) = spawn_bound(&mut command, &[]).map_err(|error| match error.kind() {
@@ -103,7 +106,9 @@ impl Passt {
         let mut output = &self.output;
         // What cannot be read was not said.
         drop(output.rewind().and_then(|()| output.read_to_string(&mut text)));
-        let line = |line: &&str| !line.trim().is_empty() && !line.contains("syslog");
+        let line = |line: &&str| {
+            !line.trim().is_empty() && !["syslog", "AVX2"].iter().any(|noise| line.contains(noise))
+        };
         explain(text.lines().rev().find(line).unwrap_or_default().trim())
     }
 }

@@ -1,12 +1,14 @@
 //! `cargo xtask`: set-up, demonstration, tests and measurements of Quasar.
 #![forbid(unsafe_code)]
 
+mod apt;
 mod bench;
 mod checks;
 mod command;
 mod cross;
 mod demo;
 mod moves;
+mod passt;
 mod peers;
 mod qmp;
 mod rust_std;

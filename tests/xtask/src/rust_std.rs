@@ -4,8 +4,8 @@
 //! installed, or from Debian's package of the same name in exactly the compiler's version; the library is
 //! built once and kept in the cache.
 
+use crate::apt::Apt;
 use crate::command::{exists, output, run};
-use crate::setup::{KEYRING, debian_archive};
 use anyhow::{Context, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -71,7 +71,7 @@ fn source(version: &str, cache: &Path) -> anyhow::Result<PathBuf> {
         return Ok(found);
     }
     let apt = Apt::new(&cache.join("apt"))?;
-    let package = apt.download(version)?;
+    let package = download(&apt, version)?;
     let unpacked = cache.join("unpacked");
     std::fs::create_dir_all(&unpacked)?;
     // The whole package is ten times of what is needed.
@@ -83,64 +83,25 @@ fn source(version: &str, cache: &Path) -> anyhow::Result<PathBuf> {
     Ok(kept)
 }
 
-/// An apt that looks into other suites than the machine's and leaves the machine's alone.
-struct Apt {
-    dir: PathBuf,
-    mirror: String,
-}
-
-impl Apt {
-    fn new(dir: &Path) -> anyhow::Result<Self> {
-        for part in ["lists/partial", "cache/archives/partial", "parts"] {
-            std::fs::create_dir_all(dir.join(part))?;
+/// Downloads `rust-src` of a version from the first suite that has it.
+fn download(apt: &Apt, version: &str) -> anyhow::Result<PathBuf> {
+    for suite in SUITES {
+        if let Err(error) = apt.look_into("deb", suite) {
+            eprintln!("{error:#}");
+            continue;
         }
-        std::fs::write(dir.join("status"), "")?;
-        let mirror = debian_archive()?;
-        Ok(Self { dir: dir.to_owned(), mirror })
+        let wanted = format!("{version}+");
+        let Some(found) = apt.versions("rust-src")?.into_iter().find(|v| v.starts_with(&wanted)) else {
+            continue;
+        };
+        run(apt.command("apt-get").args(["download", &format!("rust-src={found}")]))?;
+        return apt.downloaded(".deb");
     }
-
-    fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        for (option, part) in [
-            ("Dir::State::Lists", "lists"),
-            ("Dir::State::status", "status"),
-            ("Dir::Cache", "cache"),
-            ("Dir::Etc::SourceList", "sources.list"),
-            ("Dir::Etc::SourceParts", "parts"),
-        ] {
-            command.arg("-o").arg(format!("{option}={}", self.dir.join(part).display()));
-        }
-        command.args(["-o", "APT::Sandbox::User=root", "-qq"]);
-        command.current_dir(&self.dir);
-        command
-    }
-
-    /// Downloads `rust-src` of a version from the first suite that has it.
-    fn download(&self, version: &str) -> anyhow::Result<PathBuf> {
-        for suite in SUITES {
-            let source = format!("deb [arch=amd64 signed-by={KEYRING}] {} {suite} main\n", self.mirror);
-            std::fs::write(self.dir.join("sources.list"), source)?;
-            if let Err(error) = run(self.command("apt-get").arg("update")) {
-                eprintln!("{error:#}");
-                continue;
-            }
-            let listed = output(self.command("apt-cache").args(["madison", "rust-src"]))?;
-            let versions = listed.lines().filter_map(|line| line.split('|').nth(1).map(str::trim));
-            let Some(found) = versions.into_iter().find(|v| v.starts_with(&format!("{version}+"))) else {
-                continue;
-            };
-            run(self.command("apt-get").args(["download", &format!("rust-src={found}")]))?;
-            let mut files = std::fs::read_dir(&self.dir)?.flatten().map(|entry| entry.path());
-            return files
-                .find(|file| file.extension().is_some_and(|extension| extension == "deb"))
-                .context("apt downloaded nothing");
-        }
-        bail!(
-            "Debian has no package rust-src {version} in {}; run `rustup target add TARGET` or `rustup component \
-             add rust-src` where rustup's servers can be reached",
-            SUITES.join(", ")
-        )
-    }
+    bail!(
+        "Debian has no package rust-src {version} in {}; run `rustup target add TARGET` or `rustup component \
+         add rust-src` where rustup's servers can be reached",
+        SUITES.join(", ")
+    )
 }
 
 /// Builds the library for all of these targets and puts it into `sysroot`.

@@ -56,6 +56,7 @@ pub fn everything() -> anyhow::Result<()> {
 /// Debian packages.
 pub fn packages() -> anyhow::Result<()> {
     provide(PROGRAMS.iter().copied(), FILES.iter().copied())?;
+    crate::passt::provide()?;
     qemu()
 }
 

@@ -62,7 +62,10 @@ impl Keeper {
         seat.generation += 1;
         let (name, generation) = (network.to_owned(), seat.generation);
         let ended = move |how| drop(outbox.send(Input::PasstEnded(name, generation, how)));
-        seat.process = Some(Passt::spawn(&socket, &uplink.publish, ended).map_err(|e| e.to_string())?);
+        seat.process = Some(
+            Passt::spawn(&self.launcher.directory, &socket, &uplink.publish, ended)
+                .map_err(|e| e.to_string())?,
+        );
         seat.ended = None;
         Ok(())
     }

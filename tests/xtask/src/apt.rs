@@ -1,0 +1,62 @@
+//! An apt that looks into other suites than the machine's and leaves the machine's own configuration alone.
+
+use crate::command::{output, run};
+use crate::setup::{KEYRING, debian_archive};
+use anyhow::Context;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Lists and downloads of its own, below one directory.
+pub struct Apt {
+    dir: PathBuf,
+    mirror: String,
+}
+
+impl Apt {
+    /// The archive is the one that the machine's own apt uses.
+    pub fn new(dir: &Path) -> anyhow::Result<Self> {
+        for part in ["lists/partial", "cache/archives/partial", "parts"] {
+            std::fs::create_dir_all(dir.join(part))?;
+        }
+        std::fs::write(dir.join("status"), "")?;
+        Ok(Self { dir: dir.to_owned(), mirror: debian_archive()? })
+    }
+
+    /// A program of apt's; what it downloads comes into the directory.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        for (option, part) in [
+            ("Dir::State::Lists", "lists"),
+            ("Dir::State::status", "status"),
+            ("Dir::Cache", "cache"),
+            ("Dir::Etc::SourceList", "sources.list"),
+            ("Dir::Etc::SourceParts", "parts"),
+        ] {
+            command.arg("-o").arg(format!("{option}={}", self.dir.join(part).display()));
+        }
+        command.args(["-o", "APT::Sandbox::User=root", "-qq"]);
+        command.current_dir(&self.dir);
+        command
+    }
+
+    /// Looks into this suite from now on: at its packages ("deb") or their sources ("deb-src").
+    pub fn look_into(&self, what: &str, suite: &str) -> anyhow::Result<()> {
+        let source = format!("{what} [arch=amd64 signed-by={KEYRING}] {} {suite} main\n", self.mirror);
+        std::fs::write(self.dir.join("sources.list"), source)?;
+        run(self.command("apt-get").arg("update"))
+    }
+
+    /// The downloaded file whose name has this in it.
+    pub fn downloaded(&self, part: &str) -> anyhow::Result<PathBuf> {
+        let mut files = std::fs::read_dir(&self.dir)?.flatten();
+        let file = files.find(|file| file.file_name().to_string_lossy().contains(part));
+        Ok(file.context("apt downloaded nothing")?.path())
+    }
+
+    /// The versions of a package in the suite it looks into.
+    pub fn versions(&self, package: &str) -> anyhow::Result<Vec<String>> {
+        let listed = output(self.command("apt-cache").args(["madison", package]))?;
+        let versions = listed.lines().filter_map(|line| line.split('|').nth(1));
+        Ok(versions.map(|version| version.trim().to_owned()).collect())
+    }
+}

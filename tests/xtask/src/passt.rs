@@ -1,0 +1,55 @@
+//! passt: Debian's own where it is recent, else built from the sources of a later suite.
+//!
+//! Debian 12's acknowledges what a guest sends only when the program behind the socket has received it. A server that
+//! writes an answer in two pieces then waits 40 ms for each: the client's delayed acknowledgement.
+
+use crate::apt::Apt;
+use crate::command::{output, root, run};
+use crate::setup;
+use anyhow::Context;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Date of the oldest version that is taken as it is: Debian 13's.
+const RECENT: u32 = 2025_05_03;
+/// The suite whose sources are built.
+const SUITE: &str = "trixie";
+
+/// Date of an installed version; 0 when there is none, or one that does not say it.
+fn date(program: &str) -> u32 {
+    let text = output(Command::new(program).arg("--version")).unwrap_or_default();
+    let date = text.split("git").nth(1).and_then(|rest| rest.get(..8));
+    date.and_then(|digits| digits.parse().ok()).unwrap_or(0)
+}
+
+/// Where the daemon looks for a passt before it looks on the path: beside Quasar's programs.
+fn beside() -> PathBuf {
+    root().join("target/release/passt")
+}
+
+/// Sees to it that the daemon finds a recent one.
+pub fn provide() -> anyhow::Result<()> {
+    if date("passt") >= RECENT || beside().is_file() {
+        return Ok(());
+    }
+    eprintln!("missing passt of {RECENT} or later (network uplink): it is built from Debian's source");
+    let programs = [("make", "make", "builds passt"), ("cc", "gcc", "builds passt")];
+    let files = [("/usr/include/stdio.h", "libc6-dev", "builds passt")];
+    setup::provide(programs.into_iter(), files.into_iter())?;
+    let work = tempfile::tempdir()?;
+    let apt = Apt::new(work.path())?;
+    apt.look_into("deb-src", SUITE)?;
+    run(apt.command("apt-get").args(["source", "--download-only", "--tar-only", "passt"]))?;
+    let archive = apt.downloaded(".orig.tar")?;
+    let version =
+        archive.file_name().and_then(|name| name.to_str()?.split('_').nth(1)?.split(".orig").next());
+    let version = version.with_context(|| format!("{} names no version", archive.display()))?;
+    let source = work.path().join("passt");
+    std::fs::create_dir(&source)?;
+    run(Command::new("tar").arg("-xf").arg(&archive).args(["--strip-components=1", "-C"]).arg(&source))?;
+    let build = format!("VERSION={version}");
+    run(Command::new("make").args(["-s", "-C"]).arg(&source).args([&build, "passt"]))?;
+    std::fs::create_dir_all(root().join("target/release"))?;
+    std::fs::copy(source.join("passt"), beside())?;
+    Ok(())
+}
