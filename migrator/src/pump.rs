@@ -66,6 +66,8 @@ pub struct Sent {
     pub zero: u64,
 }
 
+/// How far packing gives way to harts: to about a tenth of their share of a processor.
+const NICE: i32 = 10;
 /// Link slower than this: Zstandard's better ratio wins over LZ4's speed.
 const ZSTD_BELOW_BYTES_PER_S: f64 = 300e6;
 
@@ -191,7 +193,12 @@ impl<'a> Outlet<'a> {
     ///
     /// # Errors
     /// [`PumpError`].
-    pub fn send<W: Write>(&self, out: &mut FrameWriter<W>, pages: &[Vec<u64>]) -> Result<Sent, PumpError> {
+    pub fn send<W: Write>(
+        &self,
+        out: &mut FrameWriter<W>,
+        pages: &[Vec<u64>],
+        guest: Guest,
+    ) -> Result<Sent, PumpError> {
         let total: usize = pages.iter().map(Vec::len).sum();
         let jobs = pages
             .iter()
@@ -216,6 +223,9 @@ impl<'a> Outlet<'a> {
             for _ in 0..workers {
                 let (jobs, done) = (job_out.clone(), done_in.clone());
                 scope.spawn(move || {
+                    if guest == Guest::Running {
+                        give_way();
+                    }
                     let mut page = vec![0; PAGE_LEN];
                     for (area, indices) in jobs {
                         if done.send(self.encode(area, &indices, &mut page)).is_err() {
@@ -239,6 +249,23 @@ impl<'a> Outlet<'a> {
             }
             Ok(sum)
         })
+    }
+}
+
+/// What the guest does while pages are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guest {
+    /// It runs: its harts come first.
+    Running,
+    /// It waits for these pages.
+    Paused,
+}
+
+/// Lets this machine's harts run before this thread.
+fn give_way() {
+    // A machine that does not allow it is only less smooth.
+    if let Err(error) = rustix::process::nice(NICE) {
+        log::debug!("nice: {error}");
     }
 }
 

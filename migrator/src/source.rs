@@ -15,7 +15,7 @@ use crate::convergence::{Decision, Measured, decide, stalled_after};
 use crate::frame::Kind;
 use crate::hash;
 use crate::message::{self, Accepted, Agreement, Final, HandOver, Machine, Offer, RoundEnd, Running};
-use crate::pump::{Area, Outlet, PumpError};
+use crate::pump::{Area, Guest, Outlet, PumpError};
 use crate::state::{StateSegments, gather};
 use crate::store::{DiskStore, RamStore};
 use anyhow::Context;
@@ -299,7 +299,7 @@ impl Attempt<'_> {
             self.check()?;
             let begun = Instant::now();
             let before = peer.out.bytes();
-            let sent = outlet.send(&mut peer.out, &pages)?;
+            let sent = outlet.send(&mut peer.out, &pages, Guest::Running)?;
             peer.tell(Kind::RoundEnd, &RoundEnd { round, pages: sent.pages, last: false })?;
             let () = peer.expect(Kind::RoundTaken)?;
             let took = begun.elapsed();
@@ -366,7 +366,7 @@ impl Attempt<'_> {
         let begun = Instant::now();
         let before = peer.out.bytes();
         let pages = drain(areas, close_epoch(vm)?);
-        let sent = outlet.send(&mut peer.out, &pages)?;
+        let sent = outlet.send(&mut peer.out, &pages, Guest::Paused)?;
         peer.out
             .write(Kind::RoundEnd, &message::encode(&RoundEnd { round, pages: sent.pages, last: true })?)
             .map_err(PeerError::from)?;
