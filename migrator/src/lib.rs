@@ -8,6 +8,7 @@
 
 pub mod connection;
 pub mod convergence;
+pub mod delta;
 pub mod destination;
 pub mod frame;
 pub mod hash;

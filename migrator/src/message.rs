@@ -4,7 +4,9 @@ use quasar_abi::control::codec::{self, CodecError};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Versions of the stream that this build speaks, newest last.
-pub const VERSIONS: &[u32] = &[1];
+pub const VERSIONS: &[u32] = &[1, 2];
+/// The first version whose batches of pages may hold differences.
+pub const DIFFERENCES_SINCE: u32 = 2;
 
 /// How a batch of pages is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -172,11 +174,11 @@ mod tests {
 
     #[test]
     fn the_newest_common_version_is_taken() {
-        let offer = Offer { versions: vec![1, 2, 9], codecs: vec![Codec::Zstd], program: "9".into() };
+        let offer = Offer { versions: vec![1, 9], codecs: vec![Codec::Zstd], program: "9".into() };
         let agreement = offer.agree().expect("agreement");
         assert_eq!((agreement.version, agreement.codecs), (1, vec![Codec::Zstd]));
-        let newer = Offer { versions: vec![2], ..Offer::ours() };
-        assert!(newer.agree().expect_err("nothing in common").to_string().contains("[2]"));
+        let newer = Offer { versions: vec![9], ..Offer::ours() };
+        assert!(newer.agree().expect_err("nothing in common").to_string().contains("[9]"));
     }
 
     #[test]

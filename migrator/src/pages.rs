@@ -3,16 +3,20 @@
 //! | bytes | field |
 //! |---|---|
 //! | 1 | area: 0 RAM, 1 + slot for a disk |
-//! | 1 | codec: 0 raw, 1 LZ4, 2 Zstandard |
+//! | 1 | codec: 0 raw, 1 LZ4, 2 Zstandard; 128 is added when the bytes are differences (version 2) |
 //! | 2 | number of pages |
 //! | 8 each | page index << 1, lowest bit set when the page is zero |
-//! | rest | the bytes of the pages that are not zero, compressed |
+//! | rest | the bytes of the pages that are not zero, compressed; of a difference, the exclusive or with what the page
+//! held before |
 
 use crate::message::Codec;
 use quasar_abi::ram::PAGE_LEN as PAGE;
 
 /// Pages in a batch, at most.
 pub const BATCH_PAGES: usize = 64;
+
+/// Added to the codec when the bytes are differences.
+const DIFFERENCES: u8 = 128;
 
 /// A batch that cannot be decoded.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +41,8 @@ pub struct Batch {
     pub area: u8,
     /// Indices, each with whether it is zero.
     pub pages: Vec<(u64, bool)>,
+    /// Whether the bytes are the exclusive or with what the pages held before.
+    pub differences: bool,
     /// Bytes of the pages that are not zero, in order.
     pub bytes: Vec<u8>,
 }
@@ -66,7 +72,8 @@ impl Batch {
             _ => (Codec::Raw, &self.bytes[..]),
         };
         let mut out = Vec::with_capacity(4 + self.pages.len() * 8 + body.len());
-        out.extend_from_slice(&[self.area, codec as u8]);
+        let codec = codec as u8 | if self.differences { DIFFERENCES } else { 0 };
+        out.extend_from_slice(&[self.area, codec]);
         out.extend_from_slice(&u16::try_from(self.pages.len()).unwrap_or(0).to_le_bytes());
         for (index, zero) in &self.pages {
             out.extend_from_slice(&(index << 1 | u64::from(*zero)).to_le_bytes());
@@ -92,7 +99,7 @@ impl Batch {
         let present = pages.iter().filter(|(_, zero)| !zero).count();
         let want = present * PAGE;
         let failed = |reason: String| BatchError::Compressed { pages: count, reason };
-        let bytes = match codec {
+        let bytes = match codec & !DIFFERENCES {
             0 => body.to_vec(),
             1 => lz4_flex::block::decompress(body, want).map_err(|e| failed(e.to_string()))?,
             2 => zstd::bulk::decompress(body, want).map_err(|e| failed(e.to_string()))?,
@@ -101,7 +108,7 @@ impl Batch {
         if bytes.len() != want {
             return Err(BatchError::Malformed("length of the pages is not their number times 4096"));
         }
-        Ok(Self { area, pages, bytes })
+        Ok(Self { area, pages, differences: codec & DIFFERENCES != 0, bytes })
     }
 
     /// The pages with their bytes; nothing for a zero page.
@@ -125,8 +132,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_goes_in_comes_out(seeds in prop::collection::vec((any::<u32>(), 0u8..3, any::<u8>()), 1..BATCH_PAGES)) {
-            let mut batch = Batch { area: 3, ..Batch::default() };
+        fn what_goes_in_comes_out(seeds in prop::collection::vec((any::<u32>(), 0u8..3, any::<u8>()), 1..BATCH_PAGES), differences: bool) {
+            let mut batch = Batch { area: 3, differences, ..Batch::default() };
             for (index, kind, seed) in &seeds {
                 let mut state = u32::from(*seed) | 1;
                 let page: Vec<u8> = (0..PAGE).map(|_| match kind {

@@ -1,10 +1,11 @@
 //! Moving pages between stores and frames with several cores: reading, hashing and compressing on one
 //! side, decompressing, writing and hashing on the other.
 
+use crate::delta::{Copies, Form, apply};
 use crate::frame::{FrameError, FrameWriter, Kind};
 use crate::hash::AreaHashes;
 use crate::message::Codec;
-use crate::pages::{BATCH_PAGES, Batch};
+use crate::pages::{BATCH_PAGES, Batch, is_zero};
 use crate::store::PageStore;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use quasar_abi::ram::PAGE_LEN;
@@ -83,6 +84,8 @@ pub struct Outlet<'a> {
     pub bandwidth: u64,
     /// Set by whoever wants it to end.
     pub cancelled: Arc<AtomicBool>,
+    /// Copies of the first area's pages (RAM), where the other side takes differences.
+    pub copies: Option<Copies>,
     codec: AtomicU8,
     write_ns: AtomicU64,
     write_bytes: AtomicU64,
@@ -112,6 +115,7 @@ impl<'a> Outlet<'a> {
             zstd_level: 1,
             bandwidth,
             cancelled,
+            copies: None,
             codec: AtomicU8::new(first as u8),
             write_ns: AtomicU64::new(0),
             write_bytes: AtomicU64::new(0),
@@ -149,9 +153,17 @@ impl<'a> Outlet<'a> {
         self.write_bytes.store(self.write_bytes.load(Ordering::Relaxed) / 2, Ordering::Relaxed);
     }
 
-    fn encode(&self, area: usize, indices: &[u64], page: &mut [u8]) -> Result<(Vec<u8>, Sent), PumpError> {
+    /// Batches of these pages: those that travel whole, and those that travel as differences.
+    fn encode(
+        &self,
+        area: usize,
+        indices: &[u64],
+        page: &mut [u8],
+    ) -> Result<(Vec<Vec<u8>>, Sent), PumpError> {
         let at = &self.areas[area];
-        let mut batch = Batch { area: at.store.area(), ..Batch::default() };
+        let copies = self.copies.as_ref().filter(|_| area == 0);
+        let batch = |differences| Batch { area: at.store.area(), differences, ..Batch::default() };
+        let (mut whole, mut differences) = (batch(false), batch(true));
         let mut sent = Sent::default();
         for &index in indices {
             at.store.read(index, page).map_err(|source| PumpError::Store {
@@ -159,33 +171,43 @@ impl<'a> Outlet<'a> {
                 index,
                 source,
             })?;
-            sent.pages += 1;
-            if batch.push(index, page) {
+            if is_zero(page) {
+                whole.push(index, page);
                 sent.zero += 1;
                 at.hashes.note_zero(index);
+                copies.inspect(|copies| copies.forget(index));
             } else {
                 at.hashes.note(index, page);
+                match copies.map_or(Form::Whole, |copies| copies.note(index, page)) {
+                    Form::Whole => whole.push(index, page),
+                    Form::Difference => differences.push(index, page),
+                    Form::Unchanged => continue,
+                };
             }
+            sent.pages += 1;
         }
-        Ok((batch.encode(self.codec(), self.zstd_level), sent))
+        let batches = [whole, differences].into_iter().filter(|batch| !batch.pages.is_empty());
+        Ok((batches.map(|batch| batch.encode(self.codec(), self.zstd_level)).collect(), sent))
     }
 
     fn put<W: Write>(
         &self,
         out: &mut FrameWriter<W>,
-        payload: &[u8],
+        payloads: &[Vec<u8>],
         budget: &mut Budget,
     ) -> Result<(), PumpError> {
-        if self.cancelled.load(Ordering::Acquire) {
-            return Err(PumpError::Cancelled);
+        for payload in payloads {
+            if self.cancelled.load(Ordering::Acquire) {
+                return Err(PumpError::Cancelled);
+            }
+            let start = Instant::now();
+            out.write(Kind::Pages, payload)?;
+            let spent = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            self.write_ns.fetch_add(spent, Ordering::Relaxed);
+            self.write_bytes.fetch_add(payload.len() as u64, Ordering::Relaxed);
+            self.adapt();
+            budget.spend(payload.len() as u64);
         }
-        let start = Instant::now();
-        out.write(Kind::Pages, payload)?;
-        let spent = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.write_ns.fetch_add(spent, Ordering::Relaxed);
-        self.write_bytes.fetch_add(payload.len() as u64, Ordering::Relaxed);
-        self.adapt();
-        budget.spend(payload.len() as u64);
         Ok(())
     }
 
@@ -200,6 +222,9 @@ impl<'a> Outlet<'a> {
         guest: Guest,
     ) -> Result<Sent, PumpError> {
         let total: usize = pages.iter().map(Vec::len).sum();
+        if let (Some(copies), Some(pages)) = (&self.copies, pages.first()) {
+            copies.make_room(pages);
+        }
         let jobs = pages
             .iter()
             .enumerate()
@@ -210,9 +235,9 @@ impl<'a> Outlet<'a> {
         if total <= BATCH_PAGES * 2 {
             let mut page = vec![0; PAGE_LEN];
             for (area, indices) in jobs {
-                let (payload, sent) = self.encode(area, &indices, &mut page)?;
+                let (payloads, sent) = self.encode(area, &indices, &mut page)?;
                 sum.add(sent);
-                self.put(out, &payload, &mut budget)?;
+                self.put(out, &payloads, &mut budget)?;
             }
             return Ok(sum);
         }
@@ -243,9 +268,9 @@ impl<'a> Outlet<'a> {
                 }
             });
             for result in done_out {
-                let (payload, sent) = result?;
+                let (payloads, sent) = result?;
                 sum.add(sent);
-                self.put(out, &payload, &mut budget)?;
+                self.put(out, &payloads, &mut budget)?;
             }
             Ok(sum)
         })
@@ -387,9 +412,16 @@ impl Shared {
         let batch = Batch::decode(payload)?;
         let area =
             self.areas.iter().find(|a| a.store.area() == batch.area).ok_or(PumpError::Area(batch.area))?;
+        let mut buffer = if batch.differences { vec![0; PAGE_LEN] } else { vec![] };
         for (index, page) in batch.iter() {
             let fail = |source| PumpError::Store { area: batch.area, index, source };
             match page {
+                Some(difference) if batch.differences => {
+                    area.store.read(index, &mut buffer).map_err(fail)?;
+                    apply(&mut buffer, difference);
+                    area.store.write(index, Some(&buffer)).map_err(fail)?;
+                    area.hashes.note(index, &buffer);
+                }
                 Some(bytes) => {
                     area.store.write(index, Some(bytes)).map_err(fail)?;
                     area.hashes.note(index, bytes);

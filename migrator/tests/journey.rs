@@ -167,7 +167,13 @@ fn writer(guest: &Guest, manners: Manners, stop: &AtomicBool, pages: u64) -> u64
 }
 
 fn limits() -> Limits {
-    Limits { max_downtime_us: 20_000, bandwidth: 0, timeout_s: 60, converge: Converge::Pause }
+    Limits {
+        max_downtime_us: 20_000,
+        bandwidth: 0,
+        timeout_s: 60,
+        converge: Converge::Pause,
+        delta_bytes: None,
+    }
 }
 
 fn connected() -> (TcpStream, TcpStream) {

@@ -116,6 +116,9 @@ pub struct Limits {
     pub timeout_s: u64,
     /// When it does not converge.
     pub converge: Converge,
+    /// Bytes of memory for copies of pages that were sent, so that they can be sent again as differences; 0 for none,
+    /// nothing for what fits the guest and the machine.
+    pub delta_bytes: Option<u64>,
 }
 
 /// What one round has done.

@@ -27,6 +27,7 @@ fn departure(order: &Migrate, to: &str) -> Departure {
         bandwidth: order.bandwidth.map_or(0, |rate| rate.0),
         timeout_s: order.timeout,
         converge,
+        delta_bytes: order.delta_memory.map(|size| size.0),
     };
     Departure { to: to.to_owned(), limits, shared_disk: order.shared_disk }
 }

@@ -10,8 +10,26 @@ use serde_json::{Value, json};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// What the guest does meanwhile, with the command for it.
-const LOADS: &[(&str, Option<&str>)] = &[("idle", None), ("writing 50 MiB/s", Some("/bench/dirty 128 50"))];
+/// What the guest does meanwhile.
+struct Load {
+    name: &'static str,
+    /// The command for it.
+    work: Option<&'static str>,
+    /// Bytes per second that the link is allowed; 0 for all it has.
+    bandwidth: u64,
+}
+
+const LOADS: &[Load] = &[
+    Load { name: "idle", work: None, bandwidth: 0 },
+    Load { name: "writing 50 MiB/s", work: Some("/bench/dirty 128 50"), bandwidth: 0 },
+    Load {
+        name: "writing 200 MiB/s, link of 1 Gbit/s",
+        work: Some("/bench/dirty 128 200"),
+        bandwidth: 125_000_000,
+    },
+];
+/// A guest that says nothing on its console for this long after a migration will not.
+const SILENCE: Duration = Duration::from_secs(20);
 /// A migration that has not ended after this long does not converge.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -20,8 +38,7 @@ struct Moved {
     total_ms: f64,
     downtime_ms: f64,
     sent_mib: f64,
-    /// The longest time without a look at its clock that the guest saw, and what it was before. Of QEMU only the
-    /// latter: its guest's console gives no answer after the move.
+    /// The longest time without a look at its clock that the guest saw, and what it was before.
     gap_ms: Option<f64>,
     jitter_ms: f64,
 }
@@ -35,33 +52,43 @@ enum Tuning {
     Tuned,
 }
 
-fn longest_gap(console: &mut Console) -> anyhow::Result<f64> {
-    let gaps = console.command("sleep 2; grep -o 'gap [0-9.]*' /tmp/tick | cut -d' ' -f2; : > /tmp/tick")?;
-    Ok(gaps.lines().filter_map(|line| line.trim().parse().ok()).fold(0.0, f64::max))
+/// Seconds of the guest's reports that are looked at.
+const REPORTS: usize = 4;
+
+/// The longest gap in the guest's next reports on its console.
+fn longest_gap(console: &mut Console, patience: Duration) -> anyhow::Result<f64> {
+    let mut longest = 0.0;
+    for _ in 0..REPORTS {
+        console.expect_within("max gap ", patience)?;
+        let gap = console.expect_within(" ms", patience)?;
+        longest = f64::max(longest, gap.parse().with_context(|| format!("a gap of {gap:?}"))?);
+    }
+    Ok(longest)
 }
 
 /// Starts what is to run in the guest; returns the longest gap before the migration.
-fn load(console: &mut Console, work: Option<&str>) -> anyhow::Result<f64> {
-    if let Some(work) = work {
+fn load(console: &mut Console, load: &Load) -> anyhow::Result<f64> {
+    if let Some(work) = load.work {
         console.command(&format!("({work} > /tmp/work 2>&1 &)"))?;
         console.command("while ! grep -q worst /tmp/work; do sleep 1; done")?;
     }
-    console.command("(/bench/tick > /tmp/tick 2>&1 &)")?;
-    console.command("sleep 4")?;
-    longest_gap(console)
+    console.command("(/bench/tick > /dev/console 2>&1 &)")?;
+    longest_gap(console, quasar_tests::PATIENCE)
 }
 
-fn quasar(work: Option<&str>) -> anyhow::Result<Moved> {
+fn quasar(what: &Load) -> anyhow::Result<Moved> {
     let here = Host::listening()?;
     let there = here.neighbour()?;
     let mut guest = Recipe::initramfs("bench")?.append("quiet").publish(80)?.start(&here)?;
     let moved = (|| {
         guest.boot()?;
-        let jitter_ms = load(&mut guest.console, work)?;
-        let events = guest.migrate(&there, &[])?;
+        let jitter_ms = load(&mut guest.console, what)?;
+        let bandwidth = what.bandwidth.to_string();
+        let limit = ["--bandwidth", &bandwidth];
+        let events = guest.migrate(&there, if what.bandwidth == 0 { &[] } else { &limit })?;
         let done = events.last().filter(|event| event["event"] == "completed").context("the last event")?;
         let number = |name: &str| done[name].as_f64().unwrap_or(0.0);
-        let gap_ms = Some(longest_gap(&mut guest.console)?);
+        let gap_ms = Some(longest_gap(&mut guest.console, quasar_tests::PATIENCE)?);
         let sent_mib = number("wire_bytes") / f64::from(1 << 20);
         let (total_ms, downtime_ms) = (number("total_us") / 1e3, number("downtime_us") / 1e3);
         Ok(Moved { total_ms, downtime_ms, sent_mib, gap_ms, jitter_ms })
@@ -90,27 +117,30 @@ fn qemu_process(socket: &std::path::Path, incoming: bool) -> anyhow::Result<(Con
     Ok((console, Qmp::connect(socket)?))
 }
 
-fn tune(qmp: &mut Qmp, tuning: Tuning) -> anyhow::Result<()> {
+fn tune(qmp: &mut Qmp, tuning: Tuning, what: &Load) -> anyhow::Result<()> {
+    let most = if what.bandwidth == 0 { 100_000_000_000 } else { what.bandwidth };
     if matches!(tuning, Tuning::Tuned) {
         let multifd = json!({"capabilities": [{"capability": "multifd", "state": true}]});
         qmp.execute("migrate-set-capabilities", &multifd)?;
-        let all = json!({"multifd-compression": "zstd", "max-bandwidth": 100_000_000_000_u64});
+        let all = json!({"multifd-compression": "zstd", "max-bandwidth": most});
         qmp.execute("migrate-set-parameters", &all)?;
+    } else if what.bandwidth != 0 {
+        qmp.execute("migrate-set-parameters", &json!({"max-bandwidth": most}))?;
     }
     Ok(())
 }
 
 /// Nothing when it did not converge.
-fn qemu(work: Option<&str>, tuning: Tuning) -> anyhow::Result<Option<Moved>> {
+fn qemu(what: &Load, tuning: Tuning) -> anyhow::Result<Option<Moved>> {
     let _turn = Turn::take()?;
     let directory = tempfile::tempdir()?;
     let (mut here, mut from) = qemu_process(&directory.path().join("here"), false)?;
     here.expect("GUEST READY ")?;
     here.expect(PROMPT)?;
-    let jitter_ms = load(&mut here, work)?;
-    let (_there, mut to) = qemu_process(&directory.path().join("there"), true)?;
-    tune(&mut from, tuning)?;
-    tune(&mut to, tuning)?;
+    let jitter_ms = load(&mut here, what)?;
+    let (mut there, mut to) = qemu_process(&directory.path().join("there"), true)?;
+    tune(&mut from, tuning, what)?;
+    tune(&mut to, tuning, what)?;
     let address = json!({"uri": format!("tcp:127.0.0.1:{}", http::free_port()?)});
     to.execute("migrate-incoming", &address)?;
     from.execute("migrate", &address)?;
@@ -126,11 +156,13 @@ fn qemu(work: Option<&str>, tuning: Tuning) -> anyhow::Result<Option<Moved>> {
     };
     let number = |value: &Value| value.as_f64().unwrap_or(0.0);
     ensure!(number(&done["total-time"]) > 0.0, "QEMU says {done}");
+    let gap_ms =
+        longest_gap(&mut there, SILENCE).inspect_err(|error| eprintln!("QEMU's guest: {error:#}")).ok();
     Ok(Some(Moved {
         total_ms: number(&done["total-time"]),
         downtime_ms: number(&done["downtime"]),
         sent_mib: number(&done["ram"]["transferred"]) / f64::from(1 << 20),
-        gap_ms: None,
+        gap_ms,
         jitter_ms,
     }))
 }
@@ -156,10 +188,10 @@ pub fn bench() -> anyhow::Result<()> {
         "\n| guest of 512 MiB | by | total, ms | sent, MiB | downtime, ms | longest gap in the guest, ms | before, ms |"
     );
     println!("|---|---|---|---|---|---|---|");
-    for (name, work) in LOADS {
-        print(name, "Quasar", Some(&quasar(*work)?));
-        print(name, "QEMU", qemu(*work, Tuning::Defaults)?.as_ref());
-        print(name, "QEMU, multifd and zstd", qemu(*work, Tuning::Tuned)?.as_ref());
+    for what in LOADS {
+        print(what.name, "Quasar", Some(&quasar(what)?));
+        print(what.name, "QEMU", qemu(what, Tuning::Defaults)?.as_ref());
+        print(what.name, "QEMU, multifd and zstd", qemu(what, Tuning::Tuned)?.as_ref());
     }
     Ok(())
 }

@@ -225,6 +225,10 @@ pub struct Migrate {
     /// What to do when the guest writes faster than the link carries.
     #[arg(long, value_enum, default_value_t = ConvergeChoice::Throttle)]
     pub converge: ConvergeChoice,
+    /// Memory for copies of what was sent, so that pages written again travel as what has changed in them (default:
+    /// half of the VM's, if this machine has it to spare; 0: none).
+    #[arg(long, value_name = "SIZE")]
+    pub delta_memory: Option<Size>,
     /// The disks are reachable from there under the same path: their content stays.
     #[arg(long)]
     pub shared_disk: bool,

@@ -1,0 +1,151 @@
+//! Pages that were sent before travel as what has changed in them.
+//!
+//! The source keeps copies of pages as it sent them last, within a budget. A page that is sent again goes as the exclusive
+//! or with its copy when most of it is unchanged: that compresses to little, and the destination still has the
+//! other half. A guest that changes a few words on many pages is then moved over a link that its pages would not fit.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use quasar_abi::ram::PAGE_LEN;
+
+/// Locks in all; neighbouring pages share one, as batches do.
+const SHARDS: usize = 64;
+/// Pages in a row that share a lock.
+const RUN: u64 = 64;
+
+type Page = Box<[u8]>;
+
+/// How a page is sent.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Form {
+    /// As it is.
+    Whole,
+    /// The buffer holds what has changed since it was sent last.
+    Difference,
+    /// Nothing has changed since then.
+    Unchanged,
+}
+
+/// What one area's pages held when they were sent last.
+pub struct Copies {
+    shards: Vec<Mutex<HashMap<u64, Page>>>,
+    /// Pages that may still be taken in.
+    room: AtomicU64,
+}
+
+impl Copies {
+    /// Nothing, with room for so many bytes of pages.
+    #[must_use]
+    pub fn new(bytes: u64) -> Self {
+        let room = AtomicU64::new(bytes / PAGE_LEN as u64);
+        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), room }
+    }
+
+    fn shard(&self, index: u64) -> MutexGuard<'_, HashMap<u64, Page>> {
+        let number = (index / RUN % SHARDS as u64) as usize;
+        self.shards[number].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_room(&self) -> bool {
+        self.room.try_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(1)).is_ok()
+    }
+
+    /// Notes that this page is sent now, and says how. For [`Form::Difference`] the page's bytes are replaced by the
+    /// difference. A page must not be noted by two threads at once.
+    pub fn note(&self, index: u64, page: &mut [u8]) -> Form {
+        let mut shard = self.shard(index);
+        let Some(copy) = shard.get_mut(&index) else {
+            if self.take_room() {
+                shard.insert(index, page.into());
+            }
+            return Form::Whole;
+        };
+        let (words, before) = (page.as_chunks_mut::<8>().0, copy.as_chunks_mut::<8>().0);
+        let same = words.iter().zip(&*before).filter(|(now, before)| now == before).count();
+        if same == words.len() {
+            return Form::Unchanged;
+        }
+        if same < words.len() / 2 {
+            before.copy_from_slice(words);
+            return Form::Whole;
+        }
+        for (now, before) in words.iter_mut().zip(before) {
+            let difference = u64::from_ne_bytes(*now) ^ u64::from_ne_bytes(*before);
+            *before = *now;
+            *now = difference.to_ne_bytes();
+        }
+        Form::Difference
+    }
+
+    /// Notes that this page is sent as zeroes.
+    pub fn forget(&self, index: u64) {
+        if self.shard(index).remove(&index).is_some() {
+            self.room.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Before a round of these pages: when there is no room left, what the guest does not write any more makes some.
+    pub fn make_room(&self, pages: &[u64]) {
+        if self.room.load(Ordering::Relaxed) >= pages.len() as u64 {
+            return;
+        }
+        let hot: HashSet<u64> = pages.iter().copied().collect();
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = shard.len();
+            shard.retain(|index, _| hot.contains(index));
+            self.room.fetch_add((before - shard.len()) as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Puts the difference into the page that the other side has: [`Form::Difference`]'s other end.
+pub fn apply(page: &mut [u8], difference: &[u8]) {
+    for (byte, change) in page.iter_mut().zip(difference) {
+        *byte ^= change;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_leads_from_the_old_page_to_the_new_one() {
+        let copies = Copies::new(1 << 20);
+        let mut old = vec![7; PAGE_LEN];
+        assert_eq!(copies.note(3, &mut old.clone()), Form::Whole);
+        assert_eq!(copies.note(3, &mut old.clone()), Form::Unchanged);
+        let mut new = old.clone();
+        new[100] = 9;
+        let mut sent = new.clone();
+        assert_eq!(copies.note(3, &mut sent), Form::Difference);
+        assert_eq!(sent.iter().filter(|b| **b != 0).count(), 1);
+        apply(&mut old, &sent);
+        assert_eq!(old, new);
+        assert_eq!(copies.note(3, &mut new.clone()), Form::Unchanged, "the copy follows");
+        let mut other: Vec<u8> = (0..PAGE_LEN).map(|i| (i * 31 % 251) as u8 | 8).collect();
+        let kept = other.clone();
+        assert_eq!(copies.note(3, &mut other), Form::Whole, "a difference would be as long");
+        assert_eq!(other, kept);
+        copies.forget(3);
+        assert_eq!(copies.note(3, &mut other), Form::Whole);
+    }
+
+    #[test]
+    fn what_is_not_written_any_more_makes_room() {
+        let copies = Copies::new(2 * PAGE_LEN as u64);
+        let mut page = vec![1; PAGE_LEN];
+        for index in 0..3 {
+            assert_eq!(copies.note(index, &mut page), Form::Whole);
+        }
+        assert_eq!(copies.note(2, &mut page), Form::Whole, "there was room for two");
+        copies.make_room(&[1, 2]);
+        assert_eq!(copies.note(2, &mut page), Form::Whole);
+        assert_eq!(copies.note(2, &mut page), Form::Unchanged);
+        assert_eq!(copies.note(1, &mut page), Form::Unchanged);
+        assert_eq!(copies.note(0, &mut page), Form::Whole);
+    }
+}
