@@ -86,17 +86,26 @@ impl Copies {
         }
     }
 
-    /// Before a round of these pages: when there is no room left, what the guest does not write any more makes some.
+    /// Before a round of these pages: when there is not room for all of them, pages that the guest does not write any more
+    /// make some.
     pub fn make_room(&self, pages: &[u64]) {
-        if self.room.load(Ordering::Relaxed) >= pages.len() as u64 {
+        let new = pages.iter().filter(|&&index| !self.shard(index).contains_key(&index)).count() as u64;
+        let room = self.room.load(Ordering::Relaxed);
+        if new <= room {
             return;
         }
+        let mut wanted = new - room;
         let hot: HashSet<u64> = pages.iter().copied().collect();
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            let before = shard.len();
-            shard.retain(|index, _| hot.contains(index));
-            self.room.fetch_add((before - shard.len()) as u64, Ordering::Relaxed);
+            shard.retain(|index, _| {
+                let stays = wanted == 0 || hot.contains(index);
+                if !stays {
+                    wanted -= 1;
+                    self.room.fetch_add(1, Ordering::Relaxed);
+                }
+                stays
+            });
         }
     }
 }
@@ -126,7 +135,7 @@ mod tests {
         apply(&mut old, &sent);
         assert_eq!(old, new);
         assert_eq!(copies.note(3, &mut new.clone()), Form::Unchanged, "the copy follows");
-        let mut other: Vec<u8> = (0..PAGE_LEN).map(|i| (i * 31 % 251) as u8 | 8).collect();
+        let mut other: Vec<u8> = (8..=250).cycle().take(PAGE_LEN).collect();
         let kept = other.clone();
         assert_eq!(copies.note(3, &mut other), Form::Whole, "a difference would be as long");
         assert_eq!(other, kept);
@@ -142,6 +151,8 @@ mod tests {
             assert_eq!(copies.note(index, &mut page), Form::Whole);
         }
         assert_eq!(copies.note(2, &mut page), Form::Whole, "there was room for two");
+        copies.make_room(&[0, 1]);
+        assert_eq!(copies.note(0, &mut page), Form::Unchanged, "there is a copy of each");
         copies.make_room(&[1, 2]);
         assert_eq!(copies.note(2, &mut page), Form::Whole);
         assert_eq!(copies.note(2, &mut page), Form::Unchanged);

@@ -88,7 +88,9 @@ fn quasar(what: &Load) -> anyhow::Result<Moved> {
         let events = guest.migrate(&there, if what.bandwidth == 0 { &[] } else { &limit })?;
         let done = events.last().filter(|event| event["event"] == "completed").context("the last event")?;
         let number = |name: &str| done[name].as_f64().unwrap_or(0.0);
-        let gap_ms = Some(longest_gap(&mut guest.console, quasar_tests::PATIENCE)?);
+        // What it showed before the move is no news.
+        let mut console = Console::attach(&mut there.command(&["console", &guest.name, "--no-history"]))?;
+        let gap_ms = Some(longest_gap(&mut console, quasar_tests::PATIENCE)?);
         let sent_mib = number("wire_bytes") / f64::from(1 << 20);
         let (total_ms, downtime_ms) = (number("total_us") / 1e3, number("downtime_us") / 1e3);
         Ok(Moved { total_ms, downtime_ms, sent_mib, gap_ms, jitter_ms })

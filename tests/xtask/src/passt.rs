@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// Date of the oldest version that is taken as it is: Debian 13's.
-const RECENT: u32 = 2025_05_03;
+const RECENT: u32 = 20_250_503;
 /// The suite whose sources are built.
 const SUITE: &str = "trixie";
 
