@@ -16,9 +16,10 @@ use quasar_abi::console::UART_CONSOLE;
 use quasar_abi::dirty::PageMaps;
 use quasar_abi::machine::{self, Region, VIRTIO_SLOTS, VIRTIO_STRIDE, VirtioDevice, VmSegments};
 use quasar_abi::saved::{DEVICE_SLOTS, DeviceSlot};
-use quasar_abi::vm::Vm;
+use quasar_abi::vm::{Vm, pause};
 use quasar_abi::{GuestRam, Segment, SegmentKind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// What every device may need of its VM.
@@ -50,6 +51,12 @@ impl Host {
         let consoles = Arc::new(Segment::attach(&segments.console, SegmentKind::Console)?);
         let dma = Arc::new(Dma::new(vm.clone(), ram, maps));
         Ok(Self { vm, dma, gate: Arc::default(), saved, consoles })
+    }
+
+    /// Whether the VM is still on its way from another host.
+    #[must_use]
+    pub fn arriving(&self) -> bool {
+        self.vm.pause_mask.load(Ordering::SeqCst) & pause::MIGRATOR != 0
     }
 }
 

@@ -20,14 +20,31 @@ enum Place<'a> {
     Alone,
     /// The same, taking VMs over loopback, unprotected.
     Loopback,
+    /// The same, with so many MiB for memory and for data.
+    Cramped(u32, u32),
     /// In a network of its own, with the keys in a directory.
     Network(&'a Namespace, &'a Path),
 }
 
+/// Mounts file systems of these sizes over those for memory and for data, seen by the program alone.
+const CRAMPED: &str = r#"
+mount -t tmpfs -o "$1" tmpfs /dev/shm
+mkdir -p "$3"
+mount -t tmpfs -o "$2" tmpfs "$3"
+shift 3
+exec "$@""#;
+
 impl Place<'_> {
-    fn program(&self, quasar: &Path) -> Command {
+    /// The program, as a command that keeps its process number.
+    fn program(&self, quasar: &Path, data: &Path) -> Command {
         match self {
             Self::Alone | Self::Loopback => Command::new(quasar),
+            Self::Cramped(memory, disks) => {
+                let mut command = Command::new("unshare");
+                command.args(["--mount", "sh", "-ec", CRAMPED, "sh"]);
+                command.args([&format!("size={memory}M"), &format!("size={disks}M")]).arg(data).arg(quasar);
+                command
+            }
             Self::Network(network, _) => network.command(quasar),
         }
     }
@@ -39,7 +56,7 @@ impl Place<'_> {
         };
         match self {
             Self::Alone => Ok(None),
-            Self::Loopback => ports(Ipv4Addr::LOCALHOST.into()),
+            Self::Loopback | Self::Cramped(..) => ports(Ipv4Addr::LOCALHOST.into()),
             Self::Network(network, _) => network.inside(|| ports(network.address())),
         }
     }
@@ -47,7 +64,7 @@ impl Place<'_> {
     fn trust(&self, command: &mut Command) {
         match self {
             Self::Alone => command,
-            Self::Loopback => command.arg("--insecure"),
+            Self::Loopback | Self::Cramped(..) => command.arg("--insecure"),
             Self::Network(_, keys) => command.arg("--pki").arg(keys),
         };
     }
@@ -106,6 +123,14 @@ impl Host {
         Self::launch(None, &Place::Network(network, keys))
     }
 
+    /// Starts another one that has only so many MiB for memory and for data. Needs root.
+    ///
+    /// # Errors
+    /// When it does not serve.
+    pub fn neighbour_with(&self, memory: u32, data: u32) -> anyhow::Result<Self> {
+        Self::launch(None, &Place::Cramped(memory, data))
+    }
+
     /// Where it takes VMs from others.
     ///
     /// # Errors
@@ -119,7 +144,7 @@ impl Host {
         let directory = tempfile::Builder::new().prefix("quasar-test-").tempdir()?;
         std::fs::create_dir(directory.path().join("tmp"))?;
         let log = File::create(directory.path().join("daemon.log"))?;
-        let mut command = place.program(&quasar);
+        let mut command = place.program(&quasar, &directory.path().join("data"));
         command.arg("host").arg("--socket").arg(directory.path().join("run/host.sock"));
         command
             .env("TMPDIR", directory.path().join("tmp"))

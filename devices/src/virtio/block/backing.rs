@@ -3,18 +3,21 @@
 use super::config::SECTOR;
 use crate::error::DevicesError;
 use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, Flock, FlockArg, fallocate};
+use nix::fcntl::{FallocateFlags, fallocate};
 use quasar_abi::dirty::PageMaps;
 use quasar_abi::ram::PAGE_BYTES;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A raw disk image, locked: any number of readers, or one writer. The lock goes with the process.
 #[derive(Debug)]
 pub struct Backing {
-    file: Flock<File>,
+    file: File,
+    /// The VM comes from another host, which has the lock until it has let go.
+    owed: AtomicBool,
     path: PathBuf,
     read_only: bool,
     bytes: u64,
@@ -22,25 +25,58 @@ pub struct Backing {
     maps: Option<PageMaps>,
 }
 
+fn lock(file: &File, read_only: bool) -> Result<(), TryLockError> {
+    if read_only { file.try_lock_shared() } else { file.try_lock() }
+}
+
 impl Backing {
-    /// Opens and locks the file, and attaches to its dirty maps when there are some.
+    /// Opens and locks the file, and attaches to its dirty maps when there are some. A VM that is `arriving` from
+    /// another host on a shared disk finds it locked by that host still: it owes itself the lock then
+    /// ([`Backing::own`]).
     ///
     /// # Errors
     /// [`DevicesError::Disk`], [`DevicesError::DiskInUse`], [`DevicesError::Segment`].
-    pub fn open(path: &Path, read_only: bool, map_segment: Option<&str>) -> Result<Self, DevicesError> {
+    pub fn open(
+        path: &Path,
+        read_only: bool,
+        map_segment: Option<&str>,
+        arriving: bool,
+    ) -> Result<Self, DevicesError> {
         let failed = |what| move |source| DevicesError::Disk { path: path.to_owned(), what, source };
         let mut file =
             OpenOptions::new().read(true).write(!read_only).open(path).map_err(failed("cannot be opened"))?;
         // Of block devices the end is the size, where metadata say nothing.
         let end = file.seek(SeekFrom::End(0)).map_err(failed("has no size"))?;
-        let how = if read_only { FlockArg::LockSharedNonblock } else { FlockArg::LockExclusiveNonblock };
-        let file = Flock::lock(file, how).map_err(|(_, errno)| match errno {
-            Errno::EWOULDBLOCK => DevicesError::DiskInUse { path: path.to_owned(), read_only },
-            other => failed("cannot be locked")(other.into()),
-        })?;
+        let owed = match lock(&file, read_only) {
+            Ok(()) => false,
+            Err(TryLockError::WouldBlock) if arriving => true,
+            Err(TryLockError::WouldBlock) => {
+                return Err(DevicesError::DiskInUse { path: path.to_owned(), read_only });
+            }
+            Err(TryLockError::Error(error)) => return Err(failed("cannot be locked")(error)),
+        };
         let bytes = end / SECTOR * SECTOR;
         let maps = map_segment.map(|name| PageMaps::attach(name, 0, bytes.next_multiple_of(PAGE_BYTES)));
-        Ok(Self { file, path: path.to_owned(), read_only, bytes, maps: maps.transpose()? })
+        let owed = AtomicBool::new(owed);
+        Ok(Self { file, owed, path: path.to_owned(), read_only, bytes, maps: maps.transpose()? })
+    }
+
+    /// Whether the file is this VM's: takes the lock if it is owed and can be had now.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn own(&self) -> io::Result<bool> {
+        if !self.owed.load(Ordering::Relaxed) {
+            return Ok(true);
+        }
+        match lock(&self.file, self.read_only) {
+            Ok(()) => {
+                self.owed.store(false, Ordering::Relaxed);
+                Ok(true)
+            }
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
     }
 
     /// Where the file is.
@@ -109,7 +145,7 @@ impl Backing {
         };
         let signed =
             |value: u64| i64::try_from(value).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
-        match fallocate(&*self.file, mode, signed(offset)?, signed(len)?) {
+        match fallocate(&self.file, mode, signed(offset)?, signed(len)?) {
             Ok(()) => Ok(()),
             Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => self.write_zeros(offset, len),
             Err(errno) => Err(errno.into()),

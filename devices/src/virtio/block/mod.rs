@@ -32,8 +32,9 @@ impl Block {
         read_only: bool,
         serial: &str,
         map_segment: Option<&str>,
+        arriving: bool,
     ) -> Result<(Self, Arc<Disk>), DevicesError> {
-        let backing = Backing::open(path, read_only, map_segment)?;
+        let backing = Backing::open(path, read_only, map_segment, arriving)?;
         let disk = Arc::new(Disk::new(backing, serial)?);
         Ok((Self { disk: Arc::clone(&disk) }, disk))
     }

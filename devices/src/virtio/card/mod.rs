@@ -59,7 +59,8 @@ impl Card {
         let make = |device| Shared::new(host, slot, irq, device).map(Arc::new);
         let (shared, worker) = match device {
             VirtioDevice::Block { path, read_only, serial, map_segment } => {
-                let (device, disk) = Block::open(path, *read_only, serial, map_segment.as_deref())?;
+                let (device, disk) =
+                    Block::open(path, *read_only, serial, map_segment.as_deref(), host.arriving())?;
                 let shared = make(Box::new(device))?;
                 let (at_work, backing) = (Arc::clone(&shared), Arc::clone(&disk));
                 let thread = spawn(format!("blk{slot}"), move || block_worker::run(&at_work, &backing))?;
