@@ -24,7 +24,7 @@ pub mod pause {
     pub const GUEST: u32 = 1 << 3;
     /// A process of the VM failed and cannot be restarted.
     pub const FAILED: u32 = 1 << 4;
-    /// A hart reached its instruction limit.
+    /// A hart reached its instruction limit; or there is one, and in deterministic mode nothing can wake the hart.
     pub const LIMIT: u32 = 1 << 5;
 }
 

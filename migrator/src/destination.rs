@@ -9,7 +9,7 @@
 
 use crate::connection::{Peer, PeerError, decode};
 use crate::frame::{FrameReader, Kind};
-use crate::hash;
+use quasar_abi::hash;
 use crate::message::{self, Accepted, Final, HandOver, Machine, Offer, RoundEnd, Running, StatePayload};
 use crate::pump::{Area, Inlet};
 use crate::source::Attached;

@@ -3,7 +3,7 @@
 
 use crate::delta::{Copies, Form, apply};
 use crate::frame::{FrameError, FrameWriter, Kind};
-use crate::hash::AreaHashes;
+use quasar_abi::hash::AreaHashes;
 use crate::message::Codec;
 use crate::pages::{BATCH_PAGES, Batch, is_zero};
 use crate::store::PageStore;

@@ -14,7 +14,7 @@ use crate::connection::{Peer, PeerError};
 use crate::convergence::{Decision, Measured, decide, stalled_after};
 use crate::delta::Copies;
 use crate::frame::Kind;
-use crate::hash;
+use quasar_abi::hash;
 use crate::message::{self, Accepted, Agreement, Final, HandOver, Machine, Offer, RoundEnd, Running};
 use crate::pump::{Area, Guest, Outlet, PumpError};
 use crate::state::{StateSegments, gather};

@@ -4,7 +4,7 @@
 //! appears under its name when it is whole and on the disk.
 
 use crate::frame::{FrameWriter, Kind};
-use crate::hash;
+use quasar_abi::hash;
 use crate::message::{self, Codec, Final, RoundEnd};
 use crate::pump::{Guest, Outlet};
 use crate::source::Attached;

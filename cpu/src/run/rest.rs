@@ -46,6 +46,7 @@ impl HartRunner {
                 return Err(RunError::State { hart, source });
             }
         }
+        self.context.memory.set_synchronous(self.deterministic());
         self.context.memory.instructions_changed();
         self.acknowledge_epoch();
         self.context.memory.flush_all();
@@ -99,6 +100,11 @@ impl HartRunner {
             let deadline = self.next_deadline(self.context.hart.csr.mie);
             match deadline {
                 Some(ticks) if self.deterministic() => self.skip_to(ticks),
+                None if self.deterministic() && self.context.vm.instruction_limit.get() != 0 => {
+                    // Nothing in this machine can wake it any more.
+                    self.reach_limit();
+                    break false;
+                }
                 deadline => {
                     let timeout = deadline.map_or(LOOK_UP, |ticks| self.until(ticks).min(LOOK_UP));
                     self.party().doorbell.wait(seen, Some(timeout));

@@ -97,7 +97,7 @@ fn launcher(directory: Option<PathBuf>, exe_for: &[args::ExeFor]) -> anyhow::Res
 }
 
 fn isa_run(run: &args::IsaRun, launcher: &Launcher) -> anyhow::Result<ExitCode> {
-    use crate::isa::{Ending, Options};
+    use crate::isa::{Ending, Kernel, Options};
     let options = Options {
         elf: run.elf.clone(),
         harts: run.harts,
@@ -105,6 +105,12 @@ fn isa_run(run: &args::IsaRun, launcher: &Launcher) -> anyhow::Result<ExitCode> 
         signature: run.signature.clone(),
         granularity: run.signature_granularity,
         max_instructions: run.max_instructions,
+        icount: run.icount,
+        hash: run.hash,
+        kernel: run.kernel.then(|| Kernel {
+            initrd: run.initrd.clone(),
+            append: run.append.clone().unwrap_or_default(),
+        }),
     };
     let elf = run.elf.display();
     match crate::isa::run(&options, launcher, &mut std::io::stdout())? {
