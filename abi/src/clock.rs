@@ -131,7 +131,10 @@ mod tests {
     fn time_goes_with_instructions_alone() {
         deterministic(10, |clock| {
             clock.start(1000, 0);
-            assert_eq!([0, 9, 10, 19, 20, 1_000_000].map(|n| clock.ticks(n)), [1000, 1000, 1001, 1001, 1002, 101_000]);
+            assert_eq!(
+                [0, 9, 10, 19, 20, 1_000_000].map(|n| clock.ticks(n)),
+                [1000, 1000, 1001, 1001, 1002, 101_000]
+            );
         });
     }
 

@@ -3,7 +3,8 @@
 //! architecture.
 #![forbid(unsafe_code)]
 
-use quasar_tests::bare::{PROGRAMS, check};
+use quasar_tests::bare::{DETERMINISTIC, PROGRAMS, check, hash};
+use quasar_tests::kernel;
 use quasar_tests::programs::foreign;
 
 /// Arguments that have these processes be builds for `arch`.
@@ -50,4 +51,33 @@ fn both_byte_orders_and_three_architectures() {
     arguments.extend(instead("aarch64", &["mmu"]));
     arguments.extend(instead("powerpc64", &["devices"]));
     PROGRAMS.iter().for_each(|name| check(name, &arguments));
+}
+
+fn same_as_here(arch: &str) -> anyhow::Result<()> {
+    for name in DETERMINISTIC {
+        let here = hash(name, &[])?;
+        for processes in [&["cpu"][..], &["cpu", "mmu", "devices"]] {
+            assert_eq!(hash(name, &instead(arch, processes))?, here, "{name}, {processes:?} for {arch}");
+        }
+    }
+    Ok(())
+}
+
+/// The same run gives the same hash of memory, registers and time on every architecture: floating point, timers and
+/// device interrupts included.
+#[test]
+fn deterministic_programs_end_in_the_same_state_everywhere() -> anyhow::Result<()> {
+    ["aarch64", "powerpc64", "s390x", "riscv64"].into_iter().try_for_each(same_as_here)
+}
+
+/// About 15 s for each of the two.
+#[test]
+fn a_kernel_boots_the_same_way_on_big_endian_hosts() -> anyhow::Result<()> {
+    const INSTRUCTIONS: u64 = 100_000_000;
+    let (here, _) = kernel::hash_after(INSTRUCTIONS, &[])?;
+    for arch in ["powerpc64", "s390x"] {
+        let (there, _) = kernel::hash_after(INSTRUCTIONS, &instead(arch, &["cpu", "mmu", "devices"]))?;
+        assert_eq!(there, here, "{arch}");
+    }
+    Ok(())
 }

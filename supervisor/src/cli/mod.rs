@@ -107,10 +107,9 @@ fn isa_run(run: &args::IsaRun, launcher: &Launcher) -> anyhow::Result<ExitCode> 
         max_instructions: run.max_instructions,
         icount: run.icount,
         hash: run.hash,
-        kernel: run.kernel.then(|| Kernel {
-            initrd: run.initrd.clone(),
-            append: run.append.clone().unwrap_or_default(),
-        }),
+        kernel: run
+            .kernel
+            .then(|| Kernel { initrd: run.initrd.clone(), append: run.append.clone().unwrap_or_default() }),
     };
     let elf = run.elf.display();
     match crate::isa::run(&options, launcher, &mut std::io::stdout())? {

@@ -188,7 +188,9 @@ pub fn run(options: &Options, launcher: &Launcher, out: &mut dyn Write) -> Resul
                 std::fs::write(path, text).map_err(|source| IsaError::File { path: path.clone(), source })?;
             }
             if options.hash {
-                writeln!(out, "hash: {}", machine.hash()?)?;
+                // A kernel that was stopped may have been in the middle of a line.
+                let line = if options.kernel.is_some() { "\n" } else { "" };
+                writeln!(out, "{line}hash: {}", machine.hash()?)?;
             }
             Ok(if stuck && outcome == Outcome::Limit { Ending::Stuck } else { ending(outcome) })
         }
