@@ -12,6 +12,7 @@ mod run;
 pub mod size;
 mod stats;
 pub mod table;
+mod verify;
 
 use crate::children::Launcher;
 use crate::daemon::{Paths, ServeOptions};
@@ -79,6 +80,7 @@ async fn ask(client: &Client, command: Command, exe_dir: Option<&Path>) -> anyho
             migrate::suspend(client, &name, &file, shared_disk, json).await
         }
         Command::Swap(swap) => commands::swap(client, &swap).await,
+        Command::Verify(order) => verify::verify(client, &order).await,
         Command::Stop { name, force, timeout } => {
             commands::change(client, &name, &format!("stop?force={force}&timeout={timeout}")).await
         }

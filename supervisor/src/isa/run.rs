@@ -10,6 +10,7 @@ use crate::machine::{Machine, MachineConfig, segments};
 use crate::signals;
 use crate::vm::{Outcome, Phase, Setup, StatusBoard, VmHandle, VmStatus};
 use quasar_abi::SegmentError;
+use quasar_abi::clock::mode;
 use quasar_abi::console::UART_CONSOLE;
 use quasar_abi::control::ProcessKind;
 use quasar_abi::hart::PublishedHart;
@@ -165,6 +166,10 @@ pub fn run(options: &Options, launcher: &Launcher, out: &mut dyn Write) -> Resul
     }
     let machine = Arc::new(Machine::create(MACHINE, &config)?);
     machine.vm.instruction_limit.set(options.max_instructions);
+    if options.icount {
+        // Nobody is waiting for a program but at its end.
+        machine.vm.clock.mode.set(mode::INSTRUCTIONS);
+    }
     let mut log = tempfile::tempfile()?;
     let handle = VmHandle::start(Setup {
         config,

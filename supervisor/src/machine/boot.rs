@@ -307,11 +307,14 @@ fn start_harts(machine: &Machine, start: Start) {
     }
 }
 
-/// Starts the guest's clock at zero and ties it to the wall clock, or in deterministic mode to a fixed date.
+/// Starts the guest's clock at zero and ties it to the wall clock, or in deterministic mode to a fixed date. A
+/// deterministic mode that was chosen before stays.
 pub fn start_clock(machine: &Machine, icount: bool) {
     let clock = &machine.vm.clock;
     if icount {
-        clock.mode.set(mode::INSTRUCTIONS);
+        if !clock.is_deterministic() {
+            clock.mode.set(mode::PACED);
+        }
         clock.ns_per_instruction.set(NS_PER_INSTRUCTION);
         clock.start(0, 0);
         clock.wall_offset_ns.set(DETERMINISTIC_START_NS);

@@ -2,9 +2,6 @@
 
 use super::Machine;
 use quasar_abi::hash::{AreaHashes, RAM_AREA, whole};
-use quasar_abi::segment::HEADER_BYTES;
-use std::fs::File;
-use std::path::Path;
 
 /// A machine's hash; shown as 64 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,8 +20,8 @@ impl Machine {
     /// # Errors
     /// When the memory cannot be read.
     pub fn hash(&self) -> std::io::Result<MachineHash> {
-        let ram = File::open(Path::new("/dev/shm").join(self.names.ram.trim_start_matches('/')))?;
-        let ram = AreaHashes::of_file(RAM_AREA, &ram, HEADER_BYTES as u64, self.ram.len())?;
+        let (file, offset) = self.ram_file()?;
+        let ram = AreaHashes::of_file(RAM_AREA, &file, offset, self.ram.len())?;
         let harts = usize::try_from(self.vm.harts.get()).unwrap_or(0);
         let registers = self.vm.hart_state.iter().take(harts).map(|hart| hart.current().words());
         let mut parts: Vec<Vec<u8>> =

@@ -7,6 +7,7 @@
 
 pub mod boot;
 pub mod config;
+mod copy;
 pub mod elf;
 pub mod fdt;
 pub mod harts;
@@ -16,5 +17,6 @@ pub mod segments;
 
 pub use boot::BootError;
 pub use config::MachineConfig;
+pub use copy::CopyError;
 pub use hash::MachineHash;
 pub use segments::Machine;
