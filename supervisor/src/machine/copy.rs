@@ -86,7 +86,8 @@ impl Machine {
         let mut chunk = vec![0; 256 * PAGE_LEN];
         let mut done = 0;
         while done < other.ram.len() {
-            let len = usize::try_from(other.ram.len() - done).map_or(chunk.len(), |left| left.min(chunk.len()));
+            let len =
+                usize::try_from(other.ram.len() - done).map_or(chunk.len(), |left| left.min(chunk.len()));
             file.read_exact_at(&mut chunk[..len], offset + done)?;
             for (page, at) in chunk[..len].chunks(PAGE_LEN).zip((RAM_BASE + done..).step_by(PAGE_LEN)) {
                 if page.iter().any(|byte| *byte != 0) {

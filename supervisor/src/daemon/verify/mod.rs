@@ -79,10 +79,10 @@ impl VerifySpec {
             }
         }
         for (name, path) in &self.exe_for {
-            let kind = kind_named(name).filter(|kind| {
-                matches!(kind, ProcessKind::Cpu | ProcessKind::Mmu | ProcessKind::Devices)
-            });
-            let kind = kind.ok_or_else(|| format!("{name:?} is no process of a copy: cpu, mmu or devices"))?;
+            let kind = kind_named(name)
+                .filter(|kind| matches!(kind, ProcessKind::Cpu | ProcessKind::Mmu | ProcessKind::Devices));
+            let kind =
+                kind.ok_or_else(|| format!("{name:?} is no process of a copy: cpu, mmu or devices"))?;
             if !path.is_absolute() {
                 return Err(format!("{} is no absolute path", path.display()));
             }
@@ -140,7 +140,8 @@ impl Host {
         super::travel::has_room(std::path::Path::new("/dev/shm"), "copies", needed).map_err(refused)?;
         let twins = self.copies(&machine, &entry.spec, launchers, spec.instructions).map_err(refused)?;
         // Whoever ended or moved it meanwhile has left nothing sound to copy.
-        if !matches!(entry.handle.status().phase, Phase::Running | Phase::Paused) || entry.journey().is_some() {
+        if !matches!(entry.handle.status().phase, Phase::Running | Phase::Paused) || entry.journey().is_some()
+        {
             return Err(refused("it was stopped or moved while it was copied".to_owned()));
         }
         let (from, twins) = twins;

@@ -7,9 +7,9 @@ use crate::daemon::spec::VmSpec;
 use crate::image::copy_sparse;
 use crate::machine::{CopyError, Machine, MachineHash, segments};
 use crate::vm::{Outcome, Phase, Request, Setup, StatusBoard, VmHandle};
-use quasar_abi::{Segment, SegmentError};
 use quasar_abi::clock::mode;
 use quasar_abi::vm::pause;
+use quasar_abi::{Segment, SegmentError};
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::sync::Arc;
@@ -86,7 +86,8 @@ fn copy_disks(spec: &mut VmSpec) -> Result<Option<TempDir>, TwinError> {
     }
     let base = data_directory();
     std::fs::create_dir_all(&base).map_err(io("the data directory"))?;
-    let directory = tempfile::Builder::new().prefix("verify-").tempdir_in(base).map_err(io("the data directory"))?;
+    let directory =
+        tempfile::Builder::new().prefix("verify-").tempdir_in(base).map_err(io("the data directory"))?;
     for (index, disk) in spec.disks.iter_mut().enumerate().filter(|(_, disk)| !disk.read_only) {
         let copy = directory.path().join(format!("disk{index}"));
         copy_sparse(&disk.path, &copy).map_err(io("copying a disk"))?;
@@ -129,8 +130,7 @@ impl Twin {
         .map_err(io("a thread for the copy"))?;
         let status = handle.board.wait(START_DEADLINE, |phase| phase != Phase::Starting);
         let programs = status.processes.into_iter().map(|process| (process.role, process.arch)).collect();
-        let mut twin =
-            Self { handle, machine, programs, instructions, log, _port: held.port, _disks: disks };
+        let mut twin = Self { handle, machine, programs, instructions, log, _port: held.port, _disks: disks };
         if status.phase != Phase::Arriving {
             let reason = status.reason.unwrap_or_else(|| "its processes were not ready in time".to_owned());
             return Err(twin.failed(reason));
