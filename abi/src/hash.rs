@@ -141,7 +141,7 @@ mod tests {
     fn a_file_has_the_hash_of_its_pages() {
         let path = std::env::temp_dir().join(format!("quasar-test-{}-hash", std::process::id()));
         let bytes: Vec<u8> =
-            (0..300 * 4096 + 5_u32).map(|i| (i / 4096 % 3 * (i % 251)).to_le_bytes()[0]).collect();
+            (0..301 * 4096 + 5_u32).map(|i| (i / 4096 % 3 * (i % 251)).to_le_bytes()[0]).collect();
         std::fs::write(&path, [&[9; 100][..], &bytes].concat()).expect("a file");
         let file = File::open(&path).expect("the file");
         std::fs::remove_file(&path).expect("its name");
@@ -155,7 +155,7 @@ mod tests {
         }
         let read = AreaHashes::of_file(2, &file, 100, bytes.len() as u64).expect("readable");
         assert_eq!(read.sum(), noted.sum());
-        assert!(read.is_zero(0) && !read.is_zero(300));
+        assert!(read.is_zero(0) && !read.is_zero(301));
         assert!(AreaHashes::of_file(2, &file, 101, bytes.len() as u64).is_err(), "too short");
     }
 
