@@ -139,8 +139,8 @@ fn the_machine_timer_interrupts_a_waiting_and_a_running_hart() {
 }
 
 #[test]
-fn deterministic_time_gives_the_same_state_every_time() {
-    let run = || {
+fn deterministic_time_gives_the_same_state_every_time_and_whenever_it_is_paused() {
+    let run = |pauses: bool| {
         // The handler advances stimecmp by 1000 ticks; the program mixes arithmetic and WFI.
         let handler = RAM_BASE + 0x800;
         let code = program(&[
@@ -177,13 +177,23 @@ fn deterministic_time_gives_the_same_state_every_time() {
         machine.vm.clock.mode.set(mode::INSTRUCTIONS);
         machine.vm.clock.ns_per_instruction.set(10);
         machine.vm.instruction_limit.set(1_000_003);
-        machine.run();
+        machine.start();
+        machine.resume();
+        let limited = || machine.vm.pause_mask.load(Ordering::SeqCst) & pause::LIMIT != 0;
+        until(|| {
+            if pauses && !limited() {
+                machine.pause();
+                machine.resume();
+            }
+            limited()
+        });
+        machine.vm.wait_at_rest(std::time::Duration::from_secs(60)).expect("parked");
         (machine.state(0).words(), machine.vm.clock.ticks(machine.state(0).retired.get()))
     };
-    let first = run();
+    let first = run(false);
     assert!(first.0[10] > 50, "the timer fired {} times", first.0[10]);
-    for _ in 0..3 {
-        assert_eq!(run(), first);
+    for round in 0..6 {
+        assert_eq!(run(round % 2 == 0), first);
     }
 }
 

@@ -4,8 +4,8 @@
 #![forbid(unsafe_code)]
 
 use quasar_tests::bare::{DETERMINISTIC, PROGRAMS, check, hash};
-use quasar_tests::kernel;
-use quasar_tests::programs::foreign;
+use quasar_tests::programs::{FOREIGN, foreign};
+use quasar_tests::{Host, Recipe, kernel};
 
 /// Arguments that have these processes be builds for `arch`.
 fn instead(arch: &str, processes: &[&str]) -> Vec<String> {
@@ -80,4 +80,27 @@ fn a_kernel_boots_the_same_way_on_big_endian_hosts() -> anyhow::Result<()> {
         assert_eq!(there, here, "{arch}");
     }
     Ok(())
+}
+
+/// `quasar verify --build`: a running VM goes on in the same way by every architecture's cpu, mmu and devices.
+#[test]
+fn a_vm_goes_on_in_the_same_way_everywhere() -> anyhow::Result<()> {
+    let host = Host::start()?;
+    let mut guest = Recipe::initramfs("det")?.with(&["--icount", "--memory", "128M"]).start(&host)?;
+    let result = (|| {
+        // The kernel initialises its devices now; there is no need to wait for more.
+        guest.console.expect("Linux version")?;
+        for (arch, _) in FOREIGN {
+            let verified =
+                host.json(&["verify", "det", "--instructions", "15000000", "--build", arch, "--json"])?;
+            anyhow::ensure!(verified["same"] == true, "{verified}");
+            let programs = &verified["runs"][1]["programs"];
+            anyhow::ensure!(["cpu0", "mmu", "devices"].iter().all(|p| programs[*p] == *arch), "{verified}");
+        }
+        Ok(())
+    })();
+    guest.explain(result)?;
+    drop(guest);
+    host.quasar(&["rm", "--force", "det"])?;
+    host.stop()
 }
