@@ -12,12 +12,17 @@ const NS_PER_TICK: u64 = 1_000_000_000 / TIMEBASE_HZ;
 pub mod mode {
     /// Time goes with the host's monotonic clock.
     pub const REAL: u32 = 0;
-    /// Time goes with retired instructions of hart 0 (deterministic mode).
+    /// Time goes with retired instructions of hart 0 (deterministic mode). While the hart waits for its timer, time
+    /// jumps.
     pub const INSTRUCTIONS: u32 = 1;
+    /// The same, and the hart sleeps for as long as the time it jumps over, so that an idle guest is idle. To the
+    /// guest there is no difference, unless something comes from outside meanwhile.
+    pub const PACED: u32 = 2;
 }
 
 shm_struct! {
-    /// How `time` is derived. Changed only while every party is parked; `sequence` is odd meanwhile.
+    /// How `time` is derived. Changed only while every party is parked, except that a hart in deterministic mode
+    /// moves the base ahead while it waits; `sequence` is odd meanwhile.
     pub struct VmClock: 64 => {
         /// [`mode`].
         pub mode: AtomicLe32,
@@ -31,8 +36,11 @@ shm_struct! {
         pub ns_per_instruction: AtomicLe64,
         /// Wall clock (nanoseconds since 1970) minus guest time in nanoseconds: what the RTC adds.
         pub wall_offset_ns: AtomicLe64,
+        /// Deterministic mode: hart 0's retired instructions as the devices may use them. The hart stores it
+        /// before each of its requests to them; it is exact until the request is answered.
+        pub retired: AtomicLe64,
         /// Zero.
-        pub reserved: [AtomicLe64; 3],
+        pub reserved: [AtomicLe64; 2],
     }
 }
 
@@ -45,11 +53,41 @@ pub fn host_monotonic_ns() -> u64 {
 }
 
 impl VmClock {
-    /// Starts or restarts the clock at `ticks`, now.
-    pub fn start(&self, ticks: u64) {
+    /// Starts or restarts the clock at `ticks`, now. `retired` is as for [`VmClock::ticks`]. While every party is
+    /// parked.
+    pub fn start(&self, ticks: u64, retired: u64) {
         self.sequence.fetch_add(1, Ordering::AcqRel);
-        self.base_ticks.store(ticks, Ordering::Release);
+        let base = if self.is_deterministic() { ticks.wrapping_sub(self.elapsed(retired)) } else { ticks };
+        self.base_ticks.store(base, Ordering::Release);
         self.base_host_ns.store(host_monotonic_ns(), Ordering::Release);
+        self.retired.store(retired, Ordering::Release);
+        self.sequence.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Whether time goes with retired instructions.
+    #[inline]
+    #[must_use]
+    pub fn is_deterministic(&self) -> bool {
+        self.mode.get() != mode::REAL
+    }
+
+    /// The ticks that so many instructions take in deterministic mode.
+    fn elapsed(&self, retired: u64) -> u64 {
+        retired.saturating_mul(self.ns_per_instruction.load(Ordering::Acquire)) / NS_PER_TICK
+    }
+
+    /// Deterministic mode: the count of retired instructions at which [`VmClock::ticks`] reaches `ticks`.
+    #[must_use]
+    pub fn instructions_at(&self, ticks: u64) -> u64 {
+        // The base may lie before zero: it is what the time would have been at no instruction.
+        let elapsed = ticks.wrapping_sub(self.base_ticks.load(Ordering::Acquire)).saturating_mul(NS_PER_TICK);
+        elapsed.div_ceil(self.ns_per_instruction.load(Ordering::Acquire).max(1))
+    }
+
+    /// Deterministic mode: lets so many ticks pass in which no instruction retires. Hart 0, which waits.
+    pub fn skip(&self, ticks: u64) {
+        self.sequence.fetch_add(1, Ordering::AcqRel);
+        self.base_ticks.fetch_add(ticks, Ordering::AcqRel);
         self.sequence.fetch_add(1, Ordering::AcqRel);
     }
 
@@ -60,13 +98,13 @@ impl VmClock {
         loop {
             let before = self.sequence.load(Ordering::Acquire);
             let base = self.base_ticks.load(Ordering::Acquire);
-            let ns = if self.mode.get() == mode::REAL {
-                host_monotonic_ns().saturating_sub(self.base_host_ns.load(Ordering::Acquire))
+            let elapsed = if self.is_deterministic() {
+                self.elapsed(retired)
             } else {
-                retired.saturating_mul(self.ns_per_instruction.load(Ordering::Acquire))
+                host_monotonic_ns().saturating_sub(self.base_host_ns.load(Ordering::Acquire)) / NS_PER_TICK
             };
             if before & 1 == 0 && self.sequence.load(Ordering::Acquire) == before {
-                return base.wrapping_add(ns / NS_PER_TICK);
+                return base.wrapping_add(elapsed);
             }
             std::hint::spin_loop();
         }
@@ -76,5 +114,70 @@ impl VmClock {
     #[must_use]
     pub fn until(&self, deadline: u64, retired: u64) -> Duration {
         Duration::from_nanos(deadline.saturating_sub(self.ticks(retired)).saturating_mul(NS_PER_TICK))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segment::{Segment, SegmentKind};
+
+    fn deterministic(ns_per_instruction: u64, test: impl FnOnce(&VmClock)) {
+        let name = format!("/quasar-test-{}-clock-{ns_per_instruction}", std::process::id());
+        let segment = Segment::create(&name, SegmentKind::Control, size_of::<VmClock>(), 1).expect("segment");
+        let clock = segment.view::<VmClock>(0).expect("clock");
+        clock.mode.set(mode::INSTRUCTIONS);
+        clock.ns_per_instruction.set(ns_per_instruction);
+        test(clock);
+    }
+
+    #[test]
+    fn time_goes_with_instructions_alone() {
+        deterministic(10, |clock| {
+            clock.start(1000, 0);
+            assert_eq!(
+                [0, 9, 10, 19, 20, 1_000_000].map(|n| clock.ticks(n)),
+                [1000, 1000, 1001, 1001, 1002, 101_000]
+            );
+        });
+    }
+
+    #[test]
+    fn a_restart_at_the_time_that_it_was_changes_nothing() {
+        deterministic(7, |clock| {
+            clock.start(5, 0);
+            // Any number of instructions, those within a tick among them; as at each step of a journey.
+            for retired in [0, 1, 13, 14, 15, 99, 100, 12_345_678_901] {
+                let (now, base) = (clock.ticks(retired), clock.base_ticks.get());
+                clock.start(now, retired);
+                assert_eq!((clock.ticks(retired), clock.base_ticks.get()), (now, base));
+            }
+            assert_eq!(clock.retired.get(), 12_345_678_901);
+        });
+    }
+
+    #[test]
+    fn deadlines_are_reached_at_the_first_instruction_that_has_their_time() {
+        for ns in [1, 7, 10, 33, 100, 1000] {
+            deterministic(ns, |clock| {
+                // What the time would have been at no instruction lies before zero.
+                clock.start(3, 1_000_000_007);
+                for deadline in (4..500).chain([1_000_000]) {
+                    let at = clock.instructions_at(deadline);
+                    assert!(clock.ticks(at) >= deadline, "{ns} ns, deadline {deadline}");
+                    assert!(clock.ticks(at - 1) < deadline, "{ns} ns, deadline {deadline}");
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn waiting_lets_time_pass_and_no_instruction() {
+        deterministic(10, |clock| {
+            clock.start(0, 50);
+            assert_eq!(clock.instructions_at(100), 1050);
+            clock.skip(90);
+            assert_eq!((clock.ticks(50), clock.instructions_at(100)), (90, 150));
+        });
     }
 }

@@ -16,6 +16,7 @@ pub mod doorbell;
 pub mod frames;
 pub mod futex;
 pub mod hart;
+pub mod hash;
 pub mod le;
 pub mod machine;
 pub mod mailbox;

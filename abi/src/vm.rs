@@ -24,8 +24,10 @@ pub mod pause {
     pub const GUEST: u32 = 1 << 3;
     /// A process of the VM failed and cannot be restarted.
     pub const FAILED: u32 = 1 << 4;
-    /// A hart reached its instruction limit.
+    /// A hart reached its instruction limit; or there is one, and in deterministic mode nothing can wake the hart.
     pub const LIMIT: u32 = 1 << 5;
+    /// The supervisor, while it copies the VM.
+    pub const COPY: u32 = 1 << 6;
 }
 
 /// Values of [`VmControl::guest_request`].

@@ -5,9 +5,9 @@ mod engine_support;
 use engine_support::asm::*;
 use engine_support::{Machine, until};
 use quasar_abi::clock::mode;
-use quasar_abi::machine::RAM_BASE;
+use quasar_abi::machine::{RAM_BASE, UART};
 use quasar_abi::party::{PartyId, attention};
-use quasar_abi::vm::request;
+use quasar_abi::vm::{pause, request};
 use quasar_cpu::isa::{Op, csr};
 use quasar_cpu::trap::{MTIP, SSIP};
 use std::sync::atomic::Ordering;
@@ -139,8 +139,8 @@ fn the_machine_timer_interrupts_a_waiting_and_a_running_hart() {
 }
 
 #[test]
-fn deterministic_time_gives_the_same_state_every_time() {
-    let run = || {
+fn deterministic_time_gives_the_same_state_every_time_and_whenever_it_is_paused() {
+    let run = |pauses: bool| {
         // The handler advances stimecmp by 1000 ticks; the program mixes arithmetic and WFI.
         let handler = RAM_BASE + 0x800;
         let code = program(&[
@@ -177,12 +177,115 @@ fn deterministic_time_gives_the_same_state_every_time() {
         machine.vm.clock.mode.set(mode::INSTRUCTIONS);
         machine.vm.clock.ns_per_instruction.set(10);
         machine.vm.instruction_limit.set(1_000_003);
-        machine.run();
+        machine.start();
+        machine.resume();
+        let limited = || machine.vm.pause_mask.load(Ordering::SeqCst) & pause::LIMIT != 0;
+        until(|| {
+            if pauses && !limited() {
+                machine.pause();
+                machine.resume();
+            }
+            limited()
+        });
+        machine.vm.wait_at_rest(std::time::Duration::from_secs(60)).expect("parked");
         (machine.state(0).words(), machine.vm.clock.ticks(machine.state(0).retired.get()))
     };
-    let first = run();
+    let first = run(false);
     assert!(first.0[10] > 50, "the timer fired {} times", first.0[10]);
-    for _ in 0..3 {
-        assert_eq!(run(), first);
+    for round in 0..6 {
+        assert_eq!(run(round % 2 == 0), first);
     }
+}
+
+/// A device's registers are accessed between two instructions: the device is told the exact time, and an interrupt
+/// that it raises comes before the next instruction, wherever blocks of code begin and end.
+#[test]
+fn deterministic_accesses_of_devices_happen_at_their_instruction() {
+    let handler = RAM_BASE + 0x800;
+    let mut setup = li(T0, handler);
+    setup.push(i(Op::Csrrw, ZERO, T0, csr::MTVEC.into()));
+    setup.extend(li(T0, 1 << 11));
+    setup.push(i(Op::Csrrw, ZERO, T0, csr::MIE.into()));
+    setup.push(i(Op::Csrrs, ZERO, T0, csr::MSTATUS.into()));
+    setup.extend(li(A1, UART.base));
+    setup.extend(li(T0, MIE));
+    setup.push(i(Op::Csrrs, ZERO, T0, csr::MSTATUS.into()));
+    let before = setup.len() as u64;
+    // One block: three instructions, the store, three more that must not be reached.
+    let block = [
+        i(Op::Addi, A2, ZERO, 1),
+        i(Op::Addi, A2, A2, 1),
+        i(Op::Addi, A2, A2, 1),
+        s(Op::Sb, A1, A2, 0),
+        i(Op::Addi, A2, A2, 1),
+        i(Op::Addi, A2, A2, 1),
+        u(Op::Jal, ZERO, 0),
+    ];
+    let mut machine = Machine::with(&program(&[&setup, &block]));
+    machine.put(handler, &exit(A2));
+    machine.vm.clock.mode.set(mode::INSTRUCTIONS);
+    machine.vm.clock.ns_per_instruction.set(10);
+    machine.start();
+    machine.resume();
+    let vm = machine.vm.clone();
+    let mail = &vm.mmio_mail[0];
+    until(|| mail.mailbox.pending());
+    assert_eq!((mail.gpa.get(), mail.store.get(), mail.value.get()), (UART.base, 1, 3));
+    assert_eq!(vm.clock.retired.get(), before + 3, "the store's own time");
+    vm.hart_control[0].lines.fetch_or(1 << 11, Ordering::SeqCst);
+    vm.party(PartyId::Hart(0)).call(attention::INTERRUPT);
+    mail.status.set(0);
+    mail.mailbox.complete();
+    machine.wait_paused();
+    assert_eq!(vm.guest_request_code.get() >> 1, 3, "the interrupt came right after the store");
+    assert_eq!(machine.state(0).mepc.get(), RAM_BASE + 4 * (before + 4));
+    assert_eq!(mail.mailbox.posted.get(), 1, "asked once");
+}
+
+/// In deterministic mode nothing wakes a hart without a timer; a limit on its instructions ends the wait.
+#[test]
+fn a_limit_ends_a_deterministic_wait_that_nothing_else_ends() {
+    let code = program(&[
+        &li(T0, 1 << 7),
+        &[i(Op::Csrrw, ZERO, T0, csr::MIE.into()), n(Op::Wfi), u(Op::Jal, ZERO, -4)],
+    ]);
+    let mut machine = Machine::with(&code);
+    machine.vm.clock.mode.set(mode::INSTRUCTIONS);
+    machine.vm.clock.ns_per_instruction.set(10);
+    machine.vm.instruction_limit.set(1_000_000);
+    machine.run();
+    assert_eq!(machine.vm.pause_mask.load(Ordering::SeqCst) & pause::LIMIT, pause::LIMIT);
+    assert!(machine.state(0).waiting.get() != 0 && machine.state(0).retired.get() < 100);
+}
+
+/// A paced hart sleeps for as long as it lets guest time jump.
+#[test]
+fn a_paced_wait_takes_its_time_and_ends_in_the_same_state() {
+    let run = |mode| {
+        // One timer, 20 ms of guest time away.
+        let handler = RAM_BASE + 0x800;
+        let code = program(&[
+            &li(T0, handler),
+            &[i(Op::Csrrw, ZERO, T0, csr::MTVEC.into())],
+            &li(T0, 1 << 63),
+            &[i(Op::Csrrw, ZERO, T0, csr::MENVCFG.into())],
+            &li(T0, 200_000),
+            &[i(Op::Csrrw, ZERO, T0, csr::STIMECMP.into())],
+            &li(T0, 1 << 5),
+            &[i(Op::Csrrw, ZERO, T0, csr::MIE.into())],
+            &li(T0, MIE),
+            &[i(Op::Csrrs, ZERO, T0, csr::MSTATUS.into()), n(Op::Wfi), u(Op::Jal, ZERO, -4)],
+        ]);
+        let mut machine = Machine::with(&code);
+        machine.put(handler, &program(&[&[i(Op::Csrrs, A0, ZERO, csr::TIME.into())], &exit(A0)]));
+        machine.vm.clock.mode.set(mode);
+        machine.vm.clock.ns_per_instruction.set(10);
+        let start = std::time::Instant::now();
+        machine.run();
+        (machine.state(0).words(), start.elapsed())
+    };
+    let (jumped, _) = run(mode::INSTRUCTIONS);
+    let (paced, took) = run(mode::PACED);
+    assert_eq!(jumped, paced);
+    assert!(took >= std::time::Duration::from_millis(19), "{took:?}");
 }

@@ -9,13 +9,13 @@
 
 use crate::connection::{Peer, PeerError, decode};
 use crate::frame::{FrameReader, Kind};
-use crate::hash;
 use crate::message::{self, Accepted, Final, HandOver, Machine, Offer, RoundEnd, Running, StatePayload};
 use crate::pump::{Area, Inlet};
 use crate::source::Attached;
 use crate::state::{Ticks, apply, restart_clock};
 use anyhow::{Context, bail};
 use quasar_abi::control::migrator::{LocalVm, MigrationEvent};
+use quasar_abi::hash;
 use quasar_abi::vm::{Vm, pause};
 use std::io::Read;
 use std::sync::Arc;

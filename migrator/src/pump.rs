@@ -3,11 +3,11 @@
 
 use crate::delta::{Copies, Form, apply};
 use crate::frame::{FrameError, FrameWriter, Kind};
-use crate::hash::AreaHashes;
 use crate::message::Codec;
 use crate::pages::{BATCH_PAGES, Batch, is_zero};
 use crate::store::PageStore;
 use crossbeam_channel::{Receiver, Sender, bounded};
+use quasar_abi::hash::AreaHashes;
 use quasar_abi::ram::PAGE_LEN;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};

@@ -131,11 +131,11 @@ pub fn apply(
         vm.hart_state[hart].publish();
     }
     let mut part = parts.take("clock")?;
-    let ticks = Ticks { at_pause: part.word()? };
+    let at_pause = part.word()?;
     vm.clock.mode.set(part.word32()?);
     vm.clock.ns_per_instruction.set(part.word()?);
     vm.clock.wall_offset_ns.set(part.word()?);
-    let _retired = part.word()?;
+    let ticks = Ticks { at_pause, retired: part.word()? };
     part.end()?;
     let mut part = parts.take("control")?;
     for cell in &vm.notifications {
@@ -167,12 +167,15 @@ pub fn apply(
 pub struct Ticks {
     /// In ticks of the time base.
     pub at_pause: u64,
+    /// Instructions that hart 0 had retired by then: what deterministic time goes with.
+    pub retired: u64,
 }
 
-/// Lets the clock go on: by the time that passed since the pause.
+/// Lets the clock go on: by the time that passed since the pause, which in deterministic mode is none.
 pub fn restart_clock(clock: &VmClock, ticks: Ticks, passed_ns: u64) {
     let per_tick = 1_000_000_000 / quasar_abi::machine::TIMEBASE_HZ;
-    clock.start(ticks.at_pause.wrapping_add(passed_ns / per_tick));
+    let passed = if clock.is_deterministic() { 0 } else { passed_ns / per_tick };
+    clock.start(ticks.at_pause.wrapping_add(passed), ticks.retired);
 }
 
 fn harts(vm: &VmControl) -> usize {

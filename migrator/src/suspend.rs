@@ -4,13 +4,13 @@
 //! appears under its name when it is whole and on the disk.
 
 use crate::frame::{FrameWriter, Kind};
-use crate::hash;
 use crate::message::{self, Codec, Final, RoundEnd};
 use crate::pump::{Guest, Outlet};
 use crate::source::Attached;
 use crate::state::gather;
 use anyhow::Context;
 use quasar_abi::control::migrator::LocalVm;
+use quasar_abi::hash;
 use quasar_abi::ram::PAGE_BYTES;
 use quasar_abi::vm::{pause, request};
 use std::fs::File;

@@ -9,6 +9,7 @@
 //! ```
 
 use crate::programs;
+use anyhow::Context;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -39,15 +40,52 @@ impl Expectation {
 }
 
 /// All programs.
-pub const PROGRAMS: &[&str] = &["atomics", "fencei", "pagefault", "timer", "interrupts", "htif", "limit"];
+pub const PROGRAMS: &[&str] =
+    &["atomics", "clockwork", "fencei", "float", "htif", "interrupts", "limit", "pagefault", "timer", "wfi"];
+
+/// Those with one hart, which can run in deterministic mode.
+pub const DETERMINISTIC: &[&str] =
+    &["clockwork", "fencei", "float", "htif", "interrupts", "limit", "pagefault", "timer"];
+
+fn source(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("guest/bare").join(name).with_extension("S")
+}
+
+/// The hash of the machine after a program has run in deterministic mode, with more arguments of `quasar isa run`.
+///
+/// # Errors
+/// When it ends otherwise than its header says, or there is no hash.
+pub fn hash(name: &str, arguments: &[String]) -> anyhow::Result<String> {
+    let source = source(name);
+    let expectation = Expectation::of(&std::fs::read_to_string(&source)?);
+    let directory = tempfile::tempdir()?;
+    let program = assemble(&source, directory.path());
+    let mut command = Command::new(programs::quasar()?);
+    command
+        .args(["isa", "run", "--icount", "--hash"])
+        .args(&expectation.options)
+        .args(arguments)
+        .arg(&program);
+    let output = command.output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let context = format!("{name} {arguments:?}: {said}{}", String::from_utf8_lossy(&output.stderr));
+    anyhow::ensure!(output.status.code() == Some(expectation.exit), "{context}");
+    hash_in(&said).with_context(|| context)
+}
+
+/// The hash that `quasar isa run --hash` printed.
+#[must_use]
+pub fn hash_in(said: &str) -> Option<String> {
+    let (_, hash) = said.trim_end().rsplit_once("hash: ")?;
+    (hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit())).then(|| hash.to_owned())
+}
 
 /// Runs a program, with more arguments of `quasar isa run`, and compares what comes of it with its header.
 ///
 /// # Panics
 /// When anything else comes of it.
 pub fn check(name: &str, arguments: &[String]) {
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("guest/bare");
-    let source = sources.join(name).with_extension("S");
+    let source = source(name);
     let text = std::fs::read_to_string(&source).expect("the program's source");
     let expectation = Expectation::of(&text);
     let directory = tempfile::tempdir().expect("a directory");

@@ -9,6 +9,7 @@ pub mod guest;
 pub mod host;
 pub mod http;
 pub mod images;
+pub mod kernel;
 pub mod leftovers;
 pub mod namespace;
 pub mod process;

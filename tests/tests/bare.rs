@@ -43,3 +43,18 @@ fn htif() {
 fn limit() {
     check("limit", &[]);
 }
+
+#[test]
+fn wfi() {
+    check("wfi", &[]);
+}
+
+#[test]
+fn float() {
+    check("float", &[]);
+}
+
+#[test]
+fn clockwork() {
+    check("clockwork", &[]);
+}

@@ -3,8 +3,9 @@
 //! architecture.
 #![forbid(unsafe_code)]
 
-use quasar_tests::bare::{PROGRAMS, check};
-use quasar_tests::programs::foreign;
+use quasar_tests::bare::{DETERMINISTIC, PROGRAMS, check, hash};
+use quasar_tests::programs::{FOREIGN, foreign};
+use quasar_tests::{Host, Recipe, kernel};
 
 /// Arguments that have these processes be builds for `arch`.
 fn instead(arch: &str, processes: &[&str]) -> Vec<String> {
@@ -50,4 +51,56 @@ fn both_byte_orders_and_three_architectures() {
     arguments.extend(instead("aarch64", &["mmu"]));
     arguments.extend(instead("powerpc64", &["devices"]));
     PROGRAMS.iter().for_each(|name| check(name, &arguments));
+}
+
+fn same_as_here(arch: &str) -> anyhow::Result<()> {
+    for name in DETERMINISTIC {
+        let here = hash(name, &[])?;
+        for processes in [&["cpu"][..], &["cpu", "mmu", "devices"]] {
+            assert_eq!(hash(name, &instead(arch, processes))?, here, "{name}, {processes:?} for {arch}");
+        }
+    }
+    Ok(())
+}
+
+/// The same run gives the same hash of memory, registers and time on every architecture: floating point, timers and
+/// device interrupts included.
+#[test]
+fn deterministic_programs_end_in_the_same_state_everywhere() -> anyhow::Result<()> {
+    ["aarch64", "powerpc64", "s390x", "riscv64"].into_iter().try_for_each(same_as_here)
+}
+
+/// About 15 s for each of the two.
+#[test]
+fn a_kernel_boots_the_same_way_on_big_endian_hosts() -> anyhow::Result<()> {
+    const INSTRUCTIONS: u64 = 100_000_000;
+    let (here, _) = kernel::hash_after(INSTRUCTIONS, &[])?;
+    for arch in ["powerpc64", "s390x"] {
+        let (there, _) = kernel::hash_after(INSTRUCTIONS, &instead(arch, &["cpu", "mmu", "devices"]))?;
+        assert_eq!(there, here, "{arch}");
+    }
+    Ok(())
+}
+
+/// `quasar verify --build`: a running VM goes on in the same way by every architecture's cpu, mmu and devices.
+#[test]
+fn a_vm_goes_on_in_the_same_way_everywhere() -> anyhow::Result<()> {
+    let host = Host::start()?;
+    let mut guest = Recipe::initramfs("det")?.with(&["--icount", "--memory", "128M"]).start(&host)?;
+    let result = (|| {
+        // The kernel initialises its devices now; there is no need to wait for more.
+        guest.console.expect("Linux version")?;
+        for (arch, _) in FOREIGN {
+            let verified =
+                host.json(&["verify", "det", "--instructions", "15000000", "--build", arch, "--json"])?;
+            anyhow::ensure!(verified["same"] == true, "{verified}");
+            let programs = &verified["runs"][1]["programs"];
+            anyhow::ensure!(["cpu0", "mmu", "devices"].iter().all(|p| programs[*p] == *arch), "{verified}");
+        }
+        Ok(())
+    })();
+    guest.explain(result)?;
+    drop(guest);
+    host.quasar(&["rm", "--force", "det"])?;
+    host.stop()
 }

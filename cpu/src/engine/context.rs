@@ -77,6 +77,13 @@ impl ExecContext {
         &self.vm.counters[usize::from(self.hart.index)]
     }
 
+    /// Before other processes are asked for anything: in deterministic mode they take the time from this.
+    pub(super) fn tell_time(&self) {
+        if self.memory.synchronous() && self.hart.index == 0 {
+            self.vm.clock.retired.store(self.hart.retired, Ordering::Release);
+        }
+    }
+
     /// Publishes the architectural state. At an instruction boundary.
     pub fn publish(&self) {
         let published = &self.vm.hart_state[usize::from(self.hart.index)];
@@ -119,7 +126,7 @@ impl ExecContext {
                 self.raise(trap, pc);
                 true
             }
-            Cause::Interrupted => false,
+            Cause::Interrupted | Cause::Alone => false,
         }
     }
 

@@ -6,6 +6,7 @@ use super::exec::{Flow, execute};
 use super::system::{self, Step};
 use super::{Engine, Exit};
 use crate::isa::Inst;
+use crate::mem::Cause;
 use quasar_abi::party::PartyId;
 use std::sync::atomic::Ordering;
 
@@ -62,7 +63,10 @@ impl Engine for Interpreter {
                     }
                 }
                 Flow::Fault(at) => {
-                    count_up_to(context, block, pc, at);
+                    let done = count_up_to(context, block, pc, at);
+                    if context.memory.fault() == Cause::Alone && execute_alone(context, &block[done..], at) {
+                        continue;
+                    }
                     if !context.fault(at) {
                         return Exit::Interrupted;
                     }
@@ -73,14 +77,30 @@ impl Engine for Interpreter {
     }
 }
 
-/// Counts the block's instructions before the one at `at` as retired.
-fn count_up_to(context: &mut ExecContext, block: &[Inst], start: u64, at: u64) {
+/// Executes the first of these instructions, which lies at `at` and speaks to other processes, with nothing beside
+/// it: whatever comes of it, an interrupt for one, is looked at before the next instruction. Returns whether it is
+/// done; if not, memory says why.
+#[cold]
+fn execute_alone(context: &mut ExecContext, instructions: &[Inst], at: u64) -> bool {
+    context.hart.pc = at;
+    context.tell_time();
+    context.memory.set_alone(true);
+    let flow = execute(context, &instructions[..1]);
+    context.memory.set_alone(false);
+    matches!(flow, Flow::Next)
+}
+
+/// Counts the block's instructions before the one at `at` as retired; returns how many they are.
+fn count_up_to(context: &mut ExecContext, block: &[Inst], start: u64, at: u64) -> usize {
     let mut pc = start;
+    let mut count = 0;
     for inst in block {
         if pc == at {
             break;
         }
         pc = pc.wrapping_add(inst.len.into());
-        context.hart.retired += 1;
+        count += 1;
     }
+    context.hart.retired += count as u64;
+    count
 }

@@ -112,6 +112,7 @@ fn protection_changed(inst: &Inst) -> bool {
 
 /// Serves an `ecall` of S-mode.
 fn call_sbi(context: &mut ExecContext) -> Step {
+    context.tell_time();
     let ram = context.memory.ram().clone();
     let outcome = {
         let ExecContext { hart, memory, maps, vm } = context;

@@ -20,6 +20,7 @@ impl Memory {
         if !gpa.is_multiple_of(len) {
             return Err(self.refuse(access::READ, false, va));
         }
+        self.check_alone()?;
         match self.device_access(gpa, len, None)? {
             Some(value) => Ok(value),
             None => Err(self.refuse(access::READ, false, va)),
@@ -30,6 +31,7 @@ impl Memory {
         if !gpa.is_multiple_of(len) {
             return Err(self.refuse(access::WRITE, false, va));
         }
+        self.check_alone()?;
         if self.post_notification(gpa, len, value) {
             return Ok(());
         }
@@ -39,8 +41,12 @@ impl Memory {
         }
     }
 
-    /// A store to a virtio slot's QueueNotify is posted and not waited for (virtio 1.3, 4.2.3.3).
+    /// A store to a virtio slot's QueueNotify is posted and not waited for (virtio 1.3, 4.2.3.3); in
+    /// deterministic mode it is a store like any other, answered when the queue has been served.
     fn post_notification(&self, gpa: u64, len: u64, value: u64) -> bool {
+        if self.synchronous {
+            return false;
+        }
         let Some(offset) = VIRTIO.offset(gpa, len) else { return false };
         if len != 4 || offset % VIRTIO_STRIDE != VIRTIO_QUEUE_NOTIFY || value >= POSTED_QUEUES {
             return false;

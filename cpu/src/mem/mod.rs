@@ -49,6 +49,9 @@ pub enum Cause {
     /// The hart has to park or end while another process has not answered: nothing happened yet, and
     /// the instruction is executed again later.
     Interrupted,
+    /// Deterministic mode: the instruction speaks to another process. Nothing happened yet; it is to be executed
+    /// with nothing beside it ([`Memory::set_alone`]).
+    Alone,
 }
 
 /// What decides how addresses are translated; taken from the hart whenever one of them changes.
@@ -84,6 +87,9 @@ pub struct Memory {
     menvcfg: u64,
     fault: Cause,
     htif_waiting: bool,
+    /// Deterministic mode, and the leave to speak to other processes in it.
+    synchronous: bool,
+    alone: bool,
     vm: Vm,
     ram: GuestRam,
     tlb: Arc<Segment>,
@@ -114,6 +120,8 @@ impl Memory {
             menvcfg: 0,
             fault: Cause::Interrupted,
             htif_waiting: false,
+            synchronous: false,
+            alone: false,
             vm,
             ram,
             tlb,
@@ -138,6 +146,33 @@ impl Memory {
     #[must_use]
     pub const fn fault(&self) -> Cause {
         self.fault
+    }
+
+    /// In deterministic mode accesses that other processes see happen at known counts of instructions: each
+    /// faults with [`Cause::Alone`] unless [`Memory::set_alone`] has said that it may happen, and queue
+    /// notifications are waited for.
+    pub const fn set_synchronous(&mut self, synchronous: bool) {
+        self.synchronous = synchronous;
+    }
+
+    /// Whether the mode is deterministic.
+    #[must_use]
+    pub const fn synchronous(&self) -> bool {
+        self.synchronous
+    }
+
+    /// The next instruction is executed alone: the count of retired instructions is exact, and the hart comes
+    /// to a safepoint's look at its attention right after it.
+    pub const fn set_alone(&mut self, alone: bool) {
+        self.alone = alone;
+    }
+
+    pub(super) fn check_alone(&mut self) -> Result<(), Fault> {
+        if self.synchronous && !self.alone {
+            self.fault = Cause::Alone;
+            return Err(Fault);
+        }
+        Ok(())
     }
 
     /// Distinguishes instruction address spaces: while it is the same, an instruction address has the

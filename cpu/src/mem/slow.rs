@@ -72,6 +72,9 @@ impl Memory {
 
     /// Writes RAM; naturally aligned accesses are single-copy atomic.
     fn write_ram(&mut self, gpa: u64, len: u64, value: u64, va: u64) -> Result<(), Fault> {
+        if self.synchronous && self.holds_tohost(gpa) {
+            self.check_alone()?;
+        }
         let done = match len {
             8 if gpa.is_multiple_of(8) => self.ram.cell64(gpa).map(|c| c.set(value)),
             4 if gpa.is_multiple_of(4) => self.ram.cell32(gpa).map(|c| c.set(value as u32)),

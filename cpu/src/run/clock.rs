@@ -2,12 +2,8 @@
 
 use super::{HartRunner, SLICE};
 use crate::trap::{MTIP, STIP};
-use quasar_abi::clock::mode;
-use quasar_abi::machine::TIMEBASE_HZ;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-
-const NS_PER_TICK: u64 = 1_000_000_000 / TIMEBASE_HZ;
 
 impl HartRunner {
     pub(super) fn ticks(&self) -> u64 {
@@ -15,7 +11,7 @@ impl HartRunner {
     }
 
     pub(super) fn deterministic(&self) -> bool {
-        self.context.vm.clock.mode.get() == mode::INSTRUCTIONS
+        self.context.vm.clock.is_deterministic()
     }
 
     /// The earliest timer still to come among those whose mip bit is in `bits`, in ticks.
@@ -54,7 +50,7 @@ impl HartRunner {
         if self.deterministic()
             && let Some(deadline) = self.next_deadline(MTIP | STIP)
         {
-            stop = stop.min(self.instructions_at(deadline));
+            stop = stop.min(self.context.vm.clock.instructions_at(deadline));
         }
         stop
     }
@@ -64,19 +60,8 @@ impl HartRunner {
         self.context.counters().exceptions.get()
     }
 
-    /// The retired instructions at which deterministic time reaches `ticks`.
-    fn instructions_at(&self, ticks: u64) -> u64 {
-        let clock = &self.context.vm.clock;
-        let elapsed = ticks.saturating_sub(clock.base_ticks.get()).saturating_mul(NS_PER_TICK);
-        elapsed.div_ceil(clock.ns_per_instruction.get().max(1))
-    }
-
     /// Deterministic time does not pass while no instruction retires: moves it on to the next deadline.
     pub(super) fn skip_to(&self, deadline: u64) {
-        let clock = &self.context.vm.clock;
-        let ahead = deadline.saturating_sub(self.ticks());
-        clock.sequence.fetch_add(1, Ordering::AcqRel);
-        clock.base_ticks.fetch_add(ahead, Ordering::AcqRel);
-        clock.sequence.fetch_add(1, Ordering::AcqRel);
+        self.context.vm.clock.skip(deadline.saturating_sub(self.ticks()));
     }
 }

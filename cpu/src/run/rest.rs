@@ -2,7 +2,7 @@
 
 use super::{HartRunner, RunError};
 use crate::hart::Hart;
-use quasar_abi::clock::host_monotonic_ns;
+use quasar_abi::clock::{host_monotonic_ns, mode};
 use quasar_abi::hart::hsm;
 use quasar_abi::party::{PartyId, attention};
 use std::sync::atomic::Ordering;
@@ -10,6 +10,10 @@ use std::time::Duration;
 
 /// A waiting hart looks up this often without being called, so that its progress counter moves.
 const LOOK_UP: Duration = Duration::from_secs(1);
+
+fn since(start_ns: u64) -> Duration {
+    Duration::from_nanos(host_monotonic_ns().saturating_sub(start_ns))
+}
 
 impl HartRunner {
     /// Takes the attention bits; remembers a stop.
@@ -46,6 +50,7 @@ impl HartRunner {
                 return Err(RunError::State { hart, source });
             }
         }
+        self.context.memory.set_synchronous(self.deterministic());
         self.context.memory.instructions_changed();
         self.acknowledge_epoch();
         self.context.memory.flush_all();
@@ -98,7 +103,20 @@ impl HartRunner {
             }
             let deadline = self.next_deadline(self.context.hart.csr.mie);
             match deadline {
-                Some(ticks) if self.deterministic() => self.skip_to(ticks),
+                Some(ticks) if self.deterministic() => {
+                    let early = self.until(ticks).saturating_sub(since(start));
+                    if self.context.vm.clock.mode.get() == mode::PACED && !early.is_zero() {
+                        self.party().doorbell.wait(seen, Some(early.min(LOOK_UP)));
+                        self.party().progress.bump(1);
+                    } else {
+                        self.skip_to(ticks);
+                    }
+                }
+                None if self.deterministic() && self.context.vm.instruction_limit.get() != 0 => {
+                    // Nothing in this machine can wake it any more.
+                    self.reach_limit();
+                    break false;
+                }
                 deadline => {
                     let timeout = deadline.map_or(LOOK_UP, |ticks| self.until(ticks).min(LOOK_UP));
                     self.party().doorbell.wait(seen, Some(timeout));

@@ -67,10 +67,16 @@ impl HartRunner {
         let limit = vm.instruction_limit.get();
         let reached = limit != 0 && self.context.hart.retired + self.trapped() >= limit;
         if reached {
-            vm.pause(pause::LIMIT);
-            vm.party(PartyId::Supervisor).doorbell.ring();
+            self.reach_limit();
         }
         reached
+    }
+
+    /// Pauses the VM for having come to its limit.
+    pub(super) fn reach_limit(&self) {
+        let vm = &self.context.vm;
+        vm.pause(pause::LIMIT);
+        vm.party(PartyId::Supervisor).doorbell.ring();
     }
 
     /// An HTIF command waits for the supervisor's answer.

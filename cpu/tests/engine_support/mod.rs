@@ -59,7 +59,7 @@ impl Machine {
         vm.ram_bytes.set(RAM_BYTES);
         vm.harts.set(harts.into());
         vm.tohost.set(TOHOST);
-        vm.clock.start(0);
+        vm.clock.start(0, 0);
         vm.pause(pause::USER);
         for hart in 0..harts {
             let state = vm.hart_state[usize::from(hart)].current();

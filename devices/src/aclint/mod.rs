@@ -98,8 +98,8 @@ impl Aclint {
     }
 }
 
-/// The guest's time now.
+/// The guest's time now; in deterministic mode that of hart 0's latest request, exact while it waits for the answer.
 #[must_use]
 pub fn ticks(vm: &Vm) -> u64 {
-    vm.clock.ticks(vm.counters[0].instructions.get())
+    vm.clock.ticks(vm.clock.retired.get())
 }

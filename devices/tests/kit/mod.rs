@@ -77,7 +77,7 @@ impl Machine {
         let vm = Vm::new(control).expect("control block");
         vm.harts.set(harts);
         vm.ram_bytes.set(RAM_BYTES);
-        vm.clock.start(0);
+        vm.clock.start(0, 0);
         vm.clock.wall_offset_ns.set(host_monotonic_ns());
         let maps = PageMaps::new(maps, RAM_BASE, RAM_BYTES).expect("maps");
         Self { names, vm, ram: GuestRam::new(ram, RAM_BASE), maps, saved, consoles }

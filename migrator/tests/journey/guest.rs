@@ -66,7 +66,7 @@ impl Guest {
         vm.harts.set(1);
         vm.hart_state[0].next().version.set(HART_STATE_VERSION);
         vm.hart_state[0].publish();
-        vm.clock.start(0);
+        vm.clock.start(0, 0);
         let ram = GuestRam::attach(&local.segments.ram, RAM_BASE).expect("ram");
         let maps = PageMaps::attach(&local.segments.maps, RAM_BASE, RAM).expect("maps");
         let disk_maps = PageMaps::attach(&name("disk"), 0, DISK).expect("maps");

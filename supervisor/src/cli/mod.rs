@@ -12,6 +12,7 @@ mod run;
 pub mod size;
 mod stats;
 pub mod table;
+mod verify;
 
 use crate::children::Launcher;
 use crate::daemon::{Paths, ServeOptions};
@@ -79,6 +80,7 @@ async fn ask(client: &Client, command: Command, exe_dir: Option<&Path>) -> anyho
             migrate::suspend(client, &name, &file, shared_disk, json).await
         }
         Command::Swap(swap) => commands::swap(client, &swap).await,
+        Command::Verify(order) => verify::verify(client, &order).await,
         Command::Stop { name, force, timeout } => {
             commands::change(client, &name, &format!("stop?force={force}&timeout={timeout}")).await
         }
@@ -97,7 +99,7 @@ fn launcher(directory: Option<PathBuf>, exe_for: &[args::ExeFor]) -> anyhow::Res
 }
 
 fn isa_run(run: &args::IsaRun, launcher: &Launcher) -> anyhow::Result<ExitCode> {
-    use crate::isa::{Ending, Options};
+    use crate::isa::{Ending, Kernel, Options};
     let options = Options {
         elf: run.elf.clone(),
         harts: run.harts,
@@ -105,6 +107,11 @@ fn isa_run(run: &args::IsaRun, launcher: &Launcher) -> anyhow::Result<ExitCode> 
         signature: run.signature.clone(),
         granularity: run.signature_granularity,
         max_instructions: run.max_instructions,
+        icount: run.icount,
+        hash: run.hash,
+        kernel: run
+            .kernel
+            .then(|| Kernel { initrd: run.initrd.clone(), append: run.append.clone().unwrap_or_default() }),
     };
     let elf = run.elf.display();
     match crate::isa::run(&options, launcher, &mut std::io::stdout())? {

@@ -99,7 +99,7 @@ fn spec(run: &Run, name: &str) -> anyhow::Result<VmSpec> {
     if run.net.as_deref() == Some("none") && !run.publish.is_empty() {
         bail!("--publish needs a network card, which --net none leaves out");
     }
-    let machine = MachineConfig { memory: run.memory.0, harts: run.harts, boot };
+    let machine = MachineConfig { memory: run.memory.0, harts: run.harts, boot, icount: run.icount };
     Ok(VmSpec { name: name.to_owned(), machine, disks, net: net(run) })
 }
 

@@ -6,6 +6,7 @@ use super::host::{Host, HostError};
 use super::journeys;
 use super::spec::VmSpec;
 use super::swap::SwapSpec;
+use super::verify::VerifySpec;
 use crate::vm::{Request, stats};
 use axum::Json;
 use axum::Router;
@@ -111,6 +112,7 @@ pub fn router(host: Arc<Host>) -> Router {
         .route("/v1/vms/{name}/stop", post(stop))
         .route("/v1/vms/{name}/power-button", post(power_button))
         .route("/v1/vms/{name}/swap", post(swap))
+        .route("/v1/vms/{name}/verify", post(verify))
         .route("/v1/vms/{name}/stats", get(vm_stats))
         .route("/v1/vms/{name}/logs", get(logs))
         .route("/v1/vms/{name}/console", get(console))
@@ -225,6 +227,15 @@ async fn swap(
     let mut view = serde_json::to_value(entry.view()).unwrap_or_default();
     view["paused_ms"] = swapped["paused_ms"].clone();
     Ok(Json(view))
+}
+
+async fn verify(
+    State(host): Shared,
+    Path(name): Path<String>,
+    spec: Result<Json<VerifySpec>, JsonRejection>,
+) -> Answer {
+    let Json(spec) = spec?;
+    json(blocking(move || host.verify(&name, &spec)).await?)
 }
 
 #[derive(Deserialize)]

@@ -14,6 +14,7 @@ mod serve;
 pub mod spec;
 mod swap;
 mod travel;
+mod verify;
 
 pub use entry::VmView;
 pub use host::{Host, HostError, HostView, Neighbours};
@@ -21,3 +22,4 @@ pub use network::{Attachment, LinkOptions, NetworkHandle};
 pub use paths::{Paths, data_directory};
 pub use serve::{ServeOptions, serve};
 pub use swap::SwapSpec;
+pub use verify::{Verified, VerifiedRun, VerifySpec};

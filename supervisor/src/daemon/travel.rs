@@ -21,7 +21,7 @@ fn room(directory: &Path) -> std::io::Result<u64> {
     Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
 }
 
-fn has_room(directory: &Path, what: &str, bytes: u64) -> Result<(), String> {
+pub(super) fn has_room(directory: &Path, what: &str, bytes: u64) -> Result<(), String> {
     let there = room(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
     if there >= bytes {
         return Ok(());

@@ -1,7 +1,7 @@
 //! Running a bare program to its end.
 
 use super::htif::{self, Words};
-use super::signature::{Granularity, format_signature};
+use super::signature::{Granularity, SignatureError, format_signature};
 use crate::children::exec::Executable;
 use crate::children::{Launcher, spawn_bound};
 use crate::machine::config::{Boot, ConfigError};
@@ -10,6 +10,7 @@ use crate::machine::{Machine, MachineConfig, segments};
 use crate::signals;
 use crate::vm::{Outcome, Phase, Setup, StatusBoard, VmHandle, VmStatus};
 use quasar_abi::SegmentError;
+use quasar_abi::clock::mode;
 use quasar_abi::console::UART_CONSOLE;
 use quasar_abi::control::ProcessKind;
 use quasar_abi::hart::PublishedHart;
@@ -44,6 +45,35 @@ pub struct Options {
     pub granularity: Granularity,
     /// Instructions per hart; 0 for no limit.
     pub max_instructions: u64,
+    /// Deterministic mode.
+    pub icount: bool,
+    /// Print a hash of the machine at the end.
+    pub hash: bool,
+    /// It is a kernel, started in S-mode over the built-in SBI.
+    pub kernel: Option<Kernel>,
+}
+
+/// What a kernel is started with.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    /// Its initial ramdisk.
+    pub initrd: Option<PathBuf>,
+    /// Its command line.
+    pub append: String,
+}
+
+impl Options {
+    fn boot(&self) -> Boot {
+        match &self.kernel {
+            None => Boot::Bare { elf: self.elf.clone(), max_instructions: self.max_instructions },
+            Some(Kernel { initrd, append }) => Boot::Kernel {
+                kernel: self.elf.clone(),
+                initrd: initrd.clone(),
+                append: append.clone(),
+                firmware: None,
+            },
+        }
+    }
 }
 
 /// How a program ended.
@@ -81,9 +111,12 @@ pub enum IsaError {
     /// The program has no such symbols.
     #[error("{0} has no symbols begin_signature and end_signature, so there is no signature to write")]
     NoSignature(PathBuf),
-    /// A signature outside memory.
+    /// A signature that cannot be written.
     #[error("the signature cannot be read: {0}")]
-    Signature(#[from] NotRam),
+    Signature(#[from] SignatureError),
+    /// A program's command to its host names memory that is not there.
+    #[error("the program's command cannot be carried out: {0}")]
+    Htif(#[from] NotRam),
     /// The file cannot be used; the source says why.
     #[error("{path}")]
     File {
@@ -110,14 +143,17 @@ pub enum IsaError {
 /// # Errors
 /// [`IsaError`] when it did not come to an end of its own.
 pub fn run(options: &Options, launcher: &Launcher, out: &mut dyn Write) -> Result<Ending, IsaError> {
-    let boot = Boot::Bare { elf: options.elf.clone(), max_instructions: options.max_instructions };
-    let config = MachineConfig { memory: options.memory, harts: options.harts, boot };
+    let (memory, harts, icount) = (options.memory, options.harts, options.icount);
+    let config = MachineConfig { memory, harts, boot: options.boot(), icount };
     config.check()?;
-    let symbols = Symbols::of(&options.elf)?;
+    let symbols = match options.kernel {
+        None => Symbols::of(&options.elf)?,
+        Some(_) => Symbols { signature: None, tohost: false },
+    };
     if options.signature.is_some() && symbols.signature.is_none() {
         return Err(IsaError::NoSignature(options.elf.clone()));
     }
-    if !symbols.tohost {
+    if !symbols.tohost && options.kernel.is_none() {
         log::warn!(
             "{} has no symbol tohost: only the test device at 0x100000 or --max-instructions can end it",
             options.elf.display()
@@ -129,6 +165,11 @@ pub fn run(options: &Options, launcher: &Launcher, out: &mut dyn Write) -> Resul
         log::warn!("what killed runs have left in /dev/shm could not be removed: {error}");
     }
     let machine = Arc::new(Machine::create(MACHINE, &config)?);
+    machine.vm.instruction_limit.set(options.max_instructions);
+    if options.icount {
+        // Nobody is waiting for a program but at its end.
+        machine.vm.clock.mode.set(mode::INSTRUCTIONS);
+    }
     let mut log = tempfile::tempfile()?;
     let handle = VmHandle::start(Setup {
         config,
@@ -150,6 +191,11 @@ pub fn run(options: &Options, launcher: &Launcher, out: &mut dyn Write) -> Resul
             if let (Some(path), Some(range)) = (&options.signature, symbols.signature) {
                 let text = format_signature(&machine.ram, range, options.granularity)?;
                 std::fs::write(path, text).map_err(|source| IsaError::File { path: path.clone(), source })?;
+            }
+            if options.hash {
+                // A kernel that was stopped may have been in the middle of a line.
+                let line = if options.kernel.is_some() { "\n" } else { "" };
+                writeln!(out, "{line}hash: {}", machine.hash()?)?;
             }
             Ok(if stuck && outcome == Outcome::Limit { Ending::Stuck } else { ending(outcome) })
         }

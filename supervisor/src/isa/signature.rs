@@ -31,18 +31,32 @@ impl std::fmt::Display for Granularity {
     }
 }
 
+/// Why a signature cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SignatureError {
+    /// It lies outside memory.
+    #[error(transparent)]
+    NotRam(#[from] NotRam),
+    /// It is longer than any test's.
+    #[error(
+        "begin_signature and end_signature are {0} bytes apart, {MAX_BYTES} are the most that are read; look at \
+         where the program defines them"
+    )]
+    TooLong(u64),
+}
+
 /// The memory from `begin` to `end` as lines of hexadecimal little-endian numbers.
 ///
 /// # Errors
-/// [`NotRam`] when the range does not lie in RAM or is longer than 16 MiB.
+/// [`SignatureError`].
 pub fn format_signature(
     ram: &GuestRam,
     (begin, end): (u64, u64),
     granularity: Granularity,
-) -> Result<String, NotRam> {
+) -> Result<String, SignatureError> {
     let len = end.saturating_sub(begin);
     if len > MAX_BYTES {
-        return Err(NotRam { gpa: begin, len });
+        return Err(SignatureError::TooLong(len));
     }
     let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
     ram.read(begin, &mut bytes)?;
@@ -75,7 +89,10 @@ mod tests {
             |granularity: &str| format_signature(&ram, range, granularity.parse().expect("granularity"));
         assert_eq!(format("4").expect("text"), "12345678\ndeadbeef\n");
         assert_eq!(format("8").expect("text"), "deadbeef12345678\n");
-        assert!(format_signature(&ram, (RAM_BASE, RAM_BASE + 8192), Granularity::WORD).is_err());
+        let outside = format_signature(&ram, (RAM_BASE, RAM_BASE + 8192), Granularity::WORD);
+        assert!(matches!(outside, Err(SignatureError::NotRam(_))), "{outside:?}");
+        let long = format_signature(&ram, (RAM_BASE, RAM_BASE + MAX_BYTES + 1), Granularity::WORD);
+        assert_eq!(long, Err(SignatureError::TooLong(MAX_BYTES + 1)));
         assert!("3".parse::<Granularity>().is_err());
     }
 }

@@ -9,6 +9,7 @@ use super::fdt::{self, Description};
 use super::harts::Start;
 use super::image::{ImageFault, ImageHeader};
 use super::{Machine, MachineConfig};
+use quasar_abi::clock::mode;
 use quasar_abi::machine::RAM_BASE;
 use quasar_abi::ram::NotRam;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,10 @@ const FW_DYNAMIC_MAGIC: u64 = 0x4942_534f;
 const FW_DYNAMIC_VERSION: u64 = 2;
 const FW_DYNAMIC_NEXT_MODE_S: u64 = 1;
 const RNG_SEED_BYTES: usize = 64;
+/// Guest time of an instruction in deterministic mode: a hart of 100 million instructions a second.
+const NS_PER_INSTRUCTION: u64 = 10;
+/// Where the wall clock starts in deterministic mode: the first second of 2026.
+const DETERMINISTIC_START_NS: u64 = 1_767_225_600_000_000_000;
 
 /// Why a machine cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -202,7 +207,7 @@ impl MachineConfig {
             virtio,
             bootargs: bootargs.to_owned(),
             initrd,
-            rng_seed: random_seed(),
+            rng_seed: if self.icount { vec![0x51; RNG_SEED_BYTES] } else { random_seed() },
         }
     }
 
@@ -302,11 +307,22 @@ fn start_harts(machine: &Machine, start: Start) {
     }
 }
 
-/// Starts the guest's clock at zero and ties it to the wall clock.
-pub fn start_clock(machine: &Machine) {
-    machine.vm.clock.start(0);
+/// Starts the guest's clock at zero and ties it to the wall clock, or in deterministic mode to a fixed date. A
+/// deterministic mode that was chosen before stays.
+pub fn start_clock(machine: &Machine, icount: bool) {
+    let clock = &machine.vm.clock;
+    if icount {
+        if !clock.is_deterministic() {
+            clock.mode.set(mode::PACED);
+        }
+        clock.ns_per_instruction.set(NS_PER_INSTRUCTION);
+        clock.start(0, 0);
+        clock.wall_offset_ns.set(DETERMINISTIC_START_NS);
+        return;
+    }
+    clock.start(0, 0);
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos());
-    machine.vm.clock.wall_offset_ns.set(u64::try_from(wall).unwrap_or(u64::MAX));
+    clock.wall_offset_ns.set(u64::try_from(wall).unwrap_or(u64::MAX));
 }
 
 /// Puts the harts of a machine whose state comes from elsewhere into a valid one until then.
@@ -321,7 +337,7 @@ mod tests {
     use quasar_abi::hart::hsm;
 
     fn config(memory: u64, boot: Boot) -> MachineConfig {
-        MachineConfig { memory, harts: 2, boot }
+        MachineConfig { memory, harts: 2, boot, icount: false }
     }
 
     fn file(dir: &tempfile::TempDir, name: &str, bytes: &[u8]) -> PathBuf {

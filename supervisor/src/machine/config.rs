@@ -47,6 +47,9 @@ pub struct MachineConfig {
     pub harts: u8,
     /// What is started.
     pub boot: Boot,
+    /// Deterministic mode: time goes with the instructions of its one hart.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub icount: bool,
 }
 
 /// A configuration that no machine can have.
@@ -58,6 +61,9 @@ pub enum ConfigError {
     /// Harts out of range.
     #[error("{0} harts: a machine has 1 to {MAX_HARTS}")]
     Harts(u8),
+    /// Deterministic mode with several harts.
+    #[error("deterministic mode (--icount) has one hart, not {0}: their order would depend on the host")]
+    OneHart(u8),
     /// Too many devices.
     #[error("{0} virtio devices: there are {VIRTIO_SLOTS} slots; use fewer disks")]
     Slots(usize),
@@ -74,6 +80,9 @@ impl MachineConfig {
         }
         if self.harts == 0 || usize::from(self.harts) > MAX_HARTS {
             return Err(ConfigError::Harts(self.harts));
+        }
+        if self.icount && self.harts != 1 {
+            return Err(ConfigError::OneHart(self.harts));
         }
         Ok(())
     }

@@ -114,6 +114,7 @@ mod tests {
             memory: 1 << 20,
             harts: 2,
             boot: Boot::Bare { elf: "none".into(), max_instructions: 0 },
+            icount: false,
         };
         let machine = Machine::create("harts-test", &config).expect("machine");
         let vm = &machine.vm;

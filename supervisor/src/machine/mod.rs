@@ -2,16 +2,21 @@
 //!
 //! [`config`] says what a machine is, [`segments`] makes its shared memory, [`image`] and [`elf`] load
 //! programs, [`fdt`] describes the machine to the guest, [`harts`] sets the harts up, and [`boot`] does all of
-//! that in order: once when a VM starts and again when its guest reboots.
+//! that in order: once when a VM starts and again when its guest reboots. [`Machine::hash`] tells two machines at rest
+//! apart.
 
 pub mod boot;
 pub mod config;
+mod copy;
 pub mod elf;
 pub mod fdt;
 pub mod harts;
+mod hash;
 pub mod image;
 pub mod segments;
 
 pub use boot::BootError;
 pub use config::MachineConfig;
+pub use copy::CopyError;
+pub use hash::MachineHash;
 pub use segments::Machine;

@@ -6,10 +6,12 @@ use quasar_abi::dirty::{PageMaps, maps_bytes};
 use quasar_abi::frames::PortSegment;
 use quasar_abi::machine::{RAM_BASE, VmSegments};
 use quasar_abi::ram::PAGE_BYTES;
-use quasar_abi::saved::DEVICES_SEGMENT_BYTES;
+use quasar_abi::saved::{DEVICE_SLOTS, DEVICES_SEGMENT_BYTES, DeviceSlot};
+use quasar_abi::segment::HEADER_BYTES;
 use quasar_abi::tlb::{HartTlb, TLB_SEGMENT_BYTES};
 use quasar_abi::vm::{CONTROL_BYTES, Vm};
 use quasar_abi::{GuestRam, Segment, SegmentError, SegmentKind};
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -100,6 +102,17 @@ impl Machine {
     pub fn tlbs(&self) -> &[HartTlb] {
         let harts = usize::try_from(self.vm.harts.get()).unwrap_or(0);
         self.tlb.slice(0, harts).unwrap_or(&[])
+    }
+
+    /// The devices' saved states, by slot.
+    pub(super) fn saved_devices(&self) -> &[DeviceSlot] {
+        self.devices.slice(0, DEVICE_SLOTS).unwrap_or(&[])
+    }
+
+    /// The file that holds RAM, and where in it RAM begins: reading it leaves holes holes.
+    pub(super) fn ram_file(&self) -> std::io::Result<(File, u64)> {
+        let file = File::open(Path::new("/dev/shm").join(self.names.ram.trim_start_matches('/')))?;
+        Ok((file, HEADER_BYTES as u64))
     }
 
     /// Bytes of shared memory that the segments other than RAM occupy at most.

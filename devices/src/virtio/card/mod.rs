@@ -62,6 +62,7 @@ impl Card {
                 let (device, disk) =
                     Block::open(path, *read_only, serial, map_segment.as_deref(), host.arriving())?;
                 let shared = make(Box::new(device))?;
+                lock(&shared.core).takes_kicks = true;
                 let (at_work, backing) = (Arc::clone(&shared), Arc::clone(&disk));
                 let thread = spawn(format!("blk{slot}"), move || block_worker::run(&at_work, &backing))?;
                 let finish = Box::new(move || {
@@ -78,7 +79,7 @@ impl Card {
                 (shared, Some(Worker { thread, wake, finish: Box::new(|| Ok(())) }))
             }
             VirtioDevice::Console => (make(Box::new(VirtioConsole::new(&host.consoles)?))?, None),
-            VirtioDevice::Rng => (make(Box::new(Rng::new()?))?, None),
+            VirtioDevice::Rng => (make(Box::new(Rng::new(host.vm.clone())?))?, None),
             VirtioDevice::PowerButton => (make(Box::<PowerKey>::default())?, None),
         };
         Ok(Arc::new(Self { shared, worker: Mutex::new(worker) }))
@@ -105,6 +106,9 @@ impl Card {
                 let action = core.transport.write(&identity, access.offset, word(value));
                 core.slot.note(access.tag, 0);
                 core = self.shared.act(core, action);
+                if self.shared.host.vm.clock.is_deterministic() {
+                    core = self.shared.drained(core);
+                }
                 0
             }
         };

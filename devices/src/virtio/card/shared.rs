@@ -24,6 +24,8 @@ pub(super) struct Core {
     busy: bool,
     /// Work may wait for the worker.
     kicked: bool,
+    /// There is a worker that looks for requests when it is kicked.
+    pub(super) takes_kicks: bool,
     /// The worker shall go home.
     pub(super) stopped: bool,
     pub(super) broken: u64,
@@ -59,6 +61,7 @@ impl Shared {
             slot,
             busy: false,
             kicked: false,
+            takes_kicks: false,
             stopped: false,
             broken: 0,
             interrupts: 0,
@@ -164,6 +167,13 @@ impl Shared {
         self.changed.wait_while(core, |core| core.busy).unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits until the worker has found no request left: in deterministic mode a notification is answered then, so
+    /// that everything a disk does happens between two instructions.
+    pub(super) fn drained<'a>(&'a self, core: MutexGuard<'a, Core>) -> MutexGuard<'a, Core> {
+        let at_work = |core: &mut Core| core.takes_kicks && !core.stopped && (core.busy || core.kicked);
+        self.changed.wait_while(core, at_work).unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn work(&self, core: &mut Core, index: usize) {
         if !core.usable(index) {
             return;
@@ -207,10 +217,10 @@ impl Shared {
     pub fn begin_request(&self, index: usize) -> Option<(Chain, u64)> {
         let mut core = lock(&self.core);
         core.kicked = false;
-        if !core.usable(index) {
-            return None;
+        let next = if core.usable(index) { core.queue(&self.host, index).0.next_buffer() } else { Ok(None) };
+        if !matches!(next, Ok(Some(_))) {
+            self.changed.notify_all();
         }
-        let next = core.queue(&self.host, index).0.next_buffer();
         match next {
             Ok(Some(chain)) => {
                 core.busy = true;
@@ -229,6 +239,8 @@ impl Shared {
     pub fn finish_request(&self, index: usize, chain: &Chain, written: Result<u32, RingError>) {
         let mut core = lock(&self.core);
         core.busy = false;
+        // It looks for the next one now.
+        core.kicked = true;
         let mut queue = core.queue(&self.host, index).0;
         let result = written
             .and_then(|written| queue.finish(&[(chain.head, written)]))

@@ -1,4 +1,4 @@
-//! Entropy (virtio 1.3, 5.4), from the host's `/dev/urandom`.
+//! Entropy (virtio 1.3, 5.4), from the host's `/dev/urandom`; in deterministic mode none: the same bytes in each run.
 
 use super::device::{Device, Wants};
 use super::queue::{Queue, RingError};
@@ -6,6 +6,7 @@ use super::transport::FEATURES;
 use super::transport::registers::Identity;
 use crate::error::{BadState, DevicesError};
 use crate::virtio::card::plain_state;
+use quasar_abi::vm::Vm;
 use std::fs::File;
 use std::io::Read;
 
@@ -15,6 +16,7 @@ const MOST: usize = 4096;
 /// The device. It keeps nothing.
 #[derive(Debug)]
 pub struct Rng {
+    vm: Vm,
     source: File,
     given: u64,
 }
@@ -24,10 +26,32 @@ impl Rng {
     ///
     /// # Errors
     /// [`DevicesError::System`].
-    pub fn new() -> Result<Self, DevicesError> {
+    pub fn new(vm: Vm) -> Result<Self, DevicesError> {
         let source = File::open("/dev/urandom")
             .map_err(|source| DevicesError::System { what: "opening /dev/urandom", source })?;
-        Ok(Self { source, given: 0 })
+        Ok(Self { vm, source, given: 0 })
+    }
+
+    fn fill(&mut self, bytes: &mut Vec<u8>, fixed: &mut SplitMix) {
+        if self.vm.clock.is_deterministic() {
+            bytes.fill_with(|| fixed.next_byte());
+        } else if let Err(error) = self.source.read_exact(bytes) {
+            log::error!("/dev/urandom: {error}");
+            bytes.clear();
+        }
+    }
+}
+
+/// SplitMix64 (Steele, Lea, Flood 2014), a byte of each number.
+struct SplitMix(u64);
+
+impl SplitMix {
+    const fn next_byte(&mut self) -> u8 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ z >> 31).to_le_bytes()[0]
     }
 }
 
@@ -49,12 +73,11 @@ impl Device for Rng {
     fn start(&mut self, _features: u64) {}
 
     fn work(&mut self, _index: usize, queue: &mut Queue<'_>) -> Result<(), RingError> {
+        // No two notifications come at the same count of instructions, and nothing needs to be saved.
+        let mut fixed = SplitMix(self.vm.clock.retired.get());
         while let Some(chain) = queue.next_buffer()? {
             let mut bytes = vec![0; usize::try_from(chain.writable_len()).unwrap_or(MOST).min(MOST)];
-            if let Err(error) = self.source.read_exact(&mut bytes) {
-                log::error!("/dev/urandom: {error}");
-                bytes.clear();
-            }
+            self.fill(&mut bytes, &mut fixed);
             chain.write(queue.dma(), 0, &bytes)?;
             self.given += bytes.len() as u64;
             queue.finish(&[(chain.head, u32::try_from(bytes.len()).unwrap_or(0))])?;

@@ -17,7 +17,9 @@ pub enum IsaCommand {
     #[command(after_help = "Examples:
   quasar isa run rv64ui-p-add
   quasar isa run --signature add.sig --max-instructions 1000000 add-01.elf
-  quasar isa run --harts 2 --memory 256M smp.elf")]
+  quasar isa run --harts 2 --memory 256M smp.elf
+  quasar isa run --icount --hash program.elf
+  quasar isa run --icount --hash --limit 100000000 --memory 512M --kernel Image --append 'console=ttyS0'")]
     Run(IsaRun),
     /// Print the instructions of an ELF file.
     Dis {
@@ -44,8 +46,23 @@ pub struct IsaRun {
     #[arg(long, default_value_t = Granularity::WORD, value_name = "BYTES")]
     pub signature_granularity: Granularity,
     /// Stop when a hart has executed this many instructions, those that trapped included (0: never).
-    #[arg(long, default_value_t = 0, value_name = "N")]
+    #[arg(long, visible_alias = "limit", default_value_t = 0, value_name = "N")]
     pub max_instructions: u64,
+    /// Deterministic mode: time goes with the instructions of the one hart, so that every run is the same.
+    #[arg(long)]
+    pub icount: bool,
+    /// Print a hash of memory, registers and time at the end.
+    #[arg(long)]
+    pub hash: bool,
+    /// The program is a kernel (RISC-V Linux `Image`, or an ELF), which the built-in SBI starts in S-mode.
+    #[arg(long, conflicts_with = "signature")]
+    pub kernel: bool,
+    /// The kernel's initial ramdisk.
+    #[arg(long, value_name = "FILE", requires = "kernel")]
+    pub initrd: Option<PathBuf>,
+    /// The kernel's command line.
+    #[arg(long, value_name = "TEXT", requires = "kernel", allow_hyphen_values = true)]
+    pub append: Option<String>,
     /// A program that stands in for those of one kind: another version, or a build for another architecture.
     /// Repeatable.
     #[arg(long, value_name = "cpu|mmu|devices=PATH")]

@@ -137,6 +137,17 @@ pub enum Command {
   quasar swap web mmu --exe /opt/quasar-1.2/quasar-mmu
   quasar swap web cpu1 --build x86_64")]
     Swap(Swap),
+    /// Run copies of a deterministic VM (`quasar run --icount`) for some instructions and show the hash of memory and
+    /// registers afterwards.
+    ///
+    /// The VM itself stands still only while it is copied. The copies have no input: no network, no keys. With --build
+    /// or --exe-for another copy runs by those programs, and the two must come to the same. Of a VM that is paused,
+    /// moved to another host and verified there, the hash must be the same again.
+    #[command(after_help = "Examples:
+  quasar verify web --instructions 50000000
+  quasar verify web --instructions 50000000 --build powerpc64
+  quasar verify web --instructions 50000000 --exe-for cpu=/opt/quasar-1.2/quasar-cpu")]
+    Verify(Verify),
     /// Shut a VM down: press its power key and wait, or end it by force.
     Stop {
         /// The VM.
@@ -279,6 +290,25 @@ pub struct Swap {
     /// This program.
     #[arg(long, value_name = "PATH")]
     pub exe: Option<PathBuf>,
+}
+
+/// `quasar verify`.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// The VM.
+    pub name: String,
+    /// How many instructions the copies execute, those that trap included.
+    #[arg(long, value_name = "N")]
+    pub instructions: u64,
+    /// Another copy by builds for this architecture: x86_64, aarch64, powerpc64, s390x or riscv64.
+    #[arg(long, value_name = "ARCH")]
+    pub build: Option<String>,
+    /// Another copy by this program. Repeatable.
+    #[arg(long, value_name = "cpu|mmu|devices=PATH")]
+    pub exe_for: Vec<ExeFor>,
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[cfg(test)]

@@ -36,6 +36,10 @@ pub struct Run {
     /// Number of harts, each a process.
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub harts: u8,
+    /// Deterministic mode: time goes with the instructions of the VM's one hart, so that runs without input from
+    /// outside are the same everywhere. The guest's randomness is no secret then.
+    #[arg(long)]
+    pub icount: bool,
     /// Name of a network to share with other VMs, or `none` (default: one of its own).
     #[arg(long, value_name = "NETWORK")]
     pub net: Option<String>,

@@ -205,7 +205,7 @@ impl Controller {
         } else if let Err(error) = self.config.boot(&self.machine, self.slots) {
             return self.fail(error.to_string());
         } else {
-            boot::start_clock(&self.machine);
+            boot::start_clock(&self.machine, self.config.icount);
         }
         for party in self.everyone() {
             self.crew.start(party);

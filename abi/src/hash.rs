@@ -1,10 +1,13 @@
-//! The hash that both sides compare at the switch.
+//! The hash of a VM's memory and state: what both sides of a migration compare at the switch, and what tells two
+//! deterministic runs apart.
 //!
 //! Each page has a hash over its place and its bytes; zero pages have none. The hash of the memory is the
 //! exclusive or of its pages' hashes, so that pages are hashed as they travel, by any thread in any order,
 //! and the pause pays for the last ones alone.
 
-use quasar_abi::ram::PAGE_BYTES;
+use crate::ram::{PAGE_BYTES, PAGE_LEN};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A page's hash: 16 bytes of BLAKE3.
@@ -35,6 +38,30 @@ impl AreaHashes {
     pub fn new(area: u8, bytes: u64) -> Self {
         let pages = usize::try_from(bytes.div_ceil(PAGE_BYTES)).unwrap_or(0);
         Self { area, pages: (0..pages).map(|_| [AtomicU64::new(0), AtomicU64::new(0)]).collect() }
+    }
+
+    /// An area that lies in a file from `offset` on and that nobody changes meanwhile. Holes stay holes.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is shorter.
+    pub fn of_file(area: u8, file: &File, offset: u64, bytes: u64) -> std::io::Result<Self> {
+        let hashes = Self::new(area, bytes);
+        let mut chunk = vec![0; 256 * PAGE_LEN];
+        let mut done = 0;
+        while done < bytes {
+            let len = usize::try_from(bytes - done).map_or(chunk.len(), |left| left.min(chunk.len()));
+            // The last page of an odd length ends in zeroes.
+            chunk[len..].fill(0);
+            file.read_exact_at(&mut chunk[..len], offset + done)?;
+            let pages = chunk.chunks_exact(PAGE_LEN).take(len.div_ceil(PAGE_LEN));
+            for (index, page) in (done / PAGE_BYTES..).zip(pages) {
+                if page.iter().any(|byte| *byte != 0) {
+                    hashes.note(index, page);
+                }
+            }
+            done += len as u64;
+        }
+        Ok(hashes)
     }
 
     /// The area's number.
@@ -76,6 +103,9 @@ impl AreaHashes {
     }
 }
 
+/// The number of RAM's area.
+pub const RAM_AREA: u8 = 0;
+
 /// The hash over all areas and state payloads, in their order.
 #[must_use]
 pub fn whole<'a>(
@@ -96,6 +126,38 @@ pub fn whole<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_bytes_are_those_of_the_stream_format() {
+        let area = AreaHashes::new(0, 1 << 16);
+        area.note(3, &[7; 4096]);
+        assert_eq!(area.sum(), [0x1a08_1cfb_c24e_de02, 0xd6f1_42fd_2ba2_906b]);
+        let hash = whole([&area].into_iter(), [&b"state"[..]].into_iter());
+        let text: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(text, "017c7bcce9fe850106d05e49a7ea3dbbeb8b30cfa66e23581b728dfc52298652");
+    }
+
+    #[test]
+    fn a_file_has_the_hash_of_its_pages() {
+        let path = std::env::temp_dir().join(format!("quasar-test-{}-hash", std::process::id()));
+        let bytes: Vec<u8> =
+            (0..301 * 4096 + 5_u32).map(|i| (i / 4096 % 3 * (i % 251)).to_le_bytes()[0]).collect();
+        std::fs::write(&path, [&[9; 100][..], &bytes].concat()).expect("a file");
+        let file = File::open(&path).expect("the file");
+        std::fs::remove_file(&path).expect("its name");
+        let noted = AreaHashes::new(2, bytes.len() as u64);
+        for (index, page) in (0..).zip(bytes.chunks(4096)) {
+            let mut whole = [0; 4096];
+            whole[..page.len()].copy_from_slice(page);
+            if whole != [0; 4096] {
+                noted.note(index, &whole);
+            }
+        }
+        let read = AreaHashes::of_file(2, &file, 100, bytes.len() as u64).expect("readable");
+        assert_eq!(read.sum(), noted.sum());
+        assert!(read.is_zero(0) && !read.is_zero(301));
+        assert!(AreaHashes::of_file(2, &file, 101, bytes.len() as u64).is_err(), "too short");
+    }
 
     #[test]
     fn content_and_place_count_order_of_arrival_does_not() {

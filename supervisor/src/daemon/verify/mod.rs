@@ -1,0 +1,209 @@
+//! `quasar verify`: copies of a deterministic VM run for the same number of instructions, here and by other builds,
+//! and are compared. The VM itself stands still only while it is copied.
+//!
+//! What a copy comes to depends on the VM's memory and state alone. So a copy run at the source before a migration
+//! and one run at the destination after it must agree as well.
+
+mod twin;
+
+use super::host::{Host, HostError};
+use crate::children::exec::Executable;
+use crate::children::{Launcher, kind_named};
+use crate::machine::Machine;
+use crate::vm::{Outcome, Phase};
+use quasar_abi::control::ProcessKind;
+use quasar_abi::vm::{Vm, pause};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use twin::{Run, Twin};
+
+/// Time for the guest to come to rest.
+const REST_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A wish to verify, as it is written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VerifySpec {
+    /// How many instructions the copies execute, those that trap included.
+    pub instructions: u64,
+    /// A second copy runs by builds for this architecture …
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<String>,
+    /// … or by these programs, by kind of process: `cpu`, `mmu`, `devices`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub exe_for: BTreeMap<String, PathBuf>,
+}
+
+/// What a copy came to, as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifiedRun {
+    /// What each process was built for, by role.
+    pub programs: BTreeMap<String, String>,
+    /// Hash of memory, registers and time at the end, in hexadecimal.
+    pub hash: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Instructions that retired: fewer than asked for when some trapped, or when nothing was left to do.
+    pub retired: u64,
+}
+
+/// What all copies came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verified {
+    /// Instructions that the VM had retired when it was copied.
+    pub from: u64,
+    /// The copies: the first by this host's own programs.
+    pub runs: Vec<VerifiedRun>,
+    /// Whether all came to the same.
+    pub same: bool,
+}
+
+impl From<Run> for VerifiedRun {
+    fn from(run: Run) -> Self {
+        let Run { programs, hash, outcome, retired } = run;
+        Self { programs: programs.into_iter().collect(), hash: hash.to_string(), outcome, retired }
+    }
+}
+
+impl VerifySpec {
+    /// Who runs the copies.
+    fn launchers(&self, ours: &Launcher) -> Result<Vec<Launcher>, String> {
+        let mut other = ours.clone();
+        if let Some(arch) = &self.build {
+            for kind in [ProcessKind::Cpu, ProcessKind::Mmu, ProcessKind::Devices] {
+                other = other.with_program(kind, other.build(kind, arch).map_err(|error| error.to_string())?);
+            }
+        }
+        for (name, path) in &self.exe_for {
+            let kind = kind_named(name)
+                .filter(|kind| matches!(kind, ProcessKind::Cpu | ProcessKind::Mmu | ProcessKind::Devices));
+            let kind =
+                kind.ok_or_else(|| format!("{name:?} is no process of a copy: cpu, mmu or devices"))?;
+            if !path.is_absolute() {
+                return Err(format!("{} is no absolute path", path.display()));
+            }
+            let usable = Executable::open(path).and_then(|file| file.command());
+            usable.map_err(|error| format!("{}: {error}", path.display()))?;
+            other = other.with_program(kind, path.clone());
+        }
+        let second = self.build.is_some() || !self.exe_for.is_empty();
+        Ok([ours.clone()].into_iter().chain(second.then_some(other)).collect())
+    }
+}
+
+/// Holds a VM at rest until it is dropped.
+struct Rest(Vm);
+
+impl Rest {
+    fn of(vm: &Vm) -> Result<Self, String> {
+        vm.pause(pause::COPY);
+        let rest = Self(vm.clone());
+        vm.wait_at_rest(REST_DEADLINE).map_err(|error| error.to_string())?;
+        Ok(rest)
+    }
+}
+
+impl Drop for Rest {
+    fn drop(&mut self) {
+        self.0.unpause(pause::COPY);
+    }
+}
+
+impl Host {
+    /// Runs copies of a VM and compares what they come to.
+    ///
+    /// # Errors
+    /// [`HostError`]; the VM goes on as it was in any case.
+    pub fn verify(&self, name: &str, spec: &VerifySpec) -> Result<Verified, HostError> {
+        let refused = |reason| HostError::Refused { name: name.to_owned(), reason };
+        let entry = self.find(name)?;
+        if !entry.spec.machine.icount {
+            return Err(refused("only a VM that was started with --icount can be verified".to_owned()));
+        }
+        if spec.instructions == 0 {
+            return Err(refused("no instruction is to be executed; give --instructions N".to_owned()));
+        }
+        if let Some(journey) = entry.journey() {
+            return Err(HostError::Travelling { name: name.to_owned(), way: journey.view().way });
+        }
+        let launchers = spec.launchers(self.launcher()).map_err(refused)?;
+        let gone = || HostError::State { name: name.to_owned(), phase: entry.handle.status().phase.word() };
+        let machine = entry.handle.machine().ok_or_else(gone)?;
+        if !matches!(entry.handle.status().phase, Phase::Running | Phase::Paused) {
+            return Err(gone());
+        }
+        let needed = machine.ram.len().saturating_mul(launchers.len() as u64);
+        super::travel::has_room(std::path::Path::new("/dev/shm"), "copies", needed).map_err(refused)?;
+        let twins = self.copies(&machine, &entry.spec, launchers, spec.instructions).map_err(refused)?;
+        // Whoever ended or moved it meanwhile has left nothing sound to copy.
+        if !matches!(entry.handle.status().phase, Phase::Running | Phase::Paused) || entry.journey().is_some()
+        {
+            return Err(refused("it was stopped or moved while it was copied".to_owned()));
+        }
+        let (from, twins) = twins;
+        let runs = twins.into_iter().map(|twin| twin.run().map(VerifiedRun::from));
+        let runs = runs.collect::<Result<Vec<_>, _>>().map_err(|error| refused(error.to_string()))?;
+        let result = |run: &VerifiedRun| (run.hash.clone(), run.outcome, run.retired);
+        let same = runs.windows(2).all(|pair| result(&pair[0]) == result(&pair[1]));
+        Ok(Verified { from, runs, same })
+    }
+
+    /// Copies a VM while it stands still, once for each launcher.
+    fn copies(
+        &self,
+        machine: &Arc<Machine>,
+        spec: &super::spec::VmSpec,
+        launchers: Vec<Launcher>,
+        instructions: u64,
+    ) -> Result<(u64, Vec<Twin>), String> {
+        let _rest = Rest::of(&machine.vm)?;
+        let from = machine.vm.hart_state[0].current().retired.get();
+        let copy = |launcher| {
+            let id = format!("{}.{}", spec.name, self.births.fetch_add(1, Ordering::Relaxed));
+            Twin::of(machine, spec, &id, launcher, instructions).map_err(|error| error.to_string())
+        };
+        let twins = launchers.into_iter().map(copy).collect::<Result<_, _>>()?;
+        Ok((from, twins))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quasar_abi::control::Transport;
+
+    fn spec(build: Option<&str>, exe_for: &[(&str, &str)]) -> VerifySpec {
+        VerifySpec {
+            instructions: 1,
+            build: build.map(ToOwned::to_owned),
+            exe_for: exe_for.iter().map(|(kind, path)| ((*kind).to_owned(), PathBuf::from(path))).collect(),
+        }
+    }
+
+    #[test]
+    fn a_second_copy_runs_when_other_programs_are_named() {
+        let ours = Launcher::new("/nonexistent".into(), Transport::Ipc);
+        assert_eq!(spec(None, &[]).launchers(&ours).expect("one").len(), 1);
+        let own = std::env::current_exe().expect("path");
+        let own = own.to_str().expect("a path");
+        let launchers = spec(None, &[("cpu", own)]).launchers(&ours).expect("two");
+        let program = |index: usize, kind| launchers[index].program(kind).display().to_string();
+        assert_eq!(program(0, ProcessKind::Cpu), "/nonexistent/quasar-cpu");
+        assert_eq!(program(1, ProcessKind::Cpu), own);
+        assert_eq!(program(1, ProcessKind::Mmu), "/nonexistent/quasar-mmu");
+    }
+
+    #[test]
+    fn programs_that_cannot_run_are_refused_with_the_reason() {
+        let ours = Launcher::new("/nonexistent".into(), Transport::Ipc);
+        let refusal = |spec: VerifySpec| spec.launchers(&ours).expect_err("refused");
+        assert!(refusal(spec(Some("s390x"), &[])).contains("cargo xtask build --target s390x"));
+        assert!(refusal(spec(None, &[("netswitch", "/bin/true")])).contains("cpu, mmu or devices"));
+        assert!(refusal(spec(None, &[("cpu", "quasar-cpu")])).contains("absolute"));
+        assert!(refusal(spec(None, &[("mmu", "/nonexistent/x")])).contains("/nonexistent/x"));
+    }
+}
