@@ -6,7 +6,7 @@ use super::client::{Client, ClientError};
 use super::progress::Steps;
 use super::size::{Size, short};
 use super::table;
-use crate::daemon::{SwapSpec, VmView};
+use crate::daemon::{SwapSpec, Swapped, VmView};
 use crate::image::BuildOptions;
 use hyper::Method;
 use std::io::Write;
@@ -81,22 +81,30 @@ pub async fn change(client: &Client, name: &str, what: &str) -> anyhow::Result<E
 /// With a message for people.
 pub async fn swap(client: &Client, swap: &Swap) -> anyhow::Result<ExitCode> {
     #[derive(serde::Deserialize)]
-    struct Swapped {
+    struct Answer {
         #[serde(flatten)]
         view: VmView,
-        paused_ms: f64,
+        swapped: Swapped,
     }
     let exe = swap.exe.as_ref().map(std::path::absolute).transpose()?;
     let spec = SwapSpec { process: swap.process.clone(), build: swap.build.clone(), exe };
     let path = format!("/v1/vms/{}/swap", swap.name);
-    let swapped: Swapped = client.call(Method::POST, &path, Some(&spec)).await?;
+    let Answer { view, swapped } = client.call(Method::POST, &path, Some(&spec)).await?;
+    let Swapped { process, program, arch, paused_ms } = swapped;
     let ours = |role: &str| {
-        role.strip_prefix(&swap.process).is_some_and(|n| n.parse::<u8>().is_ok() || n.is_empty())
+        role.strip_prefix(&process).is_some_and(|n| n.parse::<u8>().is_ok() || n.is_empty())
     };
-    for process in swapped.view.status.processes.iter().filter(|p| ours(&p.role)) {
+    for process in view.status.processes.iter().filter(|p| ours(&p.role)) {
         println!("{} is process {}, a build for {}", process.role, process.pid, process.arch);
     }
-    println!("the guest stood still for {:.0} ms", swapped.paused_ms);
+    let program = program.display();
+    match process.as_str() {
+        "netswitch" => {
+            println!("netswitch is {program}, a build for {arch}; no frame passed for {paused_ms:.0} ms");
+        }
+        "migrator" => println!("from now on {} is moved by {program}, a build for {arch}", swap.name),
+        _ => println!("the guest stood still for {paused_ms:.0} ms"),
+    }
     Ok(ExitCode::SUCCESS)
 }
 

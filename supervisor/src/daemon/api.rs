@@ -215,7 +215,7 @@ async fn power_button(State(host): Shared, Path(name): Path<String>) -> Answer {
     ask(host, name, Request::PowerButton).await
 }
 
-/// The VM afterwards, and for how long its guest stood still.
+/// The VM afterwards, with what was swapped.
 async fn swap(
     State(host): Shared,
     Path(name): Path<String>,
@@ -225,7 +225,7 @@ async fn swap(
     let entry = host.find(&name)?;
     let swapped = blocking(move || host.swap(&name, &spec)).await?;
     let mut view = serde_json::to_value(entry.view()).unwrap_or_default();
-    view["paused_ms"] = swapped["paused_ms"].clone();
+    view["swapped"] = serde_json::to_value(swapped).unwrap_or_default();
     Ok(Json(view))
 }
 

@@ -4,6 +4,7 @@ use super::host::HostError;
 use super::journey::description::{Description, Place};
 use super::journey::{Journey, JourneyView};
 use super::spec::VmSpec;
+use crate::children::Launcher;
 use crate::vm::{Phase, VmHandle, VmStatus};
 use quasar_abi::Segment;
 use quasar_abi::console::{Console, OUTPUT_BYTES};
@@ -30,6 +31,8 @@ pub struct Entry {
     held: Mutex<Held>,
     journey: Mutex<Option<Arc<Journey>>>,
     kept: AtomicBool,
+    /// What its migrators are started with, when it is not the host's own program.
+    migrator: Mutex<Option<Launcher>>,
     /// What the consoles showed when their memory was let go.
     history: Mutex<Option<[Vec<u8>; 2]>>,
 }
@@ -105,6 +108,7 @@ impl Entry {
             held: Mutex::new(held),
             journey: Mutex::default(),
             kept: AtomicBool::new(false),
+            migrator: Mutex::default(),
             history: Mutex::new(None),
         }
     }
@@ -148,6 +152,18 @@ impl Entry {
     #[must_use]
     pub fn is_kept(&self) -> bool {
         self.kept.load(Ordering::Acquire)
+    }
+
+    /// From now on it leaves by this launcher's migrator.
+    pub fn set_migrator(&self, launcher: Launcher) {
+        *self.migrator.lock().unwrap_or_else(PoisonError::into_inner) = Some(launcher);
+    }
+
+    /// What its migrator is started with; `ours` unless it was swapped.
+    #[must_use]
+    pub fn migrator(&self, ours: &Launcher) -> Launcher {
+        let swapped = self.migrator.lock().unwrap_or_else(PoisonError::into_inner);
+        swapped.as_ref().unwrap_or(ours).clone()
     }
 
     /// The segment of its card's rings.

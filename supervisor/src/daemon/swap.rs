@@ -1,6 +1,10 @@
-//! Swapping a VM's processes for another build: from what a user writes to what the VM's controller does.
+//! Swapping a VM's processes for another build: from what a user writes to what the VM's controller does, or the
+//! network's keeper for the switch, which serves all of the host's VMs. A migrator lives for one journey: the swap says
+//! which program the VM's journeys from now on are made by.
 
+use super::entry::Entry;
 use super::host::{Host, HostError};
+use super::journey::migrator::Migrator;
 use crate::children::exec::Executable;
 use crate::children::{Launcher, kind_named};
 use crate::vm::{Request, SwapRequest};
@@ -8,11 +12,26 @@ use quasar_abi::control::ProcessKind;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
+const OTHERS: &str = "mmu, devices, netswitch or migrator";
+
+/// What a swap was, for the user.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Swapped {
+    /// What was swapped.
+    pub process: String,
+    /// Its program.
+    pub program: PathBuf,
+    /// What that was built for.
+    pub arch: String,
+    /// For how long the guest stood still, or the switch passed no frame: milliseconds.
+    pub paused_ms: f64,
+}
+
 /// A wish to swap, as it is written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SwapSpec {
-    /// Which process: `cpu` (all harts), `cpuN`, `mmu` or `devices`.
+    /// Which process: `cpu` (all harts), `cpuN`, `mmu`, `devices`, `netswitch` or `migrator`.
     pub process: String,
     /// For the build for this architecture …
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -26,7 +45,8 @@ impl SwapSpec {
     fn kind(&self) -> Result<ProcessKind, String> {
         let name = self.process.trim_end_matches(|c: char| c.is_ascii_digit());
         kind_named(name).filter(|_| name == self.process || name == "cpu").ok_or_else(|| {
-            format!("{:?} is no process; it is cpu (all harts), cpu0, cpu1, …, mmu or devices", self.process)
+            let process = &self.process;
+            format!("{process:?} is no process; it is cpu (all harts), cpu0, cpu1, …, {OTHERS}")
         })
     }
 
@@ -49,24 +69,37 @@ impl SwapSpec {
 }
 
 impl Host {
-    /// Swaps processes of a VM. Answers for how long its guest stood still.
+    /// Swaps processes of a VM, or the host's switch.
     ///
     /// # Errors
     /// [`HostError`]; the VM goes on with the processes that it had, unless the reason says otherwise.
-    pub fn swap(&self, name: &str, spec: &SwapSpec) -> Result<serde_json::Value, HostError> {
+    pub fn swap(&self, name: &str, spec: &SwapSpec) -> Result<Swapped, HostError> {
         let refused = |reason| HostError::Refused { name: name.to_owned(), reason };
         let entry = self.find(name)?;
         let kind = spec.kind().map_err(refused)?;
         let launcher = spec.launcher(self.launcher(), kind).map_err(refused)?;
-        let harts = entry.spec.machine.harts;
-        let parties = SwapRequest::parties(&spec.process, harts).ok_or_else(|| {
-            refused(format!(
-                "cpu0 to cpu{}, mmu and devices can be swapped, {} cannot",
-                harts - 1,
-                spec.process
-            ))
-        })?;
-        entry.handle.ask_and_wait(Request::Swap(SwapRequest { parties, launcher })).map_err(refused)
+        let program = launcher.program(kind);
+        let arch = Executable::open(&program).map_or_else(|_| String::new(), |file| file.arch().to_owned());
+        let done = match kind {
+            ProcessKind::Netswitch => self.network.swap(launcher),
+            ProcessKind::Migrator => self.swap_migrator(&entry, launcher),
+            _ => {
+                let harts = entry.spec.machine.harts;
+                let parties = SwapRequest::parties(&spec.process, harts)
+                    .ok_or_else(|| refused(format!("its harts are cpu0 to cpu{}", harts - 1)))?;
+                entry.handle.ask_and_wait(Request::Swap(SwapRequest { parties, launcher }))
+            }
+        };
+        let paused_ms = done.map_err(refused)?["paused_ms"].as_f64().unwrap_or(0.0);
+        Ok(Swapped { process: spec.process.clone(), program, arch, paused_ms })
+    }
+
+    /// The next journeys' program is tried first: on a journey it would fail late.
+    fn swap_migrator(&self, entry: &Entry, launcher: Launcher) -> Result<serde_json::Value, String> {
+        let log = entry.open_log().map_err(|error| error.to_string())?;
+        Migrator::try_out(&launcher, &log)?;
+        entry.set_migrator(launcher);
+        Ok(serde_json::Value::Null)
     }
 }
 
@@ -82,8 +115,11 @@ mod tests {
     #[test]
     fn a_swap_says_which_process_and_for_what() {
         assert_eq!(spec("cpu12", None, None).kind(), Ok(ProcessKind::Cpu));
-        assert_eq!(spec("devices", None, None).kind(), Ok(ProcessKind::Devices));
-        for wrong in ["mmu0", "cp", "", "supervisor"] {
+        for kind in [ProcessKind::Devices, ProcessKind::Netswitch, ProcessKind::Migrator] {
+            let name = kind.program().trim_start_matches("quasar-");
+            assert_eq!(spec(name, None, None).kind(), Ok(kind));
+        }
+        for wrong in ["mmu0", "netswitch1", "cp", "", "supervisor"] {
             assert!(spec(wrong, None, None).kind().is_err(), "{wrong}");
         }
         let ours = Launcher::new("/nonexistent".into(), Transport::Ipc);

@@ -131,11 +131,14 @@ pub enum Command {
     /// Replace a process of a running VM by another build or version of its program.
     ///
     /// The guest stands still meanwhile; its memory and every other process stay as they are. A program that
-    /// does not serve is replaced by the one before.
+    /// does not serve is replaced by the one before. `netswitch` is the switch of this host, and of all of its VMs;
+    /// frames wait meanwhile. `migrator` is what moves this VM to other hosts and files from now on.
     #[command(after_help = "Examples:
   quasar swap web cpu --build powerpc64
   quasar swap web mmu --exe /opt/quasar-1.2/quasar-mmu
-  quasar swap web cpu1 --build x86_64")]
+  quasar swap web cpu1 --build x86_64
+  quasar swap web netswitch --build s390x
+  quasar swap web migrator --build aarch64")]
     Swap(Swap),
     /// Run copies of a deterministic VM (`quasar run --icount`) for some instructions and show the hash of memory and
     /// registers afterwards.
@@ -282,7 +285,7 @@ pub struct Listing {
 pub struct Swap {
     /// The VM.
     pub name: String,
-    /// The process: cpu (all harts), cpu0, cpu1, …, mmu or devices.
+    /// The process: cpu (all harts), cpu0, cpu1, …, mmu, devices, netswitch or migrator.
     pub process: String,
     /// The build for this architecture: x86_64, aarch64, powerpc64, s390x or riscv64.
     #[arg(long, value_name = "ARCH")]

@@ -88,6 +88,14 @@ impl Migrator {
         }
     }
 
+    /// Starts a migrator, hears its hello and ends it: whether its program is of use.
+    ///
+    /// # Errors
+    /// In words for people.
+    pub fn try_out(launcher: &Launcher, log: &File) -> Result<(), String> {
+        Self::start(launcher, None, log, inputs(), MigratorCommand::Shutdown).map(Self::wait)
+    }
+
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
@@ -144,6 +152,10 @@ impl Migrator {
         if !self.gone {
             self.tell(MigratorCommand::Shutdown);
         }
+        self.wait();
+    }
+
+    fn wait(mut self) {
         let mut by = Instant::now() + END_DEADLINE;
         while !self.gone {
             if Instant::now() >= by {

@@ -111,7 +111,7 @@ fn travel(
 ) -> End {
     let Some(machine) = entry.handle.machine() else { return End::Here("the VM has stopped".into()) };
     let started = match entry.open_log() {
-        Ok(log) => Migrator::start(&host.launcher, None, &log, ends, send),
+        Ok(log) => Migrator::start(&entry.migrator(&host.launcher), None, &log, ends, send),
         Err(error) => Err(error.to_string()),
     };
     let mut migrator = match started {

@@ -75,7 +75,7 @@ fn write(
 ) -> Result<Written, String> {
     let machine = entry.handle.machine().ok_or("the VM has stopped")?;
     let log = entry.open_log().map_err(|error| error.to_string())?;
-    let result = Migrator::start(&host.launcher, None, &log, ends, command).and_then(|mut migrator| {
+    let result = Migrator::start(&entry.migrator(&host.launcher), None, &log, ends, command).and_then(|mut migrator| {
         let result = loop {
             match migrator.hear(LOOK) {
                 Heard::Done(Reply::Json(text)) => {

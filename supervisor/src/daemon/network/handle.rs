@@ -45,6 +45,7 @@ impl NetworkHandle {
             waiting: vec![],
             answers: BTreeMap::new(),
             listening: None,
+            swap: None,
             shown: Arc::clone(&processes),
         };
         let thread = std::thread::Builder::new().name("network".into()).spawn(move || keeper.run(&inbox))?;
@@ -106,6 +107,15 @@ impl NetworkHandle {
     pub fn depart(&self, vm: &str) -> bool {
         let departed = self.ask(|answer| Input::Depart(vm.to_owned(), answer));
         departed.is_ok_and(|kept| kept.as_bool() == Some(true))
+    }
+
+    /// Exchanges the switch for this launcher's program. Answers its process and for how long no frame passed; null
+    /// when there is no switch at present, and the next one will be that program.
+    ///
+    /// # Errors
+    /// In words for people; the switch is then the program that it was.
+    pub fn swap(&self, launcher: Launcher) -> Result<serde_json::Value, String> {
+        self.ask(|answer| Input::Swap(launcher, answer))
     }
 
     /// The switch's counters, or null when there is no switch.

@@ -4,6 +4,7 @@
 //! replaced without anyone else noticing more than a pause.
 
 mod handle;
+mod swap;
 mod switch;
 mod uplinks;
 
@@ -23,6 +24,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use swap::SwitchSwap;
 use uplinks::NetworkUplink;
 
 /// Time for the switch to start, and for a port to be attached.
@@ -65,6 +67,8 @@ type Answer = Box<dyn FnOnce(Result<serde_json::Value, String>) + Send>;
 
 enum Input {
     Switch(u32, Note),
+    /// The switch of this generation has carried out all that it was told at its start.
+    Serves(u32),
     PasstEnded(String, u32, String),
     Attach(Attachment, Answer),
     Detach(String, Option<String>, Answer),
@@ -72,6 +76,7 @@ enum Input {
     Link(String),
     Release(String),
     Depart(String, Answer),
+    Swap(Launcher, Answer),
     Stats(Answer),
     Quit,
 }
@@ -107,6 +112,7 @@ struct Keeper {
     answers: BTreeMap<u64, Answer>,
     /// Who waits for the switch to listen.
     listening: Option<Answer>,
+    swap: Option<SwitchSwap>,
     shown: Arc<Mutex<Vec<ProcessInfo>>>,
 }
 
@@ -137,7 +143,7 @@ impl Keeper {
             return LOOK;
         }
         let passts = self.uplinks.values().filter_map(|u| u.passt.as_ref()?.due);
-        let next = passts.chain(self.due).min();
+        let next = passts.chain(self.due).chain(self.swap.as_ref().map(SwitchSwap::deadline)).min();
         next.map_or(IDLE, |at| at.saturating_duration_since(Instant::now()))
     }
 
@@ -161,7 +167,8 @@ impl Keeper {
     fn take(&mut self, input: Input) {
         match input {
             Input::Switch(generation, note) if generation == self.generation => self.hear(note),
-            Input::Switch(..) | Input::Quit => {}
+            Input::Serves(generation) if generation == self.generation => self.newcomer_serves(),
+            Input::Switch(..) | Input::Serves(_) | Input::Quit => {}
             Input::PasstEnded(network, generation, how) => self.passt_ended(&network, generation, how),
             Input::Attach(attachment, answer) => self.attach(attachment, answer),
             Input::Detach(vm, segment, answer) => {
@@ -198,6 +205,7 @@ impl Keeper {
                 self.send(NetswitchCommand::ReleasePort { port: port_name(&vm), addresses: vec![] });
             }
             Input::Depart(vm, answer) => self.depart(&vm, answer),
+            Input::Swap(launcher, answer) => self.swap(launcher, answer),
             Input::Stats(answer) => match self.send(NetswitchCommand::Stats) {
                 Some(id) => drop(self.answers.insert(id, answer)),
                 None => answer(Ok(serde_json::Value::Null)),
@@ -263,6 +271,7 @@ impl Keeper {
                 log::error!("network {network}: {error}");
             }
         }
+        self.look_at_swap(now);
         self.look_at_waiting(now);
     }
 

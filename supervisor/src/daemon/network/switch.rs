@@ -34,6 +34,7 @@ impl Keeper {
                 for vm in all {
                     self.tell_port(&vm);
                 }
+                self.ask_newcomer();
             }
             Note::Event(Event::Done { id, reply }) => self.answered(id, Ok(reply)),
             Note::Event(Event::Failed { id, error }) => self.answered(id, Err(error)),
@@ -57,6 +58,9 @@ impl Keeper {
         }
         if let Some(answer) = self.listening.take() {
             answer(Err(format!("the switch process {how}")));
+        }
+        if self.swap_ended(how) {
+            return;
         }
         if self.ports.is_empty() && self.listen.is_none() {
             return;
@@ -136,6 +140,9 @@ impl Keeper {
     pub(super) fn answered(&mut self, id: u64, result: Result<Reply, String>) {
         if let Some(switch) = &mut self.switch {
             switch.answered();
+        }
+        if let Err(error) = &result {
+            self.newcomer_refused(error);
         }
         if let Some(answer) = self.answers.remove(&id) {
             return answer(match result {
