@@ -24,6 +24,8 @@ enum Place<'a> {
     Cramped(u32, u32),
     /// In a network of its own, with the keys in a directory.
     Network(&'a Namespace, &'a Path),
+    /// At one of these, as a build for another architecture: its program, and the emulator of that.
+    Foreign(&'a Place<'a>, PathBuf, &'static str),
 }
 
 /// Mounts file systems of these sizes over those for memory and for data, seen by the program alone.
@@ -34,7 +36,12 @@ mount -t tmpfs -o "$2" tmpfs "$3"
 shift 3
 exec "$@""#;
 
-impl Place<'_> {
+impl<'a> Place<'a> {
+    fn foreign(place: &'a Self, arch: &str) -> anyhow::Result<Self> {
+        let program = programs::foreign(arch)?.join("quasar");
+        Ok(Self::Foreign(place, program, programs::emulator(arch)?))
+    }
+
     /// The program, as a command that keeps its process number.
     fn program(&self, quasar: &Path, data: &Path) -> Command {
         match self {
@@ -46,6 +53,11 @@ impl Place<'_> {
                 command
             }
             Self::Network(network, _) => network.command(quasar),
+            Self::Foreign(place, program, emulator) => {
+                let mut command = place.program(Path::new(emulator), data);
+                command.arg(program);
+                command
+            }
         }
     }
 
@@ -58,6 +70,7 @@ impl Place<'_> {
             Self::Alone => Ok(None),
             Self::Loopback | Self::Cramped(..) => ports(Ipv4Addr::LOCALHOST.into()),
             Self::Network(network, _) => network.inside(|| ports(network.address())),
+            Self::Foreign(place, ..) => place.listens(),
         }
     }
 
@@ -66,6 +79,7 @@ impl Place<'_> {
             Self::Alone => command,
             Self::Loopback | Self::Cramped(..) => command.arg("--insecure"),
             Self::Network(_, keys) => command.arg("--pki").arg(keys),
+            Self::Foreign(place, ..) => return place.trust(command),
         };
     }
 }
@@ -129,6 +143,22 @@ impl Host {
     /// When it does not serve.
     pub fn neighbour_with(&self, memory: u32, data: u32) -> anyhow::Result<Self> {
         Self::launch(None, &Place::Cramped(memory, data))
+    }
+
+    /// Starts another one whose daemon and processes are all builds for another architecture, emulated.
+    ///
+    /// # Errors
+    /// When these have not been built, or it does not serve.
+    pub fn foreign_neighbour(&self, arch: &str) -> anyhow::Result<Self> {
+        Self::launch(None, &Place::foreign(&Place::Loopback, arch)?)
+    }
+
+    /// The same in a network of its own.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn foreign_neighbour_on(&self, network: &Namespace, keys: &Path, arch: &str) -> anyhow::Result<Self> {
+        Self::launch(None, &Place::foreign(&Place::Network(network, keys), arch)?)
     }
 
     /// Where it takes VMs from others.

@@ -12,6 +12,7 @@ pub mod images;
 pub mod kernel;
 pub mod leftovers;
 pub mod namespace;
+pub mod pki;
 pub mod process;
 pub mod programs;
 pub mod stream;

@@ -33,21 +33,33 @@ pub fn quasar() -> anyhow::Result<PathBuf> {
     Ok(directory()?.join("quasar"))
 }
 
-/// Names of the foreign architectures, with the compiler's names of the targets.
-pub const FOREIGN: &[(&str, &str)] = &[
-    ("aarch64", "aarch64-unknown-linux-gnu"),
-    ("powerpc64", "powerpc64-unknown-linux-gnu"),
-    ("s390x", "s390x-unknown-linux-gnu"),
-    ("riscv64", "riscv64gc-unknown-linux-gnu"),
+/// Names of the foreign architectures, with the compiler's names of the targets and the emulators of their programs.
+pub const FOREIGN: &[(&str, &str, &str)] = &[
+    ("aarch64", "aarch64-unknown-linux-gnu", "qemu-aarch64-static"),
+    ("powerpc64", "powerpc64-unknown-linux-gnu", "qemu-ppc64-static"),
+    ("s390x", "s390x-unknown-linux-gnu", "qemu-s390x-static"),
+    ("riscv64", "riscv64gc-unknown-linux-gnu", "qemu-riscv64-static"),
 ];
+
+fn known(arch: &str) -> anyhow::Result<&'static (&'static str, &'static str, &'static str)> {
+    let found = FOREIGN.iter().find(|(name, ..)| *name == arch);
+    found.with_context(|| format!("{arch} is none of the foreign architectures"))
+}
+
+/// The emulator of an architecture's programs.
+///
+/// # Errors
+/// When there is no such architecture.
+pub fn emulator(arch: &str) -> anyhow::Result<&'static str> {
+    Ok(known(arch)?.2)
+}
 
 /// The directory of the builds for another architecture.
 ///
 /// # Errors
 /// When they have not been built.
 pub fn foreign(arch: &str) -> anyhow::Result<PathBuf> {
-    let found = FOREIGN.iter().find(|(name, _)| *name == arch);
-    let (_, triple) = found.with_context(|| format!("{arch} is none of the foreign architectures"))?;
+    let (_, triple, _) = known(arch)?;
     let directory = directory()?.with_file_name(triple).join("release");
     for program in PROGRAMS {
         let path = directory.join(program);

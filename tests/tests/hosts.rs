@@ -6,27 +6,13 @@ use anyhow::{Context, ensure};
 use quasar_tests::http::get_patiently;
 use quasar_tests::images::images;
 use quasar_tests::namespace::Namespace;
-use quasar_tests::process::output;
+use quasar_tests::pki::authority;
 use quasar_tests::stream::{KeepAlive, Stream};
-use quasar_tests::{Host, Recipe, programs, wait_for};
+use quasar_tests::{Host, Recipe, wait_for};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Output, Stdio};
 use std::time::Duration;
-
-/// An authority of its own with certificates for these hosts.
-fn authority(directory: &Path, hosts: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
-    let at = directory.to_str().context("a path")?;
-    output(Command::new(programs::quasar()?).args(["pki", "init", "--dir", at]))?;
-    let issue = |host: &&str| {
-        let out = directory.join(format!("for-{host}"));
-        let to = out.to_str().context("a path")?;
-        output(Command::new(programs::quasar()?).args(["pki", "issue", host, "--dir", at, "--out", to]))?;
-        Ok(out)
-    };
-    hosts.iter().map(issue).collect()
-}
 
 /// A shell in the guest over one ssh connection.
 struct Session {

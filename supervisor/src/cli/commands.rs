@@ -91,9 +91,8 @@ pub async fn swap(client: &Client, swap: &Swap) -> anyhow::Result<ExitCode> {
     let path = format!("/v1/vms/{}/swap", swap.name);
     let Answer { view, swapped } = client.call(Method::POST, &path, Some(&spec)).await?;
     let Swapped { process, program, arch, paused_ms } = swapped;
-    let ours = |role: &str| {
-        role.strip_prefix(&process).is_some_and(|n| n.parse::<u8>().is_ok() || n.is_empty())
-    };
+    let ours =
+        |role: &str| role.strip_prefix(&process).is_some_and(|n| n.parse::<u8>().is_ok() || n.is_empty());
     for process in view.status.processes.iter().filter(|p| ours(&p.role)) {
         println!("{} is process {}, a build for {}", process.role, process.pid, process.arch);
     }

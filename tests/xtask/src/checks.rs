@@ -1,6 +1,8 @@
 //! What `.ci/run` runs.
 
 use crate::command::{self, cargo, output};
+use crate::cross;
+use std::time::Instant;
 
 /// Formatting, lints, licences, bans, sources; advisories where their database can be reached.
 pub fn run() -> anyhow::Result<()> {
@@ -31,32 +33,28 @@ pub fn run() -> anyhow::Result<()> {
     }
 }
 
-/// All tests: first those of each crate, then the end-to-end tests one at a time.
+/// The big-endian architecture whose builds of the contract, the instructions and floating point are tested as well.
+const OTHER_ORDER: &str = "s390x-unknown-linux-gnu";
+
+/// All tests: first those that depend on the architecture as a big-endian build, then those of each crate, then the
+/// end-to-end tests one at a time.
 pub fn tests(filter: Option<&str>) -> anyhow::Result<()> {
-    // The end-to-end tests start the release builds of all processes.
-    command::run(cargo().args(["build", "--release", "--workspace", "--all-targets", "--locked"]))?;
+    // The end-to-end tests start the release builds of all processes, for this machine and for the others.
+    timed("builds", || {
+        command::run(cargo().args(["build", "--release", "--workspace", "--all-targets", "--locked"]))
+    })?;
+    timed("builds for other architectures", || cross::build(&cross::all(), false))?;
+    timed("tests as big-endian builds", || cross::test(&[OTHER_ORDER.to_owned()], filter))?;
     let mut all = cargo();
     all.args(["test", "--release", "--workspace", "--locked", "--no-fail-fast"]);
     all.args(filter);
-    command::run(&mut all)
+    timed("tests", || command::run(&mut all))
 }
 
-/// Virtual machines with processes of other architectures.
-pub fn foreign(filter: Option<&str>) -> anyhow::Result<()> {
-    command::run(cargo().args(["build", "--release", "--workspace", "--locked"]))?;
-    crate::cross::build(&crate::cross::all(), false)?;
-    let mut all = cargo();
-    all.args([
-        "test",
-        "--release",
-        "--locked",
-        "-p",
-        "quasar-tests",
-        "--features",
-        "foreign",
-        "--test",
-        "foreign",
-    ]);
-    all.args(filter);
-    command::run(&mut all)
+/// Does a part of the work and says how long it took.
+fn timed(what: &str, work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let start = Instant::now();
+    work()?;
+    eprintln!("{what}: {} s", start.elapsed().as_secs());
+    Ok(())
 }

@@ -46,7 +46,7 @@ enum Task {
         #[arg(long)]
         json: bool,
     },
-    /// Formatting, lints, licences, and all tests, with their set-up.
+    /// Formatting, lints, licences, and all tests, with their set-up and the builds for other architectures.
     Test {
         /// Only the tests whose name contains this; no formatting, lints and licences.
         filter: Option<String>,
@@ -54,9 +54,6 @@ enum Task {
         /// architecture, emulated. Repeatable.
         #[arg(long)]
         target: Vec<String>,
-        /// Instead, virtual machines with processes that are builds for other architectures; builds them.
-        #[arg(long, conflicts_with = "target")]
-        foreign: bool,
     },
     /// Formatting, lints and licences alone.
     Check,
@@ -77,10 +74,6 @@ fn main() -> anyhow::Result<()> {
         Task::Build { all: true, debug, .. } => cross::build(&cross::all(), debug),
         Task::Build { target, debug, .. } => cross::build(&target, debug),
         Task::Test { filter, target, .. } if !target.is_empty() => cross::test(&target, filter.as_deref()),
-        Task::Test { filter, foreign: true, .. } => {
-            setup::packages()?;
-            checks::foreign(filter.as_deref())
-        }
         Task::Test { filter, .. } => {
             setup::everything()?;
             if filter.is_none() {

@@ -75,21 +75,25 @@ fn write(
 ) -> Result<Written, String> {
     let machine = entry.handle.machine().ok_or("the VM has stopped")?;
     let log = entry.open_log().map_err(|error| error.to_string())?;
-    let result = Migrator::start(&entry.migrator(&host.launcher), None, &log, ends, command).and_then(|mut migrator| {
-        let result = loop {
-            match migrator.hear(LOOK) {
-                Heard::Done(Reply::Json(text)) => {
-                    break serde_json::from_str(&text).map_err(|e| e.to_string());
+    let result = Migrator::start(&entry.migrator(&host.launcher), None, &log, ends, command).and_then(
+        |mut migrator| {
+            let result = loop {
+                match migrator.hear(LOOK) {
+                    Heard::Done(Reply::Json(text)) => {
+                        break serde_json::from_str(&text).map_err(|e| e.to_string());
+                    }
+                    Heard::Done(Reply::Unit) => {
+                        break Err("the migrator did not say what it has written".into());
+                    }
+                    Heard::Failed(error) => break Err(error),
+                    Heard::Died(how) => break Err(format!("the migrator {how}")),
+                    Heard::Migration(_) | Heard::Nothing => {}
                 }
-                Heard::Done(Reply::Unit) => break Err("the migrator did not say what it has written".into()),
-                Heard::Failed(error) => break Err(error),
-                Heard::Died(how) => break Err(format!("the migrator {how}")),
-                Heard::Migration(_) | Heard::Nothing => {}
-            }
-        };
-        migrator.end();
-        result
-    });
+            };
+            migrator.end();
+            result
+        },
+    );
     if result.is_err() {
         recover(&machine.vm);
     }

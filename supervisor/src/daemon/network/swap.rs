@@ -43,7 +43,8 @@ impl Keeper {
             return answer(Err("the switch is being swapped already; try again".into()));
         }
         if self.ports.values().any(|port| port.held) {
-            let why = "a VM is on its way here, and the switch holds frames for it; try again when it has arrived";
+            let why =
+                "a VM is on its way here, and the switch holds frames for it; try again when it has arrived";
             return answer(Err(why.into()));
         }
         let before = std::mem::replace(&mut self.launcher, launcher);
@@ -121,7 +122,9 @@ impl Keeper {
         let Some(swap) = self.swap.take_if(|swap| swap.stage != Stage::Ending) else { return };
         if swap.stage == Stage::Back {
             let failure = swap.failure;
-            return (swap.answer)(Err(format!("the new switch {failure}; the old program is in its place again")));
+            return (swap.answer)(Err(format!(
+                "the new switch {failure}; the old program is in its place again"
+            )));
         }
         let stood = swap.began.elapsed();
         log::info!("the switch was swapped; no frame passed for {stood:?}");
