@@ -251,6 +251,24 @@ mod tests {
         assert!(attached.slice::<AtomicLe64>(8, usize::MAX).is_err());
     }
 
+    /// Both ends see the same length, to the byte, although each kernel maps whole pages of its own size: of 4, 16 or
+    /// 64 KiB. The payload begins where a page of any of these does.
+    #[test]
+    fn lengths_and_places_are_the_same_for_every_page_size() {
+        for page in [4 << 10, 16 << 10, 64 << 10] {
+            assert!(HEADER_BYTES.is_multiple_of(page));
+            for len in [8, page - 8, page, page + 8, 5 * page + 24] {
+                let made = Segment::create(&name(&format!("{page}-{len}")), SegmentKind::Ram, len, 1)
+                    .expect("create");
+                let attached = Segment::attach(made.name(), SegmentKind::Ram).expect("attach");
+                assert_eq!((made.len(), attached.len()), (len, len));
+                made.view::<AtomicLe64>(len - 8).expect("the last word").set(len as u64);
+                assert_eq!(attached.view::<AtomicLe64>(len - 8).expect("the last word").get(), len as u64);
+                assert!(attached.view::<AtomicLe64>(len).is_err());
+            }
+        }
+    }
+
     #[test]
     fn dropping_the_creator_removes_the_name() {
         let made = Segment::create(&name("drop"), SegmentKind::Ram, 4096, 1).expect("create");

@@ -1,6 +1,5 @@
 //! Bare programs with processes that are builds for other architectures: each alone beside this machine's own
-//! (a mixed VM), and all three. The foreign ones are emulated; about 15 s per
-//! architecture.
+//! (a mixed VM), and all three. The foreign ones are emulated; about 15 s per architecture.
 #![forbid(unsafe_code)]
 
 use quasar_tests::bare::{DETERMINISTIC, PROGRAMS, check, hash};
@@ -90,7 +89,7 @@ fn a_vm_goes_on_in_the_same_way_everywhere() -> anyhow::Result<()> {
     let result = (|| {
         // The kernel initialises its devices now; there is no need to wait for more.
         guest.console.expect("Linux version")?;
-        for (arch, _) in FOREIGN {
+        for (arch, ..) in FOREIGN {
             let verified =
                 host.json(&["verify", "det", "--instructions", "15000000", "--build", arch, "--json"])?;
             anyhow::ensure!(verified["same"] == true, "{verified}");
@@ -103,4 +102,34 @@ fn a_vm_goes_on_in_the_same_way_everywhere() -> anyhow::Result<()> {
     drop(guest);
     host.quasar(&["rm", "--force", "det"])?;
     host.stop()
+}
+
+/// The alignments of what a program has loaded, in the byte order that its header says.
+fn load_alignments(program: &[u8]) -> Vec<u64> {
+    const LOAD: u64 = 1;
+    let big = program[5] == 2;
+    let number = |at: usize, len: usize| {
+        let bytes = &program[at..at + len];
+        let digits: Vec<u8> = if big { bytes.to_vec() } else { bytes.iter().rev().copied().collect() };
+        digits.iter().fold(0, |number, digit| number << 8 | u64::from(*digit))
+    };
+    let index = |number: u64| usize::try_from(number).expect("an offset");
+    let (table, size, count) = (index(number(32, 8)), index(number(54, 2)), index(number(56, 2)));
+    let headers = (0..count).map(|n| table + n * size).filter(|at| number(*at, 4) == LOAD);
+    headers.map(|at| number(at + 48, 8)).collect()
+}
+
+/// Kernels of these architectures may have pages of 64 KiB: a program of smaller alignment would not even start.
+#[test]
+fn programs_load_on_kernels_with_large_pages() {
+    for arch in ["aarch64", "powerpc64"] {
+        for program in quasar_tests::programs::PROGRAMS {
+            let path = foreign(arch).expect("the builds for other architectures").join(program);
+            let found = load_alignments(&std::fs::read(&path).expect("the program"));
+            assert!(
+                !found.is_empty() && found.iter().all(|a| a.is_multiple_of(64 << 10)),
+                "{path:?}: {found:?}"
+            );
+        }
+    }
 }

@@ -21,5 +21,5 @@ pub use host::{Host, HostError, HostView, Neighbours};
 pub use network::{Attachment, LinkOptions, NetworkHandle};
 pub use paths::{Paths, data_directory};
 pub use serve::{ServeOptions, serve};
-pub use verify::{Verified, VerifiedRun, VerifySpec};
 pub use swap::{SwapSpec, Swapped};
+pub use verify::{Verified, VerifiedRun, VerifySpec};

@@ -5,6 +5,7 @@ use crate::{rust_std, setup};
 use anyhow::{Context, bail};
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::process::Command;
 
 /// A target and what building and running for it takes.
 #[derive(Debug)]
@@ -48,7 +49,7 @@ pub const TARGETS: &[Target] = &[
 ];
 
 /// The six processes.
-const PACKAGES: &[&str] = &[
+pub const PACKAGES: &[&str] = &[
     "quasar-cpu",
     "quasar-mmu",
     "quasar-devices",
@@ -110,32 +111,34 @@ fn toolchains(targets: &[&Target]) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
+fn build_command(packages: &[&str], debug: bool) -> Command {
+    let mut command = cargo();
+    command.args(["build", "--locked"]).args((!debug).then_some("--release"));
+    command.args(packages.iter().flat_map(|package| ["-p", package]));
+    command
+}
+
 /// `cargo xtask build`: all six processes, for each target; for this machine when none is named.
 pub fn build(names: &[String], debug: bool) -> anyhow::Result<()> {
     let host = format!("{}-unknown-linux-gnu", std::env::consts::ARCH.replace("riscv64", "riscv64gc"));
-    let (own, foreign): (Vec<&String>, Vec<&String>) = names.iter().partition(|name| **name == host);
-    let mut base = cargo();
-    let targets: Vec<&Target> =
-        foreign.into_iter().map(|n| Target::named(n)).collect::<anyhow::Result<_>>()?;
-    if std::env::var_os("RUSTFLAGS").is_some() && !targets.is_empty() {
+    let (own, foreign): (Vec<&str>, Vec<&str>) =
+        names.iter().map(String::as_str).partition(|name| *name == host);
+    if names.is_empty() || !own.is_empty() {
+        run(&mut build_command(PACKAGES, debug))?;
+    }
+    if foreign.is_empty() { Ok(()) } else { build_some(&foreign, PACKAGES, debug) }
+}
+
+/// Some of the processes for other architectures.
+pub fn build_some(names: &[&str], packages: &[&str], debug: bool) -> anyhow::Result<()> {
+    let targets: Vec<&Target> = names.iter().map(|n| Target::named(n)).collect::<anyhow::Result<_>>()?;
+    if std::env::var_os("RUSTFLAGS").is_some() {
         bail!("RUSTFLAGS is set and would replace the flags that the targets need; unset it");
     }
-    let mut arguments = vec!["build", "--locked"];
-    arguments.extend((!debug).then_some("--release"));
-    arguments.extend(PACKAGES.iter().flat_map(|package| ["-p", package]));
-    if names.is_empty() || !own.is_empty() {
-        run(base.args(&arguments))?;
-    }
-    if targets.is_empty() {
-        return Ok(());
-    }
     let config = toolchains(&targets)?;
-    let mut command = cargo();
-    command.arg("--config").arg(config).args(&arguments);
-    for target in &targets {
-        command.args(["--target", target.triple]);
-    }
-    run(&mut command)
+    let mut command = build_command(packages, debug);
+    command.arg("--config").arg(config);
+    run(command.args(targets.iter().flat_map(|target| ["--target", target.triple])))
 }
 
 /// Runs the tests whose results could depend on the host's architecture, as builds for each target, under

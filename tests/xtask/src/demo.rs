@@ -1,7 +1,8 @@
 //! `cargo xtask demo`: from nothing to a web server in a guest that answers the host, while it moves to another
-//! daemon and back.
+//! daemon and back, and over architectures.
 
 use crate::command::{cargo, run};
+use crate::tour::{self, Step};
 use anyhow::{Context, ensure};
 use quasar_tests::stream::{KeepAlive, Stream};
 use quasar_tests::{Guest, Host, Recipe, http, images};
@@ -37,6 +38,7 @@ struct Journey {
 /// What the demonstration found out.
 struct Report {
     journeys: Vec<Journey>,
+    tour: Vec<Step>,
     requests: u64,
     blocks: u64,
     boot: Duration,
@@ -92,6 +94,7 @@ impl Report {
             println!("  {role:<13} {:<10} {own:>10}   {all:>10}", process["pid"]);
         }
         self.print_journeys();
+        tour::print(&self.tour);
         println!(
             "\nDebian with systemd, on a disk of its own:  target/release/quasar run --image debian-disk"
         );
@@ -127,6 +130,7 @@ impl Report {
             "processes": self.stats["processes"],
             "requests": self.requests,
             "blocks": self.blocks,
+            "tour": tour::as_json(&self.tour),
             "journeys": self.journeys.iter().map(Journey::json).collect::<Vec<_>>(),
         })
     }
@@ -177,6 +181,7 @@ fn travel<'h>(guest: &mut Guest<'h>, to: &'h Host, name: &'static str) -> anyhow
 fn attend<'h>(
     home: &'h Host,
     abroad: &'h Host,
+    foreign: &'h Host,
     mut guest: Guest<'h>,
     start: Instant,
 ) -> anyhow::Result<Report> {
@@ -203,13 +208,26 @@ fn attend<'h>(
             journeys.push(journey);
             blocks += passed;
         }
+        let tour = tour::tour(&mut guest, home, foreign)?;
         let (requests, _) = client.finish()?;
         eprintln!("pressing the power key");
         let start = Instant::now();
         guest.power_key()?;
         let url = format!("http://127.0.0.1:{port}/");
         let shutdown = start.elapsed();
-        Ok(Report { journeys, requests, blocks, boot, guest_seconds, answer, url, page, stats, shutdown })
+        Ok(Report {
+            journeys,
+            tour,
+            requests,
+            blocks,
+            boot,
+            guest_seconds,
+            answer,
+            url,
+            page,
+            stats,
+            shutdown,
+        })
     })();
     guest.explain(observed)
 }
@@ -217,17 +235,20 @@ fn attend<'h>(
 /// Boots a guest, asks its web server, moves it there and back, shuts it down, and sees that nothing is left.
 pub fn demo(as_json: bool) -> anyhow::Result<()> {
     prepare()?;
+    tour::prepare()?;
     images::images()?;
-    eprintln!("starting two daemons, and a guest at one of them; its boot takes some ten seconds");
+    eprintln!("starting three daemons, and a guest at one of them; its boot takes some ten seconds");
     let home = Host::listening()?;
     let abroad = home.neighbour()?;
+    let foreign = home.foreign_neighbour(tour::HOST)?;
     let recipe = Recipe::initramfs("demo")?.append("quiet").publish(80)?.publish(7000)?;
     let start = Instant::now();
     let guest = recipe.start(&home)?;
-    let report = attend(&home, &abroad, guest, start)?;
+    let report = attend(&home, &abroad, &foreign, guest, start)?;
     // Fails when a process, a segment or a socket is left.
     home.stop()?;
     abroad.stop()?;
+    foreign.stop()?;
     if as_json {
         println!("{}", serde_json::to_string_pretty(&report.json())?);
     } else {

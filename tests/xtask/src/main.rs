@@ -13,6 +13,7 @@ mod peers;
 mod qmp;
 mod rust_std;
 mod setup;
+mod tour;
 
 use clap::{Parser, Subcommand};
 
@@ -40,7 +41,7 @@ enum Task {
         #[arg(long)]
         debug: bool,
     },
-    /// Boot Debian, ask its web server, print a report, shut it down.
+    /// Boot Debian, ask its web server, move it between daemons and over architectures, print a report, shut it down.
     Demo {
         /// The report as JSON.
         #[arg(long)]
