@@ -1,7 +1,7 @@
 //! Whole hosts of other architectures: a daemon, its processes and its switch, all builds for one architecture and
 //! emulated, in a network of their own. A guest moves there from this machine's own host and back, under a checked
-//! stream and with a verifying writer in it; the migrators compare the hashes of its memory and state. Two boots.
-//! Needs root, for network namespaces.
+//! stream and with a verifying writer in it; the migrators compare the hashes of its memory and state. Needs root, for
+//! network namespaces. A minute for each tour's first hop and half a one for each more.
 
 use anyhow::{Context, ensure};
 use quasar_tests::namespace::Namespace;
@@ -92,4 +92,42 @@ fn a_guest_moves_to_a_big_endian_host_and_back() -> anyhow::Result<()> {
 #[test]
 fn a_guest_tours_hosts_of_three_architectures() -> anyhow::Result<()> {
     tour(&["powerpc64", "aarch64", "s390x"])
+}
+
+/// What a copy of a deterministic VM comes to, by the programs of the host where it is.
+fn verify(host: &Host, arch: &str) -> anyhow::Result<String> {
+    let verified = host.json(&["verify", "det", "--instructions", "10000000", "--json"])?;
+    let run = &verified["runs"][0];
+    ensure!(run["outcome"]["kind"] == "limit" && run["programs"]["cpu0"] == arch, "{verified}");
+    Ok(run["hash"].as_str().context("a hash")?.to_owned())
+}
+
+#[test]
+fn a_vm_goes_on_in_the_same_way_at_a_big_endian_host() -> anyhow::Result<()> {
+    const HOME: &str = std::env::consts::ARCH;
+    let home = Host::listening()?;
+    let abroad = home.foreign_neighbour("powerpc64")?;
+    let recipe = Recipe::initramfs("det")?.with(&["--icount", "--memory", "128M", "--net", "none"]);
+    let mut guest = recipe.start(&home)?;
+    let journeys = (|| {
+        guest.console.expect("Linux version")?;
+        home.quasar(&["pause", "det"])?;
+        let first = verify(&home, HOME)?;
+        guest.migrate(&abroad, &["--max-downtime", "1000"])?;
+        ensure!(verify(&abroad, "powerpc64")? == first, "it goes on otherwise abroad");
+        // Somewhat further, there, and home again.
+        abroad.quasar(&["resume", "det"])?;
+        guest.console.expect("Memory:")?;
+        abroad.quasar(&["pause", "det"])?;
+        let further = verify(&abroad, "powerpc64")?;
+        ensure!(further != first, "it has not gone on");
+        guest.migrate(&home, &["--max-downtime", "1000"])?;
+        ensure!(verify(&home, HOME)? == further, "it goes on otherwise at home");
+        Ok(())
+    })();
+    guest.explain(journeys)?;
+    drop(guest);
+    home.quasar(&["rm", "--force", "det"])?;
+    abroad.stop()?;
+    home.stop()
 }

@@ -119,7 +119,13 @@ impl Keeper {
 
     /// It serves.
     pub(super) fn newcomer_serves(&mut self) {
-        let Some(swap) = self.swap.take_if(|swap| swap.stage != Stage::Ending) else { return };
+        let serves = |swap: &mut SwitchSwap| match swap.stage {
+            Stage::Ending => false,
+            // One that has refused something is being killed.
+            Stage::Newcomer => swap.failure.is_empty(),
+            Stage::Back => true,
+        };
+        let Some(swap) = self.swap.take_if(serves) else { return };
         if swap.stage == Stage::Back {
             let failure = swap.failure;
             return (swap.answer)(Err(format!(
