@@ -264,6 +264,11 @@ impl Host {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether the daemon is going down.
+    pub(super) fn is_ending(&self) -> bool {
+        self.registry().ending
+    }
+
     /// Where the programs are.
     pub(super) fn launcher(&self) -> &Launcher {
         &self.launcher

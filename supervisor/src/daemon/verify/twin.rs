@@ -13,13 +13,15 @@ use quasar_abi::{Segment, SegmentError};
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// Time for its processes to start.
 const START_DEADLINE: Duration = Duration::from_secs(120);
 /// A build under an emulator manages more than that.
 const SLOWEST_INSTRUCTIONS_PER_SECOND: u64 = 500_000;
+/// How often it is looked whether somebody still waits for it.
+const LOOK: Duration = Duration::from_millis(200);
 /// Time for whatever else it does.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -143,11 +145,11 @@ impl Twin {
         Ok(twin)
     }
 
-    /// Runs it to its end.
+    /// Runs it to its end, while `wanted` says so.
     ///
     /// # Errors
     /// [`TwinError`].
-    pub fn run(mut self) -> Result<Run, TwinError> {
+    pub fn run(mut self, wanted: &dyn Fn() -> bool) -> Result<Run, TwinError> {
         let vm = &self.machine.vm;
         let before = vm.hart_state[0].current().retired.get();
         if let Err(reason) = self.handle.ask_and_wait(Request::Arrived) {
@@ -155,7 +157,16 @@ impl Twin {
         }
         vm.unpause(pause::MIGRATOR);
         let deadline = PATIENCE + Duration::from_secs(self.instructions / SLOWEST_INSTRUCTIONS_PER_SECOND);
-        let status = self.handle.board.wait(deadline, Phase::is_final);
+        let begun = Instant::now();
+        let status = loop {
+            let status = self.handle.board.wait(LOOK, Phase::is_final);
+            if status.phase.is_final() || begun.elapsed() > deadline {
+                break status;
+            }
+            if !wanted() {
+                return Err(self.failed("its VM, or the daemon, ends".to_owned()));
+            }
+        };
         // Its processes end; its memory is what they left.
         self.handle.stop_and_release();
         match (status.phase, status.outcome) {
