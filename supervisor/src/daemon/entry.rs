@@ -30,8 +30,19 @@ pub struct Entry {
     held: Mutex<Held>,
     journey: Mutex<Option<Arc<Journey>>>,
     kept: AtomicBool,
+    arrived: AtomicBool,
+    doubt: Mutex<Option<Doubt>>,
     /// What the consoles showed when their memory was let go.
     history: Mutex<Option<[Vec<u8>; 2]>>,
+}
+
+/// A journey whose end is not known here: the VM may run elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Doubt {
+    /// Where it may run.
+    pub at: String,
+    /// With the same disks as here.
+    pub shared_disk: bool,
 }
 
 /// What a VM has behind it.
@@ -105,6 +116,8 @@ impl Entry {
             held: Mutex::new(held),
             journey: Mutex::default(),
             kept: AtomicBool::new(false),
+            arrived: AtomicBool::new(false),
+            doubt: Mutex::default(),
             history: Mutex::new(None),
         }
     }
@@ -148,6 +161,28 @@ impl Entry {
     #[must_use]
     pub fn is_kept(&self) -> bool {
         self.kept.load(Ordering::Acquire)
+    }
+
+    /// Remembers that it has come from elsewhere and runs here.
+    pub fn set_arrived(&self) {
+        self.arrived.store(true, Ordering::Release);
+    }
+
+    /// Whether it runs, or ran, here while its home is elsewhere.
+    #[must_use]
+    pub fn is_guest(&self) -> bool {
+        self.past.abroad && self.arrived.load(Ordering::Acquire)
+    }
+
+    /// Remembers that it may run elsewhere, or that it does not.
+    pub fn set_doubt(&self, doubt: Option<Doubt>) {
+        *self.doubt.lock().unwrap_or_else(PoisonError::into_inner) = doubt;
+    }
+
+    /// Where it may run, when its last journey ended unclear and its user has not decided.
+    #[must_use]
+    pub fn doubt(&self) -> Option<Doubt> {
+        self.doubt.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The segment of its card's rings.

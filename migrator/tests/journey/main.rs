@@ -1,0 +1,9 @@
+//! Whole journeys between two VMs of this process over a real TCP connection.
+
+mod file;
+mod guest;
+mod meddle;
+mod stranger;
+mod trouble;
+mod whole;
+mod wire;

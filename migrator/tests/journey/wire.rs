@@ -1,0 +1,61 @@
+//! Both roles over a connection.
+
+use crate::guest::Guest;
+use quasar_abi::control::migrator::{Converge, Limits, MigrationEvent};
+use quasar_abi::vm::pause;
+use quasar_migrator::connection::{Peer, prepare};
+use quasar_migrator::destination;
+use quasar_migrator::source::{Outcome, send};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+/// How long a side waits for the other: enough for a busy machine.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+pub fn limits() -> Limits {
+    Limits {
+        max_downtime_us: 20_000,
+        bandwidth: 0,
+        timeout_s: 60,
+        converge: Converge::Pause,
+        delta_bytes: None,
+    }
+}
+
+pub fn connected() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
+    let client = TcpStream::connect(listener.local_addr().expect("address")).expect("connect");
+    (client, listener.accept().expect("accept").0)
+}
+
+pub fn peer(socket: TcpStream, cancelled: &Arc<AtomicBool>) -> Peer {
+    prepare(&socket).expect("socket");
+    Peer::new(Box::new(socket), cancelled, PATIENCE)
+}
+
+/// Migrates over the given sockets; returns how it ended on both sides, and the source's events.
+pub fn migrate(
+    from: &Guest,
+    to: &Guest,
+    sockets: (TcpStream, TcpStream),
+    limits: &Limits,
+    cancelled: &Arc<AtomicBool>,
+    mut seen: impl FnMut(&MigrationEvent),
+) -> (Outcome, anyhow::Result<()>, Vec<MigrationEvent>) {
+    to.vm.pause(pause::MIGRATOR);
+    let mut events = vec![];
+    let (outcome, received) = std::thread::scope(|scope| {
+        let receiver = scope.spawn(|| {
+            let mut peer = peer(sockets.1, &Arc::default());
+            destination::receive(&mut peer, |_| Ok(to.local.clone()), &mut |_| {})
+        });
+        let outcome = send(&from.local, || Ok(peer(sockets.0, cancelled)), limits, cancelled, &mut |event| {
+            seen(&event);
+            events.push(event);
+        });
+        (outcome, receiver.join().expect("receiver"))
+    });
+    (outcome, received, events)
+}
