@@ -159,19 +159,27 @@ pub fn writer(guest: &Guest, manners: Manners, stop: &AtomicBool, pages: u64) ->
     step
 }
 
+/// Ends a writer, also when the test panics.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 /// Runs `test` while a writer of the guest runs; stops it afterwards.
 pub fn while_writing<R>(guest: &Guest, manners: Manners, pages: u64, test: impl FnOnce() -> R) -> R {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _stop = Stop(&stop);
         scope.spawn(|| writer(guest, manners, &stop, pages));
         while guest.vm.at_rest() {
             std::thread::yield_now();
         }
         // Something to move before it begins.
         std::thread::sleep(Duration::from_millis(20));
-        let result = test();
-        stop.store(true, Ordering::Release);
-        result
+        test()
     })
 }
 
