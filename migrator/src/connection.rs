@@ -159,6 +159,14 @@ impl Peer {
         decode(found, kind, &payload)
     }
 
+    /// From here on nobody here can end the talk but the other side, or its silence: what was said cannot be taken
+    /// back.
+    pub fn commit(&mut self) {
+        for half in [self.out.get_mut().get_mut(), self.input.get_mut().get_mut()] {
+            half.cancelled = Arc::default();
+        }
+    }
+
     /// After sending failed: what the other side may have said before it closed.
     #[must_use]
     pub fn last_words(&mut self) -> Option<String> {

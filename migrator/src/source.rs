@@ -255,6 +255,7 @@ impl Attempt<'_> {
         tell(MigrationEvent::HandingOver);
         // From this message on the guest never runs here again, whatever happens.
         self.handed_over = true;
+        peer.commit();
         let paused_ns = u64::try_from(paused.elapsed().as_nanos()).unwrap_or(u64::MAX);
         peer.tell(Kind::HandOver, &HandOver { paused_ns })?;
         let running: Running =

@@ -14,7 +14,7 @@ use crate::announce::{gratuitous_arp, reverse_arp};
 use crate::ethernet::Mac;
 use crate::gate::Stage;
 use crate::link::wire::Message;
-use crate::network::{Attached, Card, Departed, Network, REMEMBERED, Role, lock};
+use crate::network::{Attached, Card, Departed, MOURNED, Network, REMEMBERED, Role, lock};
 use crate::table::PortId;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -65,6 +65,7 @@ impl Network {
         }
         inside.table.pin(card.mac, id);
         inside.departed.remove(&card.mac);
+        inside.ended.remove(&card.mac);
         for link in inside.links() {
             link.say(|network| Message::Here { network, mac: card.mac });
         }
@@ -164,6 +165,27 @@ impl Network {
                 link.say(|network| Message::Here { network, mac: card.mac });
             }
         }
+        for mac in inside.ended.keys().copied() {
+            link.say(|network| Message::Ended { network, mac });
+        }
+    }
+
+    /// The VM of a port has ended here: other hosts are told, also those whose links are down now.
+    pub fn end(&self, id: PortId) {
+        let mut inside = self.inside();
+        let Some(mac) = inside.ports.get(&id).and_then(|port| Some(port.card()?.mac)) else { return };
+        inside.ended.insert(mac, Instant::now() + MOURNED);
+        for link in inside.links() {
+            link.say(|network| Message::Ended { network, mac });
+        }
+    }
+
+    /// Another host says that a VM has ended there. Whether that can be: nobody else has it, as far as is known here.
+    pub fn heard_ended(&self, from: PortId, mac: Mac) -> bool {
+        let inside = self.inside();
+        let departed = inside.departed.get(&mac).and_then(|departed| departed.at);
+        let at = inside.table.lookup(mac, Instant::now()).or(departed);
+        inside.port_of(mac).is_none() && at.is_none_or(|at| at == from)
     }
 
     /// Another host says that a VM has left it. What we know of its place stays as it is: that host sends frames after
@@ -186,6 +208,8 @@ impl Network {
         let alone = ours.then(|| self.halt());
         let mut inside = self.inside();
         inside.table.learn(mac, from, now);
+        // Another one of the same name, perhaps: that one has not ended.
+        inside.ended.remove(&mac);
         if let Some(departed) = inside.departed.get_mut(&mac) {
             departed.at = Some(from);
         }

@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 
 /// How long a VM that left is remembered: late frames for it are sent after it.
 pub const REMEMBERED: Duration = Duration::from_secs(60);
+/// How long it is repeated to new links that a VM has ended here.
+pub const MOURNED: Duration = Duration::from_secs(600);
 /// How long a frame of this host waits for a receiver that has no room: it holds up its own sender alone.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// The same for a frame that came over a link, which holds up every sender behind the link.
@@ -154,6 +156,8 @@ pub struct Inside {
     pub ports: BTreeMap<PortId, Arc<Attached>>,
     /// VMs that have left a while ago at most.
     pub departed: HashMap<Mac, Departed>,
+    /// VMs that have ended here, until when that is told.
+    pub ended: HashMap<Mac, Instant>,
 }
 
 /// One network.
@@ -250,14 +254,15 @@ impl Inside {
         ways
     }
 
-    /// Forgets VMs that left long ago.
+    /// Forgets VMs that left or ended long ago.
     pub fn forget(&mut self, now: Instant) {
         self.departed.retain(|_, departed| departed.until > now);
+        self.ended.retain(|_, until| *until > now);
     }
 
     /// Whether anything of this host is in it.
     pub fn is_live(&self) -> bool {
-        !self.departed.is_empty() || self.ports.values().any(|p| p.link().is_none())
+        !self.departed.is_empty() || !self.ended.is_empty() || self.ports.values().any(|p| p.link().is_none())
     }
 }
 
@@ -286,6 +291,7 @@ impl Network {
         {
             inside.table.pin(card.mac, id);
             inside.departed.remove(&card.mac);
+            inside.ended.remove(&card.mac);
             for link in inside.links() {
                 link.say(|network| Message::Here { network, mac: card.mac });
             }

@@ -22,6 +22,7 @@ pub fn carry_out(switch: &Arc<Switch>, command: NetswitchCommand) -> Result<Repl
             })?;
         }
         NetswitchCommand::DetachPort { port } => switch.detach(&port),
+        NetswitchCommand::EndPort { port } => switch.end(&port),
         NetswitchCommand::AddUplink { network, name, uplink: Uplink::Tap { interface } } => {
             switch.attach(&network, &name, "tap", None, |ingress| {
                 Ok(TapPort::open(&interface, ingress)? as Arc<dyn Port>)
@@ -59,6 +60,12 @@ pub fn carry_out(switch: &Arc<Switch>, command: NetswitchCommand) -> Result<Repl
 /// [`ChannelError`] when the channel fails in another way than by ending.
 pub fn serve(child: &Child<NetswitchCommand>) -> Result<(), ChannelError> {
     let switch = Arc::new(Switch::default());
+    let events = child.events.try_clone()?;
+    switch.listen_to(Box::new(move |event| {
+        if let Err(error) = events.send(&Event::Network(event)) {
+            log::warn!("the supervisor could not be told: {error}");
+        }
+    }));
     loop {
         let envelope = match child.commands.recv(None) {
             Ok(Some(envelope)) => envelope,

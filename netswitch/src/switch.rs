@@ -8,10 +8,11 @@ use crate::link::session::LinkPort;
 use crate::network::{Attached, Card, Counters, Network, Role, lock};
 use crate::port::{Ingress, Port};
 use crate::table::PortId;
+use quasar_abi::control::netswitch::NetworkEvent;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 /// The switch: any number of networks that share nothing, and the links to other hosts.
@@ -25,7 +26,12 @@ pub struct Switch {
     expected: Mutex<HashSet<String>>,
     /// Links to other hosts.
     pub links: Links,
+    /// Who hears what the switch tells by itself.
+    news: OnceLock<News>,
 }
+
+/// Hears what a switch tells by itself.
+pub type News = Box<dyn Fn(NetworkEvent) + Send + Sync>;
 
 /// A command could not be carried out; nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +89,12 @@ impl LinkWay {
         self.network.heard_moved(mac, addresses);
     }
 
+    /// A VM has ended at the other host. Whether that can be.
+    #[must_use]
+    pub fn ended(&self, mac: Mac) -> bool {
+        self.network.heard_ended(self.id, mac)
+    }
+
     /// A VM is at the other host.
     pub fn here(&self, mac: Mac) {
         self.network.heard_here(self.id, mac);
@@ -95,6 +107,17 @@ impl LinkWay {
 }
 
 impl Switch {
+    /// Says who hears what the switch tells by itself. The first one stays.
+    pub fn listen_to(&self, news: News) {
+        drop(self.news.set(news));
+    }
+
+    pub(crate) fn tell(&self, event: NetworkEvent) {
+        if let Some(news) = self.news.get() {
+            news(event);
+        }
+    }
+
     fn network(&self, name: &str) -> Arc<Network> {
         let new = || Arc::new(Network::new(self.next_network.fetch_add(1, Ordering::Relaxed)));
         Arc::clone(lock(&self.networks).entry(name.to_owned()).or_insert_with(new))
@@ -181,6 +204,14 @@ impl Switch {
         if self.remove(name) {
             self.tidy();
         }
+    }
+
+    /// Detaches the port of a VM that has ended, and tells other hosts so.
+    pub fn end(self: &Arc<Self>, name: &str) {
+        if let Ok((network, id, _)) = self.find_card(name) {
+            network.end(id);
+        }
+        self.detach(name);
     }
 
     fn remove(&self, name: &str) -> bool {

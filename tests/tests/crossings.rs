@@ -192,8 +192,9 @@ const LENGTH: std::ops::Range<usize> = 8..12;
 /// The frame that hands the VM over.
 const HAND_OVER: u16 = 11;
 
-/// Passes a migration on and breaks the connection instead of the hand-over. Returns where it listens.
-fn cutter(to: String, cut: Arc<AtomicBool>) -> anyhow::Result<String> {
+/// Passes a migration on and breaks the connection instead of the hand-over, or right after it. Returns where it
+/// listens.
+fn cutter(to: String, passes_hand_over: bool, cut: Arc<AtomicBool>) -> anyhow::Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?.to_string();
     std::thread::spawn(move || -> anyhow::Result<()> {
@@ -205,22 +206,27 @@ fn cutter(to: String, cut: Arc<AtomicBool>) -> anyhow::Result<String> {
         loop {
             frame.truncate(HEADER);
             from.read_exact(&mut frame)?;
-            if frame[KIND] == HAND_OVER.to_le_bytes() {
-                cut.store(true, Ordering::Release);
-                from.shutdown(Shutdown::Both)?;
-                return Ok(on.shutdown(Shutdown::Both)?);
-            }
             let length = u32::from_le_bytes(frame[LENGTH].try_into()?);
             frame.resize(HEADER + usize::try_from(length)?, 0);
             from.read_exact(&mut frame[HEADER..])?;
-            on.write_all(&frame)?;
+            let hand_over = frame[KIND] == HAND_OVER.to_le_bytes();
+            if hand_over {
+                cut.store(true, Ordering::Release);
+                from.shutdown(Shutdown::Both)?;
+            }
+            if !hand_over || passes_hand_over {
+                on.write_all(&frame)?;
+            }
+            if hand_over {
+                return Ok(on.shutdown(Shutdown::Write)?);
+            }
         }
     });
     Ok(address)
 }
 
 #[test]
-fn an_unclear_hand_over_waits_for_its_user_and_shared_disks_stay() -> anyhow::Result<()> {
+fn unclear_hand_overs_wait_for_their_user_and_shared_disks_stay() -> anyhow::Result<()> {
     let a = Host::listening()?;
     let b = a.neighbour()?;
     let (recipe, disk) = with_disk(&a, &["--harts", "2"])?;
@@ -236,12 +242,25 @@ fn an_unclear_hand_over_waits_for_its_user_and_shared_disks_stay() -> anyhow::Re
         check(&mut guest)?;
         let stream = Stream::open(guest.port(7000)?)?;
 
-        let cut = Arc::<AtomicBool>::default();
-        let last = end(begin(&a, "web", &cutter(b.address()?, Arc::clone(&cut))?, &[])?)?;
-        ensure!(cut.load(Ordering::Acquire), "it was never handed over: {last}");
-        ensure!(last["event"] == "unclear", "{last}");
-        let view = a.view("web")?;
-        ensure!(view["phase"] == "paused" && view["reason"].is_string(), "{view}");
+        let unclear = |passes_hand_over, more: &[&str]| {
+            let cut = Arc::<AtomicBool>::default();
+            let through = cutter(b.address()?, passes_hand_over, Arc::clone(&cut))?;
+            let last = end(begin(&a, "web", &through, more)?)?;
+            ensure!(cut.load(Ordering::Acquire), "it was never handed over: {last}");
+            ensure!(last["event"] == "unclear", "{last}");
+            let view = a.view("web")?;
+            ensure!(view["phase"] == "paused" && view["reason"].is_string(), "{view}");
+            // Nothing but its user's word makes it run here again.
+            let (to, file) = (b.address()?, a.directory().join("web.vm"));
+            let file = file.to_str().context("a path")?;
+            for words in [&["migrate", "web", "--to", &to][..], &["suspend", "web", file]] {
+                let refused = a.refusal(words)?;
+                ensure!(refused.contains("may run at") && refused.contains("quasar resume web"), "{refused}");
+            }
+            ensure!(a.view("web")?["phase"] == "paused", "{}", a.view("web")?);
+            Ok(())
+        };
+        unclear(false, &[])?;
         // Its user looks at the other host: it does not run there, and has left nothing.
         nothing_remains(&b, "web")?;
         ensure!(b.view("web").is_err(), "{}", b.view("web")?);
@@ -258,6 +277,18 @@ fn an_unclear_hand_over_waits_for_its_user_and_shared_disks_stay() -> anyhow::Re
             stream.flows(50)?;
             check(&mut guest)?;
         }
+
+        // This time it does run there: what its user does not want here any more goes, and its way out stays.
+        unclear(true, &["--shared-disk"])?;
+        b.wait_phase("web", "running")?;
+        a.quasar(&["rm", "--force", "web"])?;
+        ensure!(a.view("web")?["phase"] == "away", "{}", a.view("web")?);
+        guest.is_at(&b)?;
+        stream.flows(50)?;
+        check(&mut guest)?;
+        guest.migrate(&a, &["--shared-disk"])?;
+        stream.flows(50)?;
+        check(&mut guest)?;
         let passed = stream.finish()?;
         ensure!(passed.sent > 150 && passed.received > 150, "{passed:?}");
         guest.console.command("killall verify; sync; /bench/verify check /dev/vda")

@@ -96,6 +96,8 @@ pub enum Event {
     Fatal(String),
     /// From a migrator.
     Migration(migrator::MigrationEvent),
+    /// From the switch.
+    Network(netswitch::NetworkEvent),
 }
 
 /// Answers of commands.

@@ -24,6 +24,12 @@ pub enum NetswitchCommand {
         /// Port's name.
         port: String,
     },
+    /// The VM of a port has ended: detach the port, and tell the other hosts, so that what one of them keeps for the
+    /// VM can go. Repeatable.
+    EndPort {
+        /// Port's name.
+        port: String,
+    },
     /// Add an uplink to a network. Repeatable by name.
     AddUplink {
         /// Network's name.
@@ -91,6 +97,18 @@ pub enum NetswitchCommand {
     Stats,
     /// End. Repeatable.
     Shutdown,
+}
+
+/// What the switch tells by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NetworkEvent {
+    /// The VM of this card has ended on another host. May come more than once.
+    Ended {
+        /// Network's name.
+        network: String,
+        /// The card's address.
+        mac: [u8; 6],
+    },
 }
 
 /// A way out of a network.

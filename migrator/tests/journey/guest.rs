@@ -1,5 +1,5 @@
-//! A VM without processes, and a writer in the place of a hart that keeps the rules of the dirty log (or, where a test
-//! says so, breaks them).
+//! A VM without processes: real segments, and a writer in the place of a hart that keeps the rules of the dirty log
+//! (or, where a test says so, breaks them).
 
 use quasar_abi::console::ConsoleSegment;
 use quasar_abi::control::migrator::{LocalDisk, LocalVm};
@@ -159,28 +159,28 @@ pub fn writer(guest: &Guest, manners: Manners, stop: &AtomicBool, pages: u64) ->
     step
 }
 
-/// Runs `test` while a writer of the guest runs; stops it afterwards.
-pub fn while_writing<R>(guest: &Guest, manners: Manners, pages: u64, test: impl FnOnce() -> R) -> R {
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| writer(guest, manners, &stop, pages));
-        while guest.vm.at_rest() {
-            std::thread::yield_now();
-        }
-        // Something to move before it begins.
-        std::thread::sleep(Duration::from_millis(20));
-        let _end = Stop(&stop);
-        test()
-    })
-}
-
-/// Stops the writer, also when a test fails under it.
+/// Ends a writer, also when the test panics.
 struct Stop<'a>(&'a AtomicBool);
 
 impl Drop for Stop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Release);
     }
+}
+
+/// Runs `test` while a writer of the guest runs; stops it afterwards.
+pub fn while_writing<R>(guest: &Guest, manners: Manners, pages: u64, test: impl FnOnce() -> R) -> R {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let _stop = Stop(&stop);
+        scope.spawn(|| writer(guest, manners, &stop, pages));
+        while guest.vm.at_rest() {
+            std::thread::yield_now();
+        }
+        // Something to move before it begins.
+        std::thread::sleep(Duration::from_millis(20));
+        test()
+    })
 }
 
 pub fn differences(a: &Guest, b: &Guest) -> Vec<u64> {

@@ -1,12 +1,9 @@
-//! Whole journeys between two VMs of this process: real segments, a real TCP connection, and a writer that keeps the rules
-//! of the dirty log.
+//! Whole journeys between two VMs of this process over a real TCP connection.
 
-#![forbid(unsafe_code)]
-
-mod files;
-mod frames;
-mod goldens;
+mod file;
 mod guest;
-mod journeys;
+mod meddle;
+mod stranger;
 mod trouble;
+mod whole;
 mod wire;

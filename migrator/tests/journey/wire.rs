@@ -1,4 +1,4 @@
-//! Two migrators and what is between them.
+//! Both roles over a connection.
 
 use crate::guest::Guest;
 use quasar_abi::control::migrator::{Converge, Limits, MigrationEvent};
@@ -10,6 +10,9 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
+
+/// How long a side waits for the other: enough for a busy machine.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 pub fn limits() -> Limits {
     Limits {
@@ -29,7 +32,7 @@ pub fn connected() -> (TcpStream, TcpStream) {
 
 pub fn peer(socket: TcpStream, cancelled: &Arc<AtomicBool>) -> Peer {
     prepare(&socket).expect("socket");
-    Peer::new(Box::new(socket), cancelled, Duration::from_secs(5))
+    Peer::new(Box::new(socket), cancelled, PATIENCE)
 }
 
 /// Migrates over the given sockets; returns how it ended on both sides, and the source's events.

@@ -7,6 +7,7 @@ use crate::ethernet::Mac;
 use crate::port::Port;
 use crate::switch::{LinkWay, Switch};
 use anyhow::{Context, bail};
+use quasar_abi::control::netswitch::NetworkEvent;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -296,6 +297,12 @@ impl Session {
         }
     }
 
+    fn named_way(&self, network: u32) -> Option<(String, LinkWay)> {
+        let shared = self.shared();
+        let name = shared.theirs.get(&network)?;
+        Some((name.clone(), shared.ways.get(name)?.clone()))
+    }
+
     fn way(&self, network: u32) -> Option<LinkWay> {
         let shared = self.shared();
         shared.ways.get(shared.theirs.get(&network)?).cloned()
@@ -321,6 +328,13 @@ impl Session {
             Message::Here { network, mac } => {
                 if let Some(way) = self.way(network) {
                     way.here(mac);
+                }
+            }
+            Message::Ended { network, mac } => {
+                if let Some((name, way)) = self.named_way(network)
+                    && way.ended(mac)
+                {
+                    switch.tell(NetworkEvent::Ended { network: name, mac: mac.0 });
                 }
             }
             Message::Forward { network, mac, frame } => {

@@ -75,6 +75,13 @@ pub enum Message<'a> {
     },
     /// The sender ends the connection.
     Refused(String),
+    /// A VM that was at the sender's host has ended.
+    Ended {
+        /// The network.
+        network: u32,
+        /// Its card.
+        mac: Mac,
+    },
 }
 
 /// The other side sent what no switch sends. The connection ends.
@@ -144,6 +151,11 @@ pub fn encode(message: &Message<'_>) -> Vec<u8> {
         Message::Refused(why) => {
             out.push(8);
             out.extend(why.as_bytes().iter().take(200));
+        }
+        Message::Ended { network, mac } => {
+            out.push(9);
+            out.extend(network.to_le_bytes());
+            out.extend(mac.0);
         }
     }
     // No message is longer than MAX_RECORD_BYTES.
@@ -216,6 +228,10 @@ fn body(kind: u8, body: &[u8]) -> Option<Message<'_>> {
             Message::Forward { network, mac, frame: whole_frame(frame)? }
         }
         8 if body.len() <= 200 => Message::Refused(String::from_utf8_lossy(body).escape_debug().to_string()),
+        9 => {
+            let (network, mac, rest) = card(body)?;
+            rest.is_empty().then_some(Message::Ended { network, mac })?
+        }
         _ => return None,
     })
 }
@@ -226,7 +242,7 @@ fn body(kind: u8, body: &[u8]) -> Option<Message<'_>> {
 /// [`WireError`].
 pub fn parse(record: &[u8]) -> Result<Message<'_>, WireError> {
     let (kind, rest) = record.split_first().ok_or(WireError::Kind(None))?;
-    if !(1..=8).contains(kind) {
+    if !(1..=9).contains(kind) {
         return Err(WireError::Kind(Some(*kind)));
     }
     body(*kind, rest).ok_or(WireError::Body { kind: *kind, len: rest.len() })
@@ -289,23 +305,30 @@ mod tests {
             Message::Here { network: 1, mac },
             Message::Forward { network: 2, mac, frame: &[3; 70] },
             Message::Refused("no".into()),
+            Message::Ended { network: 2, mac },
         ]
     }
 
     #[test]
     fn the_wire_format_does_not_change() {
+        let frames = ["01".repeat(60), "03".repeat(70)];
         let frozen = [
             "1d0000000151554153 41524c4b01000300 07070707070707070707070707070707",
             "11000000020100000003 6c616e 0900000003 646d7a",
+            &format!("42000000 03 01000000 01 {}", frames[0]),
+            "01000000 04",
+            "0f000000 05 01000000 020000000009 0a000001",
+            "0b000000 06 01000000 020000000009",
+            &format!("51000000 07 02000000 020000000009 {}", frames[1]),
+            "03000000 08 6e6f",
+            "0b000000 09 02000000 020000000009",
         ];
+        assert_eq!(all().len(), frozen.len());
         for (message, frozen) in all().iter().zip(frozen) {
             let hex: String = encode(message).iter().map(|b| format!("{b:02x}")).collect();
             assert_eq!(hex, frozen.replace(' ', ""));
+            assert_eq!(parse(&encode(message)[4..]).as_ref(), Ok(message));
         }
-        assert_eq!(
-            encode(&Message::Here { network: 5, mac: Mac([1, 2, 3, 4, 5, 6]) }),
-            [11, 0, 0, 0, 6, 5, 0, 0, 0, 1, 2, 3, 4, 5, 6]
-        );
     }
 
     #[test]

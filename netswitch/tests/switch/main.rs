@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod cards;
+mod ends;
 mod hosts;
 mod links;
 mod moves;

@@ -33,8 +33,19 @@ pub struct Entry {
     kept: AtomicBool,
     /// What its migrators are started with, when it is not the host's own program.
     migrator: Mutex<Option<Launcher>>,
+    arrived: AtomicBool,
+    doubt: Mutex<Option<Doubt>>,
     /// What the consoles showed when their memory was let go.
     history: Mutex<Option<[Vec<u8>; 2]>>,
+}
+
+/// A journey whose end is not known here: the VM may run elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Doubt {
+    /// Where it may run.
+    pub at: String,
+    /// With the same disks as here.
+    pub shared_disk: bool,
 }
 
 /// What a VM has behind it.
@@ -109,6 +120,8 @@ impl Entry {
             journey: Mutex::default(),
             kept: AtomicBool::new(false),
             migrator: Mutex::default(),
+            arrived: AtomicBool::new(false),
+            doubt: Mutex::default(),
             history: Mutex::new(None),
         }
     }
@@ -164,6 +177,28 @@ impl Entry {
     pub fn migrator(&self, ours: &Launcher) -> Launcher {
         let swapped = self.migrator.lock().unwrap_or_else(PoisonError::into_inner);
         swapped.as_ref().unwrap_or(ours).clone()
+    }
+
+    /// Remembers that it has come from elsewhere and runs here.
+    pub fn set_arrived(&self) {
+        self.arrived.store(true, Ordering::Release);
+    }
+
+    /// Whether it runs, or ran, here while its home is elsewhere.
+    #[must_use]
+    pub fn is_guest(&self) -> bool {
+        self.past.abroad && self.arrived.load(Ordering::Acquire)
+    }
+
+    /// Remembers that it may run elsewhere, or that it does not.
+    pub fn set_doubt(&self, doubt: Option<Doubt>) {
+        *self.doubt.lock().unwrap_or_else(PoisonError::into_inner) = doubt;
+    }
+
+    /// Where it may run, when its last journey ended unclear and its user has not decided.
+    #[must_use]
+    pub fn doubt(&self) -> Option<Doubt> {
+        self.doubt.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The segment of its card's rings.

@@ -1,6 +1,6 @@
 //! All VMs of a host: making, finding and removing them.
 
-use super::entry::{Entry, Past, VmView};
+use super::entry::{Doubt, Entry, Past, VmView};
 use super::journey::Journey;
 use super::make::Start;
 use super::network::{LinkOptions, NetworkHandle};
@@ -217,7 +217,8 @@ impl Host {
     pub fn new(paths: Paths, launcher: Launcher, neighbours: Neighbours) -> Result<Arc<Self>, HostError> {
         let directory = paths.directory();
         let log = Arc::new(open_log(&directory.join("network.log"))?);
-        let network = NetworkHandle::start(launcher.clone(), directory, log)
+        let (outbox, ended) = crossbeam_channel::unbounded();
+        let network = NetworkHandle::start(launcher.clone(), directory, log, outbox)
             .map_err(io("the network thread cannot be started"))?;
         let host = Arc::new(Self {
             id: random_id().map_err(io("no random bytes"))?,
@@ -229,6 +230,15 @@ impl Host {
             births: AtomicU64::new(0),
             arrivals: Mutex::default(),
         });
+        let listed = Arc::downgrade(&host);
+        let strike = move || {
+            for vm in ended {
+                let Some(host) = listed.upgrade() else { return };
+                host.registry().away.remove(&vm);
+            }
+        };
+        let thread = std::thread::Builder::new().name("ended".into()).spawn(strike);
+        thread.map_err(io("a thread cannot be started"))?;
         if let (Some(listen), Some(security)) = (host.neighbours.switch, host.neighbours.security.clone()) {
             host.network.listen(LinkOptions { listen, security }).map_err(HostError::Network)?;
         }
@@ -398,14 +408,19 @@ impl Host {
         }
     }
 
+    /// Takes the port of a VM that is no more. Another host may keep its network's way out, and lists it as long as it
+    /// believes that the VM is.
     pub(super) fn detach(&self, entry: &Entry) {
-        if let Some(segment) = entry.port_segment() {
-            self.network.detach(&entry.spec.name, &segment);
+        match entry.port_segment() {
+            Some(segment) if entry.is_guest() => self.network.end(&entry.spec.name, &segment),
+            Some(segment) => self.network.detach(&entry.spec.name, &segment),
+            None => {}
         }
     }
 
-    /// Removes a VM; one that has not stopped is ended first if `force` says so, and its journey with it. Of a
-    /// VM that runs elsewhere the network's way out is removed.
+    /// Removes a VM; one that has not stopped is ended first if `force` says so, and its journey with it. One whose
+    /// journey ended unclear is taken to be where it went: its network's way out stays, and so do disks that both
+    /// hosts share. Of a VM that runs elsewhere the network's way out is removed.
     ///
     /// # Errors
     /// [`HostError::State`] when it has not stopped.
@@ -426,7 +441,10 @@ impl Host {
             journey.abort();
             journey.wait();
         }
-        self.leave(&entry, true);
+        match entry.doubt() {
+            Some(Doubt { at, shared_disk }) => self.departed(&entry, &at, !shared_disk),
+            None => self.leave(&entry, true),
+        }
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! What the host does for VMs that come and go: describing them, making room for them, listing them as away.
 
-use super::entry::{Entry, Past};
+use super::entry::{Doubt, Entry, Past};
 use super::host::{Away, Disks, Host, HostError, remove_disk};
 use super::journey::description::{Description, HostSwitch, VERSION};
 use super::journey::incoming::Sizes;
@@ -78,6 +78,14 @@ impl Host {
         if !matches!(phase, Phase::Running | Phase::Paused) {
             return Err(HostError::State { name: entry.spec.name.clone(), phase: phase.word() });
         }
+        if let Some(Doubt { at, .. }) = entry.doubt() {
+            let name = entry.spec.name.clone();
+            let reason = format!(
+                "it may run at {at}: look there; then `quasar resume {name}` if it does not, or \
+                 `quasar rm --force {name}` if it does"
+            );
+            return Err(HostError::Refused { name, reason });
+        }
         if matches!(entry.spec.machine.boot, Boot::Bare { .. }) {
             let reason =
                 "a bare program cannot move: what it tells its host has no place in a saved state".into();
@@ -153,6 +161,7 @@ impl Host {
     /// A VM that came runs here.
     pub(super) fn arrived(&self, entry: &Entry) {
         let name = &entry.spec.name;
+        entry.set_arrived();
         if entry.spec.net.is_some() {
             self.network.release(name);
         }
@@ -193,6 +202,7 @@ impl Host {
         }
         let refused = |reason| HostError::Refused { name: name.to_owned(), reason };
         entry.handle.ask_and_wait(Request::Resume).map_err(refused)?;
+        entry.set_doubt(None);
         Ok(entry)
     }
 }

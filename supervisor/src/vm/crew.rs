@@ -285,7 +285,7 @@ impl Crew {
         let seat = self.seats.get_mut(&party)?;
         let (id, result) = match event {
             Event::Notice(text) => return Some(CrewEvent::Notice(party, text)),
-            Event::Hello(_) | Event::Progress(_) | Event::Migration(_) => return None,
+            Event::Hello(_) | Event::Progress(_) | Event::Migration(_) | Event::Network(_) => return None,
             Event::Fatal(text) => {
                 // It says that it ends; whether it still can is not waited for.
                 seat.last_words = Some(text);

@@ -6,7 +6,7 @@
 
 use super::migrator::{Heard, Migrator, inputs};
 use super::{Input, Journey, JourneyEvent};
-use crate::daemon::entry::Entry;
+use crate::daemon::entry::{Doubt, Entry};
 use crate::daemon::host::{Host, HostError};
 use crate::vm::{Phase, Request};
 use crossbeam_channel::{Receiver, Sender};
@@ -180,6 +180,7 @@ fn conclude(host: &Host, entry: &Arc<Entry>, journey: &Journey, end: End, to: &s
         }
         End::Here(error) => journey.push(JourneyEvent::Failed { error }),
         End::Unclear(error) => {
+            entry.set_doubt(Some(Doubt { at: to.to_owned(), shared_disk }));
             // An error says that it has ended meanwhile.
             drop(entry.handle.ask_and_wait(Request::Unclear { reason: error.clone() }));
             journey.push(JourneyEvent::Unclear { error });

@@ -20,11 +20,17 @@ pub struct NetworkHandle {
 }
 
 impl NetworkHandle {
-    /// Starts the thread; the switch is started when the first port is wanted.
+    /// Starts the thread; the switch is started when the first port is wanted. VMs whose network has its way out here
+    /// and that end on another host are named to `ended`, when their network has gone.
     ///
     /// # Errors
     /// When a thread cannot be started.
-    pub fn start(launcher: Launcher, directory: PathBuf, log: Arc<File>) -> std::io::Result<Self> {
+    pub fn start(
+        launcher: Launcher,
+        directory: PathBuf,
+        log: Arc<File>,
+        ended: Sender<String>,
+    ) -> std::io::Result<Self> {
         let (outbox, inbox) = unbounded();
         let processes = Arc::new(Mutex::new(vec![]));
         let keeper = Keeper {
@@ -40,6 +46,7 @@ impl NetworkHandle {
             ports: BTreeMap::new(),
             uplinks: BTreeMap::new(),
             away: BTreeMap::new(),
+            ended,
             listen: None,
             links: BTreeSet::new(),
             waiting: vec![],
@@ -74,6 +81,13 @@ impl NetworkHandle {
         let (vm, segment) = (vm.to_owned(), Some(segment.to_owned()));
         // An error says that the thread has ended, and every port with it.
         drop(self.ask(|answer| Input::Detach(vm, segment, answer)));
+    }
+
+    /// Detaches a VM's port as [`NetworkHandle::detach`] does, and tells the other hosts that the VM has ended.
+    pub fn end(&self, vm: &str, segment: &str) {
+        let (vm, segment) = (vm.to_owned(), segment.to_owned());
+        // As above.
+        drop(self.ask(|answer| Input::End(vm, segment, answer)));
     }
 
     /// Lets a VM's network go, wherever the VM is.

@@ -72,6 +72,7 @@ enum Input {
     PasstEnded(String, u32, String),
     Attach(Attachment, Answer),
     Detach(String, Option<String>, Answer),
+    End(String, String, Answer),
     Listen(LinkOptions, Answer),
     Link(String),
     Release(String),
@@ -103,8 +104,10 @@ struct Keeper {
     born: Instant,
     ports: BTreeMap<String, Attachment>,
     uplinks: BTreeMap<String, NetworkUplink>,
-    /// VMs on other hosts whose networks have their way out here: the networks' names.
-    away: BTreeMap<String, String>,
+    /// VMs on other hosts whose networks have their way out here: the networks' names, and the cards.
+    away: BTreeMap<String, (String, [u8; 6])>,
+    /// Who hears which of those have ended.
+    ended: Sender<String>,
     listen: Option<LinkOptions>,
     /// Addresses of other hosts' switches.
     links: BTreeSet<String>,
@@ -182,6 +185,13 @@ impl Keeper {
                 }
                 answer(Ok(serde_json::Value::Null));
             }
+            Input::End(vm, segment, answer) => {
+                if self.ports.get(&vm).is_some_and(|port| port.segment == segment) {
+                    self.send(NetswitchCommand::EndPort { port: port_name(&vm) });
+                    self.detach(&vm);
+                }
+                answer(Ok(serde_json::Value::Null));
+            }
             Input::Listen(options, answer) => {
                 self.listen = Some(options);
                 if self.switch.is_none() {
@@ -240,7 +250,7 @@ impl Keeper {
         let Some(port) = self.ports.remove(vm) else { return answer(Ok(false.into())) };
         let kept = self.uplinks.contains_key(&port.network);
         if kept {
-            self.away.insert(vm.to_owned(), port.network);
+            self.away.insert(vm.to_owned(), (port.network, port.mac));
         }
         match self.send(NetswitchCommand::MovePort { port: port_name(vm) }) {
             // Nothing here waits for the switch; who waits for the answer knows then that the port has moved.
@@ -250,9 +260,19 @@ impl Keeper {
     }
 
     fn forget(&mut self, vm: &str) {
-        if let Some(network) = self.away.remove(vm) {
+        if let Some((network, _)) = self.away.remove(vm) {
             self.close_unused(&network);
         }
+    }
+
+    /// Another host says that a VM has ended there.
+    fn ended(&mut self, network: &str, mac: [u8; 6]) {
+        let found = self.away.iter().find(|(_, (of, card))| of == network && *card == mac);
+        let Some(vm) = found.map(|(vm, _)| vm.clone()) else { return };
+        log::info!("VM {vm} has ended on another host");
+        self.forget(&vm);
+        // The host is ending when nobody hears it.
+        drop(self.ended.send(vm));
     }
 
     fn look(&mut self) {

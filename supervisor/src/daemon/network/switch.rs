@@ -4,7 +4,7 @@ use super::{Input, Keeper, LinkOptions, NetworkUplink, port_name, uplink_name};
 use crate::children::policy::{Decision, Role, decide};
 use crate::children::{Command, Note, Process};
 use crate::daemon::spec::UplinkSpec;
-use quasar_abi::control::netswitch::{NetswitchCommand, Uplink};
+use quasar_abi::control::netswitch::{NetswitchCommand, NetworkEvent, Uplink};
 use quasar_abi::control::{Event, ProcessKind, Reply};
 use std::time::Instant;
 
@@ -39,6 +39,7 @@ impl Keeper {
             Note::Event(Event::Done { id, reply }) => self.answered(id, Ok(reply)),
             Note::Event(Event::Failed { id, error }) => self.answered(id, Err(error)),
             Note::Event(Event::Notice(text) | Event::Fatal(text)) => log::warn!("netswitch: {text}"),
+            Note::Event(Event::Network(NetworkEvent::Ended { network, mac })) => self.ended(&network, mac),
             Note::Event(_) => {}
             Note::Garbled(what) => log::warn!("netswitch sent something that is no event: {what}"),
             Note::Ended(how) => {

@@ -95,7 +95,8 @@ impl Keeper {
     }
 
     pub(super) fn close_unused(&mut self, network: &str) {
-        if self.ports.values().any(|p| p.network == network) || self.away.values().any(|n| n == network) {
+        if self.ports.values().any(|p| p.network == network) || self.away.values().any(|(n, _)| n == network)
+        {
             return;
         }
         if self.uplinks.remove(network).is_some() {

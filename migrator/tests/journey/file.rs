@@ -1,13 +1,12 @@
-//! Suspending into a file and resuming from it.
+//! The same stream in a file.
 
 use crate::guest::{Guest, Manners, PAGES, RAM, differences, while_writing};
 use quasar_abi::machine::RAM_BASE;
 use quasar_abi::vm::pause;
 use quasar_migrator::{resume, suspend};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 #[test]
 fn a_suspended_guest_resumes_and_a_damaged_file_is_refused() {

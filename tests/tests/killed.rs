@@ -1,0 +1,149 @@
+//! Migrators that are killed: at either side in every phase, then at the destination at ten times in a row. Whatever
+//! comes of it, one whole guest runs, under a connection that never breaks. One boot, about a minute.
+
+use anyhow::{Context, bail, ensure};
+use nix::sys::signal::Signal;
+use quasar_tests::process::{descendants, signal};
+use quasar_tests::stream::Stream;
+use quasar_tests::{Guest, Host, Recipe, wait_for};
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Lines};
+use std::process::{Child, ChildStdout, Stdio};
+use std::time::{Duration, Instant};
+
+/// A migration in the background, event by event.
+struct Journey {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    last: Value,
+}
+
+impl Journey {
+    fn begin(from: &Host, to: &Host) -> anyhow::Result<Self> {
+        let address = to.address()?;
+        let mut command = from.command(&["migrate", "web", "--to", &address, "--bandwidth", "32M", "--json"]);
+        let mut child = command.stdout(Stdio::piped()).spawn().context("quasar migrate")?;
+        let lines = BufReader::new(child.stdout.take().context("its output")?).lines();
+        Ok(Self { child, lines, last: Value::Null })
+    }
+
+    fn next(&mut self) -> anyhow::Result<bool> {
+        let Some(line) = self.lines.next() else { return Ok(false) };
+        self.last = serde_json::from_str(&line?)?;
+        Ok(true)
+    }
+
+    /// Waits for a phase, the end of a round or another event.
+    fn until(&mut self, moment: &str) -> anyhow::Result<()> {
+        while self.next()? {
+            if self.last["event"] == moment || self.last["phase"] == moment {
+                return Ok(());
+            }
+        }
+        bail!("it ended before {moment:?}: {}", self.last)
+    }
+
+    /// Its last event.
+    fn end(mut self) -> anyhow::Result<Value> {
+        while self.next()? {}
+        self.child.wait()?;
+        Ok(self.last)
+    }
+}
+
+/// Kills the migrator of a host, if there is one still.
+fn kill_migrator(host: &Host) {
+    let family = descendants(host.pid());
+    if let Some(process) = family.iter().find(|process| process.line.contains("quasar-migrator")) {
+        // An error says that it has ended by itself.
+        drop(signal(process.pid, Signal::SIGKILL));
+    }
+}
+
+/// Decides what its user would decide, and sees the guest at `home`, whole, with nothing left at `abroad`. Returns how
+/// the journey ended.
+fn settle<'h>(
+    guest: &mut Guest<'h>,
+    (home, abroad): (&'h Host, &'h Host),
+    stream: &Stream,
+    last: &Value,
+) -> anyhow::Result<String> {
+    let runs_at = |host: &Host| host.view("web").is_ok_and(|view| view["phase"] == "running");
+    let arriving = || abroad.view("web").is_ok_and(|view| view["phase"] == "arriving");
+    wait_for("an end at the other side", || (!arriving()).then_some(()))?;
+    let end = last["event"].as_str().context("no event")?;
+    match end {
+        "failed" => ensure!(!runs_at(abroad), "it runs at both: {last}"),
+        "completed" => {}
+        "unclear" => {
+            ensure!(home.view("web")?["phase"] == "paused", "{}", home.view("web")?);
+            let word = if runs_at(abroad) { &["rm", "--force", "web"][..] } else { &["resume", "web"] };
+            home.quasar(word)?;
+        }
+        _ => bail!("{last}"),
+    }
+    if runs_at(abroad) {
+        ensure!(home.view("web")?["phase"] == "away", "{}", home.view("web")?);
+        guest.is_at(abroad)?;
+        stream.flows(20)?;
+        guest.migrate(home, &[])?;
+    }
+    ensure!(runs_at(home), "{}", home.view("web")?);
+    stream.flows(20)?;
+    let gone = wait_for("its remains to go", || abroad.remains("web").is_empty().then_some(()));
+    gone.with_context(|| format!("left behind: {:?}", abroad.remains("web")))?;
+    Ok(end.to_owned())
+}
+
+#[test]
+fn a_migrator_that_is_killed_at_any_time_leaves_one_whole_guest() -> anyhow::Result<()> {
+    let a = Host::listening()?;
+    let b = a.neighbour()?;
+    let recipe = Recipe::initramfs("web")?.with(&["--memory", "192M"]).append("quiet gsvc=none");
+    let mut guest = recipe.publish(7000)?.start(&a)?;
+    let trials = (|| {
+        guest.boot()?;
+        guest.check_stream(7000)?;
+        guest.console.command("(/bench/verify 8 > /tmp/memory 2>&1 &)")?;
+        let stream = Stream::open(guest.port(7000)?)?;
+        for moment in ["negotiate", "rounds", "round", "pause", "handing_over"] {
+            for victim in [&b, &a] {
+                let mut journey = Journey::begin(&a, &b)?;
+                journey.until(moment)?;
+                kill_migrator(victim);
+                let last = journey.end()?;
+                let end = settle(&mut guest, (&a, &b), &stream, &last)?;
+                eprintln!(
+                    "{moment}, {}: {end}",
+                    if victim.pid() == a.pid() { "source" } else { "destination" }
+                );
+            }
+        }
+        let begun = Instant::now();
+        let last = Journey::begin(&a, &b)?.end()?;
+        let usual = begun.elapsed();
+        settle(&mut guest, (&a, &b), &stream, &last)?;
+        // Ten times spread over a journey, each at another place in its tenth.
+        for tenth in 0..10 {
+            let journey = Journey::begin(&a, &b)?;
+            std::thread::sleep(usual * (tenth * 10 + tenth * 7 % 10) / 100);
+            kill_migrator(&b);
+            let last = journey.end()?;
+            eprintln!("{tenth} tenths: {}", settle(&mut guest, (&a, &b), &stream, &last)?);
+        }
+        let last = Journey::begin(&a, &b)?.end()?;
+        ensure!(last["event"] == "completed", "{last}");
+        guest.is_at(&b)?;
+        stream.flows(50)?;
+        let passed = stream.finish()?;
+        ensure!(passed.sent > 300 && passed.received > 300, "{passed:?}");
+        guest.console.command("! grep FAIL /tmp/memory").map(drop)
+    })();
+    let trials = trials.with_context(|| b.last_words("web"));
+    guest.explain(trials)?;
+    drop(guest);
+    b.quasar(&["rm", "--force", "web"])?;
+    a.quasar(&["rm", "--force", "web"])?;
+    a.stop()?;
+    b.stop()
+}
