@@ -101,13 +101,12 @@ fn guests_pass_each_other_boot_and_reboot_on_their_way_and_move_twenty_times() -
     let journeys = east.explain(west.explain(journeys));
     drop((west, east));
     journeys?;
-    for host in [&a, &b] {
-        for vm in ["west", "east"] {
-            // Each is at one of them, and away from the other or not there.
-            if host.view(vm).is_ok() {
-                host.quasar(&["rm", "--force", vm])?;
-            }
-        }
+    for vm in ["west", "east"] {
+        // Each is at one of them, and away from the other or not there.
+        let here = |host: &&&Host| host.view(vm).is_ok_and(|view| view["phase"] != "away");
+        [&a, &b].iter().find(here).context("it is nowhere")?.quasar(&["rm", "--force", vm])?;
+        let gone = || a.view(vm).is_err() && b.view(vm).is_err();
+        wait_for("both hosts to know of its end", || gone().then_some(()))?;
     }
     a.stop()?;
     b.stop()
@@ -178,7 +177,7 @@ fn a_host_without_room_refuses_and_one_that_fills_up_lets_go() -> anyhow::Result
     guest.explain(trials)?;
     drop(guest);
     tight.quasar(&["rm", "--force", "web"])?;
-    a.quasar(&["rm", "--force", "web"])?;
+    wait_for("home to hear of its end", || a.view("web").is_err().then_some(()))?;
     for host in [no_memory, no_disk, tight, a] {
         host.stop()?;
     }

@@ -143,7 +143,7 @@ fn a_migrator_that_is_killed_at_any_time_leaves_one_whole_guest() -> anyhow::Res
     guest.explain(trials)?;
     drop(guest);
     b.quasar(&["rm", "--force", "web"])?;
-    a.quasar(&["rm", "--force", "web"])?;
+    wait_for("home to hear of its end", || a.view("web").is_err().then_some(()))?;
     a.stop()?;
     b.stop()
 }

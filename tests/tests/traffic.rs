@@ -98,6 +98,10 @@ fn downloads_and_streams_between_guests_go_on_while_both_move() -> anyhow::Resul
     let moves = (|| {
         left.boot()?;
         right.boot()?;
+        for guest in [&mut left, &mut right] {
+            // The way out knows whom to send to when it has heard of them.
+            guest.console.command("ping -c 1 -W 60 10.0.2.2")?;
+        }
         left.check_stream(7000)?;
         right.console.command("(/bench/tcpcheck client 10.0.2.15 7000 0 512 > /tmp/client 2>&1 &)")?;
         left.console
