@@ -9,7 +9,7 @@ use quasar_tests::{Guest, Host, Recipe, wait_for};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Lines};
 use std::process::{Child, ChildStdout, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// A migration in the background, event by event.
 struct Journey {
