@@ -171,7 +171,10 @@ fn a_state_that_is_not_wholly_understood_is_refused_by_name() {
         if !name.starts_with("device") {
             refused(&format!("no part {name:?}"), &without);
         }
-        refused(&format!("part {name:?} of the state came twice"), &[&state[..], &[part.clone()]].concat());
+        refused(
+            &format!("part {name:?} of the state came twice"),
+            &[&state[..], std::slice::from_ref(part)].concat(),
+        );
         refused(&format!("{name:?} of the state has version 2"), &with(&|part| part.version = 2));
         refused(&format!("{name:?} of the state is malformed"), &with(&|part| part.bytes.truncate(5)));
         if !name.starts_with("device") {
