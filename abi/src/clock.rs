@@ -123,7 +123,9 @@ mod tests {
     use crate::segment::{Segment, SegmentKind};
 
     fn deterministic(ns_per_instruction: u64, test: impl FnOnce(&VmClock)) {
-        let name = format!("/quasar-test-{}-clock-{ns_per_instruction}", std::process::id());
+        static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("/quasar-test-{}-clock{number}", std::process::id());
         let segment = Segment::create(&name, SegmentKind::Control, size_of::<VmClock>(), 1).expect("segment");
         let clock = segment.view::<VmClock>(0).expect("clock");
         clock.mode.set(mode::INSTRUCTIONS);
