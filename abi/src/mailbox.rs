@@ -59,7 +59,7 @@ impl Mailbox {
             if self.answered.load(Ordering::Acquire) == posted {
                 return true;
             }
-            std::hint::spin_loop();
+            crate::sync::spin_loop();
         }
         self.sleep_for_answer(posted, &mut keep_waiting)
     }
