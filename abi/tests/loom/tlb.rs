@@ -131,7 +131,9 @@ fn a_grant_does_not_outlive_its_epoch() {
         tlb.flush_all();
         mmu.join().unwrap();
         let granted = tlb.probe(0x1000, SV39, flag::WRITE_GRANTED).is_some();
-        assert!(!granted || maps.is_dirty(epoch, 0), "granted without a mark");
         collector.join().unwrap();
+        // A mark in a later epoch than the hart knows of is as good: that round is still to come.
+        let marked = (epoch..=vm.epoch.load(Ordering::SeqCst)).any(|e| maps.is_dirty(e, 0));
+        assert!(!granted || marked, "granted without a mark");
     });
 }
