@@ -5,6 +5,8 @@
 //! consoles, packet rings, and the control messages. All shared integers are little-endian with fixed
 //! widths, so that a process built for another host architecture attaches to the same segments.
 //!
+//! The protocols are model-checked ([`sync`], docs/memory-ordering.md).
+//!
 //! `unsafe` lives in [`le`], [`futex`], [`segment`], [`ram`] and [`control::channel`]; everything else is
 //! built on those.
 
