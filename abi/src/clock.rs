@@ -106,7 +106,7 @@ impl VmClock {
             if before & 1 == 0 && self.sequence.load(Ordering::Acquire) == before {
                 return base.wrapping_add(elapsed);
             }
-            std::hint::spin_loop();
+            crate::sync::spin_loop();
         }
     }
 
@@ -117,7 +117,7 @@ impl VmClock {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::segment::{Segment, SegmentKind};

@@ -3,16 +3,17 @@
 use crate::doorbell::Doorbell;
 use crate::le::AtomicLe64;
 use crate::shm_struct;
-use std::sync::atomic::{AtomicU8, Ordering};
+use crate::sync::AtomicU8;
+use std::sync::atomic::Ordering;
 
 /// Index of the 16550A's console in [`ConsoleSegment::consoles`].
 pub const UART_CONSOLE: usize = 0;
 /// Index of the virtio console's.
 pub const VIRTIO_CONSOLE: usize = 1;
 /// Bytes of output kept.
-pub const OUTPUT_BYTES: usize = 256 * 1024;
+pub const OUTPUT_BYTES: usize = if cfg!(loom) { 4 } else { 256 * 1024 };
 /// Bytes of input that can wait.
-pub const INPUT_BYTES: usize = 4096;
+pub const INPUT_BYTES: usize = if cfg!(loom) { 2 } else { 4096 };
 
 shm_struct! {
     /// One console. The devices process writes output and reads input; the supervisor does the reverse.

@@ -11,8 +11,10 @@
 //! a first round, followed by 1 and 2, after which every write is marked.
 
 use crate::le::AtomicLe64;
-use crate::ram::PAGE_SHIFT;
-use crate::segment::{Segment, SegmentError, SegmentKind};
+use crate::page::PAGE_SHIFT;
+#[cfg(not(loom))]
+use crate::segment::SegmentKind;
+use crate::segment::{Segment, SegmentError};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -42,6 +44,7 @@ impl PageMaps {
     ///
     /// # Errors
     /// [`SegmentError`] when the segment is not there or too small.
+    #[cfg(not(loom))]
     pub fn attach(name: &str, ram_base: u64, ram_bytes: u64) -> Result<Self, SegmentError> {
         Self::new(Arc::new(Segment::attach(name, SegmentKind::Maps)?), ram_base, ram_bytes)
     }
@@ -133,7 +136,7 @@ impl PageMaps {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

@@ -52,7 +52,7 @@ impl Doorbell {
             if self.count.load(Ordering::Acquire) != seen {
                 return;
             }
-            std::hint::spin_loop();
+            crate::sync::spin_loop();
         }
         self.wait(seen, timeout);
     }

@@ -9,7 +9,7 @@ use crate::shm_struct;
 use std::sync::atomic::Ordering;
 
 /// Bytes of a ring.
-pub const RING_BYTES: usize = 512 * 1024;
+pub const RING_BYTES: usize = if cfg!(loom) { 32 } else { 512 * 1024 };
 /// Longest frame, Ethernet header included, checksum not.
 pub const MAX_FRAME_BYTES: usize = 65_550;
 const WORDS: usize = RING_BYTES / 8;
@@ -27,7 +27,7 @@ shm_struct! {
         pub room_bell: Doorbell,
         /// Frames dropped because the ring was full.
         pub dropped: AtomicLe64,
-        /// Non-zero while the producer waits for room.
+        /// Non-zero while the producer waits for room; it looks for room once more after saying so (SeqCst).
         pub full: AtomicLe32,
         /// Zero.
         pub reserved0: AtomicLe32,
@@ -95,7 +95,8 @@ impl FrameRing {
             return Err(PushError::Length(frame.len()));
         }
         let head = self.head.get();
-        let used = head.wrapping_sub(self.tail.load(Ordering::Acquire));
+        // SeqCst for a producer that has just said that it waits (`full`); it pairs with `free`.
+        let used = head.wrapping_sub(self.tail.load(Ordering::SeqCst));
         let need = record_bytes(frame.len());
         if used.saturating_add(need) > RING_BYTES as u64 {
             return Err(PushError::Full);
@@ -135,18 +136,24 @@ impl FrameRing {
         let len = usize::try_from(length).unwrap_or(usize::MAX);
         let used = head.wrapping_sub(tail);
         if len == 0 || len > MAX_FRAME_BYTES || used > RING_BYTES as u64 || record_bytes(len) > used {
-            self.tail.store(head, Ordering::Release);
+            self.free(head);
             return Err(Damaged { head, tail, length });
         }
         for index in 0..len.div_ceil(8) as u64 {
             out.extend_from_slice(&self.words[word_at(tail + 8 + index * 8)].get().to_le_bytes());
         }
         out.truncate(len);
-        self.tail.store(tail + record_bytes(len), Ordering::SeqCst);
+        self.free(tail + record_bytes(len));
+        Ok(true)
+    }
+
+    /// Consumer: everything before `tail` is room again. Either we see that the producer waits, or it sees
+    /// the room.
+    fn free(&self, tail: u64) {
+        self.tail.store(tail, Ordering::SeqCst);
         if self.full.load(Ordering::SeqCst) != 0 {
             self.room_bell.ring();
         }
-        Ok(true)
     }
 
     /// Whether a frame waits.

@@ -5,19 +5,41 @@
 //! on swapped operands, and additions go through compare-and-swap, because a native `fetch_add` would
 //! carry in the wrong direction.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use crate::sync::{self, AtomicU8, AtomicU32, AtomicU64};
+use std::sync::atomic::Ordering;
 
 /// A type that may be viewed in place in a shared segment.
 ///
 /// # Safety
 /// The type consists of atomics (or arrays and `repr(C)` structs of such types) only, is valid when
 /// all bytes are zero, has the same layout on every host architecture, and has no drop glue.
-pub unsafe trait ShmLayout: Sized {}
+pub unsafe trait ShmLayout: Sized {
+    /// Its size in a segment; under the model checker it has another one.
+    #[cfg(loom)]
+    const BYTES: usize;
+    /// All zero, as in a new segment.
+    #[cfg(loom)]
+    fn zeroed() -> Self;
+}
 
 // SAFETY: one byte, interior mutability through atomics, zero is valid, same layout everywhere.
-unsafe impl ShmLayout for AtomicU8 {}
+unsafe impl ShmLayout for AtomicU8 {
+    #[cfg(loom)]
+    const BYTES: usize = 1;
+    #[cfg(loom)]
+    fn zeroed() -> Self {
+        Self::new(0)
+    }
+}
 // SAFETY: an array adds nothing but repetition.
-unsafe impl<T: ShmLayout, const N: usize> ShmLayout for [T; N] {}
+unsafe impl<T: ShmLayout, const N: usize> ShmLayout for [T; N] {
+    #[cfg(loom)]
+    const BYTES: usize = N * T::BYTES;
+    #[cfg(loom)]
+    fn zeroed() -> Self {
+        std::array::from_fn(|_| T::zeroed())
+    }
+}
 
 macro_rules! little_endian_atomic {
     ($name:ident, $inner:ty, $int:ty, $doc:literal) => {
@@ -27,24 +49,40 @@ macro_rules! little_endian_atomic {
         pub struct $name($inner);
 
         // SAFETY: a transparent atomic of fixed width and natural alignment (8 for u64 on all our 64-bit hosts).
-        unsafe impl ShmLayout for $name {}
+        unsafe impl ShmLayout for $name {
+            #[cfg(loom)]
+            const BYTES: usize = size_of::<$int>();
+            #[cfg(loom)]
+            fn zeroed() -> Self {
+                Self::new(0)
+            }
+        }
 
         impl $name {
             /// A cell that holds `value`.
+            #[cfg(not(loom))]
             #[must_use]
             pub const fn new(value: $int) -> Self {
+                Self(<$inner>::new(value.to_le()))
+            }
+            /// A cell that holds `value`.
+            #[cfg(loom)]
+            #[must_use]
+            pub fn new(value: $int) -> Self {
                 Self(<$inner>::new(value.to_le()))
             }
             /// Loads the value.
             #[inline]
             #[must_use]
             pub fn load(&self, order: Ordering) -> $int {
+                sync::before_load(order);
                 <$int>::from_le(self.0.load(order))
             }
             /// Stores the value.
             #[inline]
             pub fn store(&self, value: $int, order: Ordering) {
                 self.0.store(value.to_le(), order);
+                sync::after_store(order);
             }
             /// Loads without ordering, for words whose order another word carries.
             #[inline]
@@ -60,22 +98,34 @@ macro_rules! little_endian_atomic {
             /// Exchanges the value, returning the old one.
             #[inline]
             pub fn swap(&self, value: $int, order: Ordering) -> $int {
-                <$int>::from_le(self.0.swap(value.to_le(), order))
+                sync::before_load(order);
+                let old = self.0.swap(value.to_le(), order);
+                sync::after_store(order);
+                <$int>::from_le(old)
             }
             /// Bitwise or, returning the old value.
             #[inline]
             pub fn fetch_or(&self, value: $int, order: Ordering) -> $int {
-                <$int>::from_le(self.0.fetch_or(value.to_le(), order))
+                sync::before_load(order);
+                let old = self.0.fetch_or(value.to_le(), order);
+                sync::after_store(order);
+                <$int>::from_le(old)
             }
             /// Bitwise and, returning the old value.
             #[inline]
             pub fn fetch_and(&self, value: $int, order: Ordering) -> $int {
-                <$int>::from_le(self.0.fetch_and(value.to_le(), order))
+                sync::before_load(order);
+                let old = self.0.fetch_and(value.to_le(), order);
+                sync::after_store(order);
+                <$int>::from_le(old)
             }
             /// Bitwise exclusive or, returning the old value.
             #[inline]
             pub fn fetch_xor(&self, value: $int, order: Ordering) -> $int {
-                <$int>::from_le(self.0.fetch_xor(value.to_le(), order))
+                sync::before_load(order);
+                let old = self.0.fetch_xor(value.to_le(), order);
+                sync::after_store(order);
+                <$int>::from_le(old)
             }
             /// Replaces `current` by `new` if it is there; strong.
             ///
@@ -89,10 +139,10 @@ macro_rules! little_endian_atomic {
                 success: Ordering,
                 failure: Ordering,
             ) -> Result<$int, $int> {
-                self.0
-                    .compare_exchange(current.to_le(), new.to_le(), success, failure)
-                    .map(<$int>::from_le)
-                    .map_err(<$int>::from_le)
+                sync::before_load(success);
+                let done = self.0.compare_exchange(current.to_le(), new.to_le(), success, failure);
+                sync::after_store(success);
+                done.map(<$int>::from_le).map_err(<$int>::from_le)
             }
             /// Applies `change` atomically, returning the old value.
             #[inline]
@@ -109,7 +159,10 @@ macro_rules! little_endian_atomic {
             #[inline]
             pub fn fetch_add(&self, value: $int, order: Ordering) -> $int {
                 if cfg!(target_endian = "little") {
-                    self.0.fetch_add(value, order)
+                    sync::before_load(order);
+                    let old = self.0.fetch_add(value, order);
+                    sync::after_store(order);
+                    old
                 } else {
                     self.update(order, |old| old.wrapping_add(value))
                 }
@@ -131,8 +184,22 @@ macro_rules! little_endian_atomic {
 little_endian_atomic!(AtomicLe32, AtomicU32, u32, "A shared 32-bit integer, little-endian in memory.");
 little_endian_atomic!(AtomicLe64, AtomicU64, u64, "A shared 64-bit integer, little-endian in memory.");
 
+/// What precedes a host atomic that stands for one of the guest's (LR, SC, AMO).
+///
+/// An AMO that acquires and releases is one point of the guest's memory order: nothing before it passes
+/// anything after it. A locked instruction of x86-64 and of s390x is such a barrier itself. Elsewhere a
+/// sequentially consistent atomic may be a loop of exclusive accesses, which orders what stands around it
+/// with itself alone; and LR with both bits set comes after earlier stores, which no acquire load does.
+#[inline(always)]
+pub fn order_atomic() {
+    if cfg!(any(loom, not(any(target_arch = "x86_64", target_arch = "s390x")))) {
+        sync::fence(Ordering::SeqCst);
+    }
+}
+
 impl AtomicLe32 {
     /// The cell as the kernel's futex sees it: the address and nothing of the value's meaning.
+    #[cfg(not(loom))]
     pub(crate) fn raw(&self) -> &AtomicU32 {
         &self.0
     }
@@ -153,15 +220,23 @@ macro_rules! shm_struct {
         const _: () = {
             const fn shm<T: $crate::ShmLayout>() {}
             $(shm::<$ty>();)*
+            #[cfg(not(loom))]
             assert!(::core::mem::size_of::<$name>() == $size, concat!("the size of ", stringify!($name)));
         };
         // SAFETY: repr(C) of fields that were just asserted to be ShmLayout; the size is asserted, so
         // that padding cannot differ between hosts.
-        unsafe impl $crate::ShmLayout for $name {}
+        unsafe impl $crate::ShmLayout for $name {
+            #[cfg(loom)]
+            const BYTES: usize = $size;
+            #[cfg(loom)]
+            fn zeroed() -> Self {
+                Self { $($field: $crate::ShmLayout::zeroed(),)* }
+            }
+        }
     };
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

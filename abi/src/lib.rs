@@ -5,28 +5,42 @@
 //! consoles, packet rings, and the control messages. All shared integers are little-endian with fixed
 //! widths, so that a process built for another host architecture attaches to the same segments.
 //!
+//! The protocols are model-checked ([`sync`], docs/memory-ordering.md).
+//!
 //! `unsafe` lives in [`le`], [`futex`], [`segment`], [`ram`] and [`control::channel`]; everything else is
 //! built on those.
 
 pub mod clock;
 pub mod console;
+#[cfg(not(loom))]
 pub mod control;
 pub mod dirty;
 pub mod doorbell;
 pub mod frames;
+#[cfg_attr(loom, path = "futex_model.rs")]
 pub mod futex;
 pub mod hart;
+#[cfg(not(loom))]
 pub mod hash;
 pub mod le;
 pub mod machine;
 pub mod mailbox;
+pub mod page;
 pub mod party;
+#[cfg(not(loom))]
 pub mod ram;
+#[cfg(not(loom))]
 pub mod saved;
+#[cfg_attr(loom, path = "segment_model.rs")]
 pub mod segment;
+#[cfg_attr(not(loom), doc(hidden))]
+pub mod sync;
 pub mod tlb;
 pub mod vm;
 
 pub use le::{AtomicLe32, AtomicLe64, ShmLayout};
+#[cfg(not(loom))]
 pub use ram::{Gpa, GuestRam};
-pub use segment::{Segment, SegmentError, SegmentKind};
+#[cfg(not(loom))]
+pub use segment::SegmentKind;
+pub use segment::{Segment, SegmentError};

@@ -31,11 +31,12 @@ impl Mailbox {
         self.posted.store(self.posted.get().wrapping_add(1), Ordering::Release);
     }
 
-    /// Whether a request waits for its answer; the request's words are visible when it does.
+    /// Whether a request waits for its answer. The request's words are visible when it does, and the reply's
+    /// when it does not.
     #[inline]
     #[must_use]
     pub fn pending(&self) -> bool {
-        self.posted.load(Ordering::Acquire) != self.answered.get()
+        self.posted.load(Ordering::Acquire) != self.answered.load(Ordering::Acquire)
     }
 
     /// Server: makes the reply visible and wakes the client.
@@ -59,7 +60,7 @@ impl Mailbox {
             if self.answered.load(Ordering::Acquire) == posted {
                 return true;
             }
-            std::hint::spin_loop();
+            crate::sync::spin_loop();
         }
         self.sleep_for_answer(posted, &mut keep_waiting)
     }

@@ -6,7 +6,7 @@ use crate::shm_struct;
 use serde::{Deserialize, Serialize};
 
 /// Harts a VM can have.
-pub const MAX_HARTS: usize = 16;
+pub const MAX_HARTS: usize = if cfg!(loom) { 1 } else { 16 };
 /// Slots in [`crate::vm::VmControl::parties`].
 pub const MAX_PARTIES: usize = MAX_HARTS + 4;
 

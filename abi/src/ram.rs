@@ -2,16 +2,10 @@
 
 use crate::le::AtomicLe32;
 use crate::le::AtomicLe64;
+pub use crate::page::{PAGE_BYTES, PAGE_LEN, PAGE_SHIFT};
 use crate::segment::{Segment, SegmentError, SegmentKind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering};
-
-/// Guest page size in bytes, whatever the host's.
-pub const PAGE_BYTES: u64 = 4096;
-/// [`PAGE_BYTES`] as the length of a buffer.
-pub const PAGE_LEN: usize = 4096;
-/// log2 of [`PAGE_BYTES`].
-pub const PAGE_SHIFT: u32 = 12;
 
 /// A guest-physical address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

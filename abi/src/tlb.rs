@@ -1,7 +1,8 @@
 //! L2: each hart's translation cache in shared memory.
 //!
 //! Filled by the mmu process, and only while the hart waits for it; probed and flushed by the hart, and
-//! only while it does not wait. So one side at a time touches a hart's cache, ordered by the mailbox, and
+//! only while it does not wait; a hart that gave up waiting takes the answer before it does anything else.
+//! So one side at a time touches a hart's cache, ordered by the mailbox, and
 //! no entry needs a lock. A flush is a generation; clearing memory is never needed.
 
 use crate::le::AtomicLe64;
@@ -10,13 +11,13 @@ use crate::shm_struct;
 use std::sync::atomic::Ordering;
 
 /// Sets of 4 KiB entries per hart.
-pub const SMALL_SETS: usize = 4096;
+pub const SMALL_SETS: usize = if cfg!(loom) { 1 } else { 4096 };
 /// Sets of large entries per hart.
-pub const LARGE_SETS: usize = 64;
+pub const LARGE_SETS: usize = if cfg!(loom) { 1 } else { 64 };
 /// Entries per set.
-pub const WAYS: usize = 4;
+pub const WAYS: usize = if cfg!(loom) { 1 } else { 4 };
 /// ASID generations kept; ASIDs share a slot when they are equal modulo this.
-pub const ASID_SLOTS: usize = 256;
+pub const ASID_SLOTS: usize = if cfg!(loom) { 1 } else { 256 };
 
 /// Access rights and attributes in [`TlbEntry::gpa_flags`]. Bits 1 to 7 are those of the PTE
 /// (RISC-V Privileged 1.13, 12.3.1).
@@ -253,8 +254,10 @@ impl HartTlb {
     }
 
     /// Hart: drops everything.
+    ///
+    /// Release: who reads the new generation sees what the hart had seen before, the epoch among it.
     pub fn flush_all(&self) {
-        self.generation.set(self.generation.get().wrapping_add(1) & 0xffff_ffff);
+        self.generation.store(self.generation.get().wrapping_add(1) & 0xffff_ffff, Ordering::Release);
         self.huge_filled.set(0);
         self.fractured.set(0);
     }
@@ -263,7 +266,7 @@ impl HartTlb {
     pub fn flush_asid(&self, asid: u64) {
         #[expect(clippy::cast_possible_truncation, reason = "reduced modulo the table's length")]
         let cell = &self.asid_generation[asid as usize % ASID_SLOTS];
-        cell.set(cell.get().wrapping_add(1) & 0xffff_ffff);
+        cell.store(cell.get().wrapping_add(1) & 0xffff_ffff, Ordering::Release);
     }
 
     /// Hart: drops what translates `va`, in every address space and at every level.
@@ -290,7 +293,7 @@ impl HartTlb {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::segment::{Segment, SegmentKind};

@@ -6,7 +6,9 @@ use crate::le::{AtomicLe32, AtomicLe64};
 use crate::machine::VIRTIO_SLOTS;
 use crate::mailbox::Mailbox;
 use crate::party::{MAX_HARTS, MAX_PARTIES, Party, PartyId, attention, status};
-use crate::segment::{Segment, SegmentError, SegmentKind};
+#[cfg(not(loom))]
+use crate::segment::SegmentKind;
+use crate::segment::{Segment, SegmentError};
 use crate::shm_struct;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -209,6 +211,7 @@ impl Vm {
     ///
     /// # Errors
     /// See [`Segment::attach`].
+    #[cfg(not(loom))]
     pub fn attach(name: &str) -> Result<Self, SegmentError> {
         Self::new(Arc::new(Segment::attach(name, SegmentKind::Control)?))
     }

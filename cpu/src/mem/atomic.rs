@@ -1,10 +1,12 @@
 //! LR, SC and AMOs by host atomics, so that they hold between harts in different processes
-//! (RISC-V Unprivileged, chapter "A"). All of them are sequentially consistent.
+//! (RISC-V Unprivileged, chapter "A"). All of them are as strong as with both of aq and rl set: sequentially
+//! consistent, and nothing passes them in either direction (docs/memory-ordering.md).
 
 use super::translate::Target;
 use super::{Cause, Fault, Memory};
 use crate::hart::Reservation;
 use crate::trap::{Trap, cause};
+use quasar_abi::le::order_atomic;
 use quasar_abi::ram::NotRam;
 use quasar_abi::tlb::access;
 use std::sync::atomic::Ordering::SeqCst;
@@ -37,7 +39,10 @@ impl Memory {
             return Err(Fault);
         }
         match self.translate(va, len, access)? {
-            Target::Ram(gpa) => Ok(gpa),
+            Target::Ram(gpa) => {
+                order_atomic();
+                Ok(gpa)
+            }
             Target::Io(_) => Err(self.refuse(access, false, va)),
         }
     }

@@ -140,6 +140,13 @@ impl Memory {
         Err(Fault)
     }
 
+    /// Waits for the answer that was left behind when the hart gave up waiting and parked. Until then the mmu
+    /// may fill the hart's cache, which the hart must neither probe nor flush. Call before going on; `false`
+    /// when the hart is to rest again.
+    pub fn take_left_over(&mut self) -> bool {
+        !self.vm.mmu_mail[usize::from(self.hart)].mailbox.pending() || self.await_mmu().is_ok()
+    }
+
     #[cold]
     fn ask_mmu(&mut self, va: u64, len: u64, access: u64, view: View) -> Result<(u64, u64), Fault> {
         let start = host_monotonic_ns();

@@ -113,9 +113,11 @@ impl HartRunner {
         self.party().pid.set(std::process::id());
         self.party().generation.fetch_add(1, Ordering::Relaxed);
         while self.wait_until_free() {
-            self.take_up_state()?;
-            self.execute();
-            self.context.publish();
+            if self.context.memory.take_left_over() {
+                self.take_up_state()?;
+                self.execute();
+                self.context.publish();
+            }
             self.context.vm.park(self.me);
         }
         self.party().pid.set(0);

@@ -4,7 +4,7 @@ use crate::command::{self, cargo, output};
 use crate::cross;
 use std::time::Instant;
 
-/// Formatting, lints, licences, bans, sources; advisories where their database can be reached.
+/// Formatting, lints, models, licences, bans, sources; advisories where their database can be reached.
 pub fn run() -> anyhow::Result<()> {
     command::run(cargo().args(["fmt", "--all", "--check"]))?;
     command::run(cargo().args([
@@ -16,6 +16,7 @@ pub fn run() -> anyhow::Result<()> {
         "-D",
         "warnings",
     ]))?;
+    models()?;
     command::run(cargo().args(["deny", "--log-level", "error", "check", "bans", "licenses", "sources"]))?;
     match output(cargo().args(["deny", "--log-level", "error", "fetch", "db"])) {
         Ok(_) => command::run(cargo().args([
@@ -31,6 +32,15 @@ pub fn run() -> anyhow::Result<()> {
             Ok(())
         }
     }
+}
+
+/// The protocols of shared memory in every interleaving (docs/memory-ordering.md). A target directory of its own,
+/// because the flag concerns every crate.
+fn models() -> anyhow::Result<()> {
+    let mut models = cargo();
+    models.args(["test", "--release", "--locked", "-p", "quasar-abi", "--test", "loom"]);
+    models.args(["--target-dir", "target/loom"]).env("RUSTFLAGS", "--cfg loom");
+    command::run(&mut models)
 }
 
 /// The big-endian architecture whose builds of the contract, the instructions and floating point are tested as well.
