@@ -91,6 +91,15 @@ pub fn gratuitous_arp(mac: Mac, ip: Ipv4Addr) -> Vec<u8> {
     resolution(mac, ARP, 1, ip, [0; 6])
 }
 
+/// Asks who has an address, without an address of one's own: everyone who owns it answers, and nobody learns a wrong
+/// thing from the question (an ARP probe, RFC 5227, 2.1.1).
+#[must_use]
+pub fn arp_probe(mac: Mac, ip: Ipv4Addr) -> Vec<u8> {
+    let mut frame = resolution(mac, ARP, 1, ip, [0; 6]);
+    frame[28..32].fill(0);
+    frame
+}
+
 /// A reverse ARP request for one's own address (RFC 903): it needs no IP address, and every switch on its
 /// way learns from it.
 #[must_use]
@@ -115,6 +124,9 @@ mod tests {
             0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
         ];
         assert_eq!(gratuitous_arp(MAC, IP), arp);
+        let mut probe = arp;
+        probe[28..32].fill(0);
+        assert_eq!(arp_probe(MAC, IP), probe);
         #[rustfmt::skip]
         let rarp = [
             0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x52, 0x54, 0, 1, 2, 3, 0x80, 0x35,

@@ -98,16 +98,13 @@ fn downloads_and_streams_between_guests_go_on_while_both_move() -> anyhow::Resul
     let moves = (|| {
         left.boot()?;
         right.boot()?;
-        for guest in [&mut left, &mut right] {
-            // The way out knows whom to send to when it has heard of them.
-            guest.console.command("ping -c 1 -W 60 10.0.2.2")?;
-        }
+        // The port leads to the one that has it, though neither has said a word yet.
+        get_patiently(left.port(80)?, "/1k.bin")?;
         left.check_stream(7000)?;
         right.console.command("(/bench/tcpcheck client 10.0.2.15 7000 0 512 > /tmp/client 2>&1 &)")?;
         left.console
             .command(&format!("dd if=/dev/urandom of=/var/www/long bs=1M count={MIB} 2>/dev/null"))?;
         let sent = left.console.command("sha256sum /var/www/long")?;
-        get_patiently(left.port(80)?, "/1k.bin")?;
         let download = Download::begin(left.port(80)?, "/long", a.directory().join("long"))?;
         download.flows()?;
         stream_flows(&mut right)?;

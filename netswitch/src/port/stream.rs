@@ -1,6 +1,6 @@
 //! A stream uplink: frames behind a 32-bit big-endian length over a unix socket, as passt speaks.
 
-use super::neighbours::Neighbours;
+use super::neighbours::{Directed, Neighbours};
 use super::{Ingress, Port};
 use crate::ethernet::Mac;
 use crate::network::lock;
@@ -11,7 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const QUEUE_FRAMES: usize = 512;
 const RETRY: Duration = Duration::from_millis(50);
@@ -104,8 +104,11 @@ impl StreamPort {
             if let Err(error) = self.read_exact(&mut input, space, broken) {
                 return error;
             }
-            lock(&self.neighbours).direct(space);
-            self.ingress.frame(space);
+            let directed = lock(&self.neighbours).direct(space, Instant::now());
+            match directed {
+                Directed::Known => self.ingress.frame(space),
+                Directed::Waits(question) => question.iter().for_each(|frame| self.ingress.frame(frame)),
+            }
         }
     }
 
@@ -154,6 +157,9 @@ impl StreamPort {
             if out.write_all(&batch).is_err() {
                 broken.store(true, Ordering::Release);
             }
+            // Among them may be the answer for which others wait.
+            let answered = lock(&self.neighbours).answered();
+            answered.iter().for_each(|frame| self.ingress.frame(frame));
         }
     }
 }

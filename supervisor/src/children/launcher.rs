@@ -17,6 +17,9 @@ pub struct Launcher {
     pub programs: HashMap<ProcessKind, PathBuf>,
     /// Where builds for other architectures are looked for first, as `TRIPLE/release/`, `TRIPLE/` or `ARCH/`.
     pub builds: Option<PathBuf>,
+    /// Where programs put what is for a moment, and what is left there when one is killed: the system's directory
+    /// for that, unless said otherwise.
+    pub scratch: Option<PathBuf>,
 }
 
 /// A program of another kind of build that is not there.
@@ -58,7 +61,7 @@ impl Launcher {
     /// Programs in one directory.
     #[must_use]
     pub fn new(directory: PathBuf, transport: Transport) -> Self {
-        Self { directory, transport, programs: HashMap::new(), builds: None }
+        Self { directory, transport, programs: HashMap::new(), builds: None, scratch: None }
     }
 
     /// The directory given, or `QUASAR_LIBEXEC`, or the running executable's own; builds for other

@@ -137,6 +137,9 @@ impl Process {
         command.arg("--control-fd").arg(theirs.as_raw_fd().to_string());
         command.arg("--transport").arg(launcher.transport(kind, &program).to_string());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?);
+        if let Some(scratch) = &launcher.scratch {
+            command.env("TMPDIR", scratch);
+        }
         let mut inherit = vec![theirs.as_fd()];
         if let Some((option, fd)) = more {
             command.arg(option).arg(fd.as_raw_fd().to_string());

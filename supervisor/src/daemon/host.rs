@@ -216,6 +216,7 @@ impl Host {
     /// [`HostError::Io`].
     pub fn new(paths: Paths, launcher: Launcher, neighbours: Neighbours) -> Result<Arc<Self>, HostError> {
         let directory = paths.directory();
+        let launcher = Launcher { scratch: Some(paths.scratch()), ..launcher };
         let log = Arc::new(open_log(&directory.join("network.log"))?);
         let (outbox, ended) = crossbeam_channel::unbounded();
         let network = NetworkHandle::start(launcher.clone(), directory, log, outbox)

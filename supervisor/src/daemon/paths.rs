@@ -53,6 +53,12 @@ impl Paths {
         self.directory().join(name)
     }
 
+    /// What programs leave when they are killed. No VM's name begins with a dot.
+    #[must_use]
+    pub fn scratch(&self) -> PathBuf {
+        self.directory().join(".scratch")
+    }
+
     /// Makes the directories, for this user alone.
     ///
     /// # Errors
@@ -63,7 +69,8 @@ impl Paths {
         if let Some(parent) = self.socket.parent() {
             builder.create(parent)?;
         }
-        builder.create(self.directory())
+        builder.create(self.directory())?;
+        builder.create(self.scratch())
     }
 }
 
