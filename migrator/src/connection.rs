@@ -167,6 +167,13 @@ impl Peer {
         }
     }
 
+    /// From here on a side that is silent for `patience` counts as gone.
+    pub fn be_patient(&mut self, patience: Duration) {
+        for half in [self.out.get_mut().get_mut(), self.input.get_mut().get_mut()] {
+            half.patience = patience;
+        }
+    }
+
     /// After sending failed: what the other side may have said before it closed.
     #[must_use]
     pub fn last_words(&mut self) -> Option<String> {

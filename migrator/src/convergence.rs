@@ -113,7 +113,14 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     fn limits(converge: Converge) -> Limits {
-        Limits { max_downtime_us: 5_000, bandwidth: 0, timeout_s: 0, converge, delta_bytes: None }
+        Limits {
+            max_downtime_us: 5_000,
+            bandwidth: 0,
+            timeout_s: 0,
+            converge,
+            delta_bytes: None,
+            connections: 1,
+        }
     }
 
     /// Plays a migration of a guest that dirties `dirty` bytes/s over a link of `link` bytes/s.

@@ -9,7 +9,10 @@
 
 use crate::connection::{Peer, PeerError, decode};
 use crate::frame::{FrameReader, Kind};
-use crate::message::{self, Accepted, Final, HandOver, Machine, Offer, RoundEnd, Running, StatePayload};
+use crate::lanes::Doorway;
+use crate::message::{
+    self, Accepted, Door, Final, HandOver, Machine, Offer, RoundEnd, Running, StatePayload,
+};
 use crate::pump::{Area, Inlet};
 use crate::source::Attached;
 use crate::state::{Ticks, apply, restart_clock};
@@ -24,16 +27,17 @@ use std::time::{Duration, Instant};
 /// State payloads a VM can have; more are an attack.
 const MOST_PAYLOADS: usize = 1000;
 
-/// Receives a VM. `prepare` has the supervisor make it.
+/// Receives a VM, by further connections through `doorway` as well. `prepare` has the supervisor make it.
 ///
 /// # Errors
 /// Whatever went wrong before the VM ran; nothing of it may be kept.
 pub fn receive(
     peer: &mut Peer,
+    doorway: Option<Doorway>,
     prepare: impl FnOnce(&Machine) -> anyhow::Result<LocalVm>,
     tell: &mut dyn FnMut(MigrationEvent),
 ) -> anyhow::Result<()> {
-    let result = receive_whole(peer, prepare, tell);
+    let result = receive_whole(peer, doorway, prepare, tell);
     if let Err(error) = &result {
         peer.refuse(&format!("{error:#}"));
     }
@@ -42,12 +46,14 @@ pub fn receive(
 
 fn receive_whole(
     peer: &mut Peer,
+    doorway: Option<Doorway>,
     prepare: impl FnOnce(&Machine) -> anyhow::Result<LocalVm>,
     tell: &mut dyn FnMut(MigrationEvent),
 ) -> anyhow::Result<()> {
     tell(MigrationEvent::Phase("negotiate".into()));
     let offer: Offer = peer.expect(Kind::Offer)?;
-    peer.tell(Kind::Agreement, &offer.agree()?)?;
+    let agreement = offer.agree()?;
+    peer.tell(Kind::Agreement, &agreement)?;
     let machine: Machine = peer.expect(Kind::Machine)?;
     let local = prepare(&machine)?;
     let mut attached = Attached::open(&local, true)?;
@@ -59,10 +65,18 @@ fn receive_whole(
         }
     }
     let areas = Arc::new(std::mem::take(&mut attached.areas));
-    peer.tell(Kind::Ready, &())?;
+    let inlet = Arc::new(Inlet::new(Arc::clone(&areas)));
+    let mut _doorman = None;
+    if agreement.version >= message::LANES_SINCE {
+        let door = doorway.as_ref().map_or(Door { port: 0, key: [0; 16] }, Doorway::door);
+        _doorman = doorway.map(|doorway| doorway.open(&inlet));
+        peer.tell(Kind::Ready, &door)?;
+    } else {
+        peer.tell(Kind::Ready, &())?;
+    }
     tell(MigrationEvent::Phase("rounds".into()));
     let out = &mut peer.out;
-    let stream = take_stream(&mut peer.input, &areas, |end| {
+    let stream = take_stream(&mut peer.input, &inlet, |end| {
         if !end.last {
             // So that little is left to be made durable while the guest stands still. An error shows then, too.
             areas.iter().filter(|a| a.store.area() != 0).for_each(|a| drop(a.store.sync()));
@@ -120,10 +134,9 @@ pub struct Taken {
 /// When the stream is not what it should be, or a page cannot be written.
 pub fn take_stream<R: Read>(
     input: &mut FrameReader<R>,
-    areas: &Arc<Vec<Area>>,
+    inlet: &Inlet,
     mut taken: impl FnMut(&RoundEnd) -> Result<(), PeerError>,
 ) -> anyhow::Result<Taken> {
-    let inlet = Inlet::new(Arc::clone(areas));
     let (mut payloads, mut encoded) = (vec![], vec![]);
     let (mut round, mut last_round) = (0, false);
     loop {
@@ -132,7 +145,7 @@ pub fn take_stream<R: Read>(
             Kind::Pages if !last_round => inlet.push(payload),
             Kind::RoundEnd if !last_round => {
                 let end: RoundEnd = message::decode(&payload)?;
-                let pages = inlet.settle()?;
+                let pages = inlet.settle(end.pages)?;
                 if (end.round, end.pages) != (round, pages) {
                     bail!(
                         "round {round} with {pages} pages came, {} with {} was announced",

@@ -47,12 +47,14 @@ pub enum Kind {
     Running = 12,
     /// [`crate::message::Refused`]: either side gives up.
     Refused = 13,
+    /// [`crate::message::Lane`]: the first word of a further connection.
+    Lane = 14,
 }
 
 impl TryFrom<u16> for Kind {
     type Error = FrameError;
     fn try_from(value: u16) -> Result<Self, FrameError> {
-        const ALL: [Kind; 13] = [
+        const ALL: [Kind; 14] = [
             Kind::Offer,
             Kind::Agreement,
             Kind::Machine,
@@ -66,6 +68,7 @@ impl TryFrom<u16> for Kind {
             Kind::HandOver,
             Kind::Running,
             Kind::Refused,
+            Kind::Lane,
         ];
         ALL.into_iter().find(|kind| *kind as u16 == value).ok_or(FrameError::Kind(value))
     }

@@ -11,6 +11,7 @@ pub mod convergence;
 pub mod delta;
 pub mod destination;
 pub mod frame;
+pub mod lanes;
 pub mod message;
 pub mod pages;
 pub mod pump;

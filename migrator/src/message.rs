@@ -4,9 +4,12 @@ use quasar_abi::control::codec::{self, CodecError};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Versions of the stream that this build speaks, newest last.
-pub const VERSIONS: &[u32] = &[1, 2];
+pub const VERSIONS: &[u32] = &[1, 2, 3];
 /// The first version whose batches of pages may hold differences.
 pub const DIFFERENCES_SINCE: u32 = 2;
+/// The first version whose destination says with [`crate::frame::Kind::Ready`] where further connections may come: a
+/// [`Door`]. Before it says nothing.
+pub const LANES_SINCE: u32 = 3;
 
 /// How a batch of pages is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +94,22 @@ pub struct Machine {
     pub harts: u32,
     /// Bytes of each disk that travels, by slot.
     pub disks: Vec<(u8, u64)>,
+}
+
+/// Where a destination takes further connections of this migration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Door {
+    /// Port at the address of the first connection; 0 for nowhere.
+    pub port: u16,
+    /// What a further connection shows.
+    pub key: [u8; 16],
+}
+
+/// A further connection begins; the destination answers with an empty [`crate::frame::Kind::Ready`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lane {
+    /// The [`Door`]'s.
+    pub key: [u8; 16],
 }
 
 /// A round is over.

@@ -5,6 +5,7 @@ use crate::destination::{put_in_force, take_stream};
 use crate::frame::{FrameReader, Kind};
 use crate::message::{self, Final, Machine, RoundEnd, StatePayload};
 use crate::pages::Batch;
+use crate::pump::Inlet;
 use crate::source::Attached;
 use crate::state::restart_clock;
 use anyhow::{Context, bail};
@@ -49,7 +50,8 @@ pub fn resume(file: &Path, prepare: impl FnOnce(&Machine) -> anyhow::Result<Loca
         bail!("the VM made here ({ours:?}) is not the one in the file");
     }
     let areas = Arc::new(std::mem::take(&mut attached.areas));
-    let stream = take_stream(&mut input, &areas, |_| Ok(())).with_context(damaged)?;
+    let stream =
+        take_stream(&mut input, &Inlet::new(Arc::clone(&areas)), |_| Ok(())).with_context(damaged)?;
     end(&mut input).with_context(damaged)?;
     let (_, ticks) = put_in_force(&attached, &areas, stream).with_context(damaged)?;
     // Guest time is wall-clock time minus a constant, so that it goes on by the time that passed.

@@ -1,6 +1,7 @@
 //! Commands of the supervisor, carried out: one process, one journey.
 
 use crate::connection::{PATIENCE, Peer};
+use crate::lanes::Doorway;
 use crate::message::Machine;
 use crate::source::{self, Outcome};
 use crate::{destination, resume, suspend, tls};
@@ -133,7 +134,13 @@ impl Errand {
         match command {
             MigratorCommand::Send { vm, to, security, limits } => {
                 let connect = || Ok(Peer::new(tls::connect(&to, &security)?, &self.cancelled, PATIENCE));
-                match source::send(&vm, connect, &limits, &self.cancelled, &mut |event| self.tell(event)) {
+                let further = |port: u16| {
+                    let host = to.rsplit_once(':').map_or(&*to, |(host, _)| host);
+                    tls::connect(&format!("{host}:{port}"), &security)
+                };
+                match source::send(&vm, connect, &further, &limits, &self.cancelled, &mut |event| {
+                    self.tell(event)
+                }) {
                     Outcome::Completed(event) => {
                         self.tell(event);
                         Ok(Reply::Unit)
@@ -150,8 +157,12 @@ impl Errand {
             }
             MigratorCommand::Receive { security } => {
                 let socket = peer.context("no connection was handed over (--peer-fd)")?;
+                let protection = security.clone();
+                let doorway =
+                    Doorway::beside(&socket, Box::new(move |socket| tls::accept(socket, &protection)));
+                let doorway = doorway.inspect_err(|error| log::warn!("one connection alone: {error:#}")).ok();
                 let mut peer = Peer::new(tls::accept(socket, &security)?, &self.cancelled, PATIENCE);
-                destination::receive(&mut peer, |machine| self.prepare(machine), &mut |event| {
+                destination::receive(&mut peer, doorway, |machine| self.prepare(machine), &mut |event| {
                     self.tell(event)
                 })?;
                 Ok(Reply::Unit)

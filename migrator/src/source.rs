@@ -14,12 +14,13 @@ use crate::connection::{Peer, PeerError};
 use crate::convergence::{Decision, Measured, decide, stalled_after};
 use crate::delta::Copies;
 use crate::frame::Kind;
-use crate::message::{self, Accepted, Agreement, Final, HandOver, Machine, Offer, RoundEnd, Running};
+use crate::lanes::{Connect, Lanes};
+use crate::message::{self, Accepted, Agreement, Door, Final, HandOver, Machine, Offer, RoundEnd, Running};
 use crate::pump::{Area, Guest, Outlet, PumpError};
 use crate::state::{StateSegments, gather};
 use crate::store::{DiskStore, RamStore};
 use anyhow::Context;
-use quasar_abi::control::migrator::{Limits, LocalVm, MigrationEvent, RoundReport};
+use quasar_abi::control::migrator::{Limits, LocalVm, MigrationEvent, Progress, RoundReport};
 use quasar_abi::dirty::PageMaps;
 use quasar_abi::hash;
 use quasar_abi::machine::RAM_BASE;
@@ -138,10 +139,11 @@ fn populated(areas: &[Area]) -> std::io::Result<Vec<Vec<u64>>> {
     areas.iter().map(|area| Ok(area.store.populated()?.into_iter().flatten().collect())).collect()
 }
 
-/// Sends the VM and says how it ended.
+/// Sends the VM and says how it ended. `further` makes connections beside the first to a port of the destination's.
 pub fn send(
     local: &LocalVm,
     connect: impl FnOnce() -> anyhow::Result<Peer>,
+    further: Connect<'_>,
     limits: &Limits,
     cancelled: &Arc<AtomicBool>,
     tell: &mut dyn FnMut(MigrationEvent),
@@ -156,7 +158,7 @@ pub fn send(
     };
     let mut attempt =
         Attempt { attached: &attached, limits, cancelled, start: Instant::now(), handed_over: false };
-    match attempt.run(local, &mut peer, tell) {
+    match attempt.run(local, &mut peer, further, tell) {
         Ok(done) => {
             attempt.stop_logging();
             Outcome::Completed(done)
@@ -218,16 +220,20 @@ impl Attempt<'_> {
         &mut self,
         local: &LocalVm,
         peer: &mut Peer,
+        further: Connect<'_>,
         tell: &mut dyn FnMut(MigrationEvent),
     ) -> anyhow::Result<MigrationEvent> {
         tell(MigrationEvent::Phase("negotiate".into()));
-        let agreement = self.negotiate(local, peer)?;
+        let (agreement, door) = self.negotiate(local, peer)?;
         let areas = &self.attached.areas;
         let mut outlet =
             Outlet::new(areas, agreement.codecs, self.limits.bandwidth, Arc::clone(self.cancelled));
         if agreement.version >= message::DIFFERENCES_SINCE {
             let copies = self.limits.delta_bytes.unwrap_or_else(|| fitting_copies(areas[0].store.bytes()));
             outlet.copies = (copies > 0).then(|| Copies::new(copies));
+        }
+        if let Some(door) = door {
+            outlet.lanes = Lanes::new(further, door, self.limits.connections, self.cancelled);
         }
         tell(MigrationEvent::Phase("rounds".into()));
         let (rounds, forecast) = self.rounds(peer, &outlet, tell)?;
@@ -264,13 +270,13 @@ impl Attempt<'_> {
             total_us: micros(self.start.elapsed()),
             downtime_us: running.downtime_ns / 1000,
             forecast_us: micros(forecast),
-            wire_bytes: peer.out.bytes(),
+            wire_bytes: peer.out.bytes() + outlet.lanes.bytes(),
             rounds: rounds + 1,
             hash: hash.iter().map(|b| format!("{b:02x}")).collect(),
         })
     }
 
-    fn negotiate(&self, local: &LocalVm, peer: &mut Peer) -> anyhow::Result<Agreement> {
+    fn negotiate(&self, local: &LocalVm, peer: &mut Peer) -> anyhow::Result<(Agreement, Option<Door>)> {
         peer.tell(Kind::Offer, &Offer::ours())?;
         let agreement: Agreement = peer.expect(Kind::Agreement)?;
         if !message::VERSIONS.contains(&agreement.version) {
@@ -280,8 +286,13 @@ impl Attempt<'_> {
             );
         }
         peer.tell(Kind::Machine, &self.attached.machine(local))?;
-        let () = peer.expect(Kind::Ready).context("the destination cannot take the VM")?;
-        Ok(agreement)
+        let cannot = "the destination cannot take the VM";
+        if agreement.version >= message::LANES_SINCE {
+            let door = peer.expect(Kind::Ready).context(cannot)?;
+            return Ok((agreement, Some(door)));
+        }
+        let () = peer.expect(Kind::Ready).context(cannot)?;
+        Ok((agreement, None))
     }
 
     /// Rounds until it may be paused. Returns their number and the last forecast.
@@ -301,13 +312,27 @@ impl Attempt<'_> {
         loop {
             self.check()?;
             let begun = Instant::now();
-            let before = peer.out.bytes();
-            let sent = outlet.send(&mut peer.out, &pages, Guest::Running)?;
+            let before = peer.out.bytes() + outlet.lanes.bytes();
+            let dirty = || {
+                let epoch = vm.epoch.load(Ordering::SeqCst);
+                areas.iter().map(|a| a.store.dirty(epoch)).sum::<u64>()
+            };
+            let all = pages.iter().map(Vec::len).sum::<usize>() as u64;
+            let sent = outlet.send(&mut peer.out, &pages, Guest::Running, &mut |sent, wire_bytes| {
+                tell(MigrationEvent::Progress(Progress {
+                    round,
+                    pages: all,
+                    sent_pages: sent.pages,
+                    wire_bytes,
+                    connections: outlet.lanes.connections(),
+                    took_us: micros(begun.elapsed()),
+                    dirtied: dirty(),
+                }));
+            })?;
             peer.tell(Kind::RoundEnd, &RoundEnd { round, pages: sent.pages, last: false })?;
             let () = peer.expect(Kind::RoundTaken)?;
             let took = begun.elapsed();
-            let epoch = vm.epoch.load(Ordering::SeqCst);
-            let dirty: u64 = areas.iter().map(|a| a.store.dirty(epoch)).sum();
+            let dirty = dirty();
             let sent_bytes = (sent.pages - sent.zero) * PAGE_BYTES;
             #[expect(clippy::cast_precision_loss, reason = "a rate")]
             let bytes = sent_bytes as f64;
@@ -328,7 +353,8 @@ impl Attempt<'_> {
                 pages: sent.pages,
                 zero_pages: sent.zero,
                 raw_bytes: sent_bytes,
-                wire_bytes: peer.out.bytes() - before,
+                wire_bytes: peer.out.bytes() + outlet.lanes.bytes() - before,
+                connections: outlet.lanes.connections(),
                 took_us: micros(took),
                 dirtied: dirty,
                 forecast_us: micros(measured.forecast()),
@@ -368,9 +394,9 @@ impl Attempt<'_> {
     ) -> anyhow::Result<[u8; 32]> {
         let (vm, areas) = (&self.attached.vm, &self.attached.areas);
         let begun = Instant::now();
-        let before = peer.out.bytes();
+        let before = peer.out.bytes() + outlet.lanes.bytes();
         let pages = drain(areas, close_epoch(vm)?);
-        let sent = outlet.send(&mut peer.out, &pages, Guest::Paused)?;
+        let sent = outlet.send(&mut peer.out, &pages, Guest::Paused, &mut |_, _| ())?;
         peer.out
             .write(Kind::RoundEnd, &message::encode(&RoundEnd { round, pages: sent.pages, last: true })?)
             .map_err(PeerError::from)?;
@@ -387,7 +413,8 @@ impl Attempt<'_> {
             pages: sent.pages,
             zero_pages: sent.zero,
             raw_bytes: (sent.pages - sent.zero) * PAGE_BYTES,
-            wire_bytes: peer.out.bytes() - before,
+            wire_bytes: peer.out.bytes() + outlet.lanes.bytes() - before,
+            connections: outlet.lanes.connections(),
             took_us: micros(begun.elapsed()),
             ..RoundReport::default()
         }));

@@ -119,6 +119,17 @@ pub struct Limits {
     /// Bytes of memory for copies of pages that were sent, so that they can be sent again as differences; 0 for none,
     /// nothing for what fits the guest and the machine.
     pub delta_bytes: Option<u64>,
+    /// The most connections at once, the first included; as many as carry more than fewer.
+    #[serde(default = "Limits::default_connections")]
+    pub connections: u16,
+}
+
+impl Limits {
+    /// Connections when the user says nothing.
+    #[must_use]
+    pub const fn default_connections() -> u16 {
+        8
+    }
 }
 
 /// What one round has done.
@@ -134,6 +145,8 @@ pub struct RoundReport {
     pub raw_bytes: u64,
     /// Bytes on the wire.
     pub wire_bytes: u64,
+    /// Connections over which they went.
+    pub connections: u16,
     /// Microseconds.
     pub took_us: u64,
     /// Pages written by the guest meanwhile.
@@ -142,6 +155,25 @@ pub struct RoundReport {
     pub forecast_us: u64,
     /// Throttle of the harts in parts per thousand.
     pub throttle_permille: u64,
+}
+
+/// How far a round is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Number of the round.
+    pub round: u32,
+    /// Pages it has to look at.
+    pub pages: u64,
+    /// Pages sent so far.
+    pub sent_pages: u64,
+    /// Bytes on the wire so far, as far as they can be counted between pages.
+    pub wire_bytes: u64,
+    /// Connections over which they go.
+    pub connections: u16,
+    /// Microseconds so far.
+    pub took_us: u64,
+    /// Pages written by the guest meanwhile.
+    pub dirtied: u64,
 }
 
 /// What happens to a migration, for the supervisor. Wire and phases: `docs/migration.md`.
@@ -196,4 +228,6 @@ pub enum MigrationEvent {
         /// An explanation for people.
         explanation: String,
     },
+    /// A long round goes on.
+    Progress(Progress),
 }

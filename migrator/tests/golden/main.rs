@@ -3,8 +3,8 @@
 
 use quasar_migrator::frame::{FrameReader, FrameWriter, Kind};
 use quasar_migrator::message::{
-    Accepted, Agreement, Codec, Final, HandOver, Machine, Offer, Refused, RoundEnd, Running, StatePayload,
-    decode, encode,
+    Accepted, Agreement, Codec, Door, Final, HandOver, Lane, Machine, Offer, Refused, RoundEnd, Running,
+    StatePayload, decode, encode,
 };
 use quasar_migrator::pages::Batch;
 use serde::Serialize;
@@ -81,6 +81,9 @@ fn samples() -> Vec<Sample> {
         message("hand over", Kind::HandOver, HandOver { paused_ns: 1_234_567 }),
         message("running", Kind::Running, Running { downtime_ns: 4_000_000_000 }),
         message("refused", Kind::Refused, Refused { reason: "no room".into() }),
+        // Version 3.
+        message("ready with a door", Kind::Ready, Door { port: 40_000, key: [0x5a; 16] }),
+        message("lane", Kind::Lane, Lane { key: [0x5a; 16] }),
     ]
 }
 

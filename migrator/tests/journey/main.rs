@@ -2,6 +2,7 @@
 
 mod file;
 mod guest;
+mod lanes;
 mod meddle;
 mod stranger;
 mod trouble;

@@ -3,7 +3,7 @@
 
 use crate::guest::{Guest, Manners, PAGES, RAM, differences, while_writing};
 use crate::meddle::{Trick, meddled};
-use crate::wire::{connected, limits, migrate, peer};
+use crate::wire::{alone, connected, limits, migrate, peer};
 use quasar_abi::control::migrator::MigrationEvent;
 use quasar_abi::machine::RAM_BASE;
 use quasar_abi::vm::pause;
@@ -147,7 +147,7 @@ fn versions_that_nobody_speaks_are_refused_and_older_ones_are_spoken() {
         let Outcome::StaysHere(error) = disturb(&from, kind, &trick).0 else { panic!("{kind:?} {trick:?}") };
         assert!(format!("{error:#}").contains(words), "{error:#}");
     }
-    for (kind, trick) in [offer(&[1]), offer(&[1, 9]), agreement(1)] {
+    for (kind, trick) in [offer(&[1]), offer(&[2]), offer(&[1, 9])] {
         let outcome = disturb(&from, kind, &trick).0;
         assert!(matches!(outcome, Outcome::Completed(_)), "{kind:?}: {outcome:?}");
     }
@@ -260,11 +260,11 @@ fn a_refusal_reaches_the_user_with_its_reason() {
         scope.spawn(|| {
             let mut peer = peer(sockets.1, &Arc::default());
             let refuse = |_: &_| Err(anyhow::anyhow!("no room: 3 GiB of memory are free, 8 are needed"));
-            assert!(destination::receive(&mut peer, refuse, &mut |_| {}).is_err());
+            assert!(destination::receive(&mut peer, None, refuse, &mut |_| {}).is_err());
         });
         let cancelled = Arc::default();
         let outcome =
-            send(&from.local, || Ok(peer(sockets.0, &cancelled)), &limits(), &cancelled, &mut |_| {});
+            send(&from.local, || Ok(peer(sockets.0, &cancelled)), &alone, &limits(), &cancelled, &mut |_| {});
         let Outcome::StaysHere(error) = outcome else { panic!("{outcome:?}") };
         assert!(format!("{error:#}").contains("3 GiB of memory are free"), "{error:#}");
     });

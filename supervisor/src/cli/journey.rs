@@ -5,7 +5,7 @@ use super::table;
 use crate::daemon::journey::JourneyEvent;
 use anyhow::bail;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use quasar_abi::control::migrator::RoundReport;
+use quasar_abi::control::migrator::{Progress, RoundReport};
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -49,6 +49,20 @@ fn line(round: &RoundReport) -> String {
         short(remaining),
         rate(remaining, round.took_us),
         seconds(round.forecast_us),
+    )
+}
+
+fn under_way(progress: &Progress) -> String {
+    let Progress { round, pages, sent_pages, wire_bytes, connections, took_us, dirtied } = *progress;
+    let over = if connections > 1 { format!(" over {connections} connections") } else { String::new() };
+    format!(
+        "round {round}: sent {} of {} ({} on the wire{over}) in {}, remaining {}, dirtied {}",
+        short(sent_pages * PAGE),
+        short(pages * PAGE),
+        rate(wire_bytes, took_us),
+        seconds(took_us),
+        short(pages.saturating_sub(sent_pages) * PAGE),
+        rate(dirtied * PAGE, took_us),
     )
 }
 
@@ -98,6 +112,7 @@ impl Display {
                 self.rounds.push(*report);
                 self.say_passing(line(report));
             }
+            JourneyEvent::Progress { progress } => self.say_passing(under_way(progress)),
             JourneyEvent::NotConverging { explanation } => self.say(explanation),
             JourneyEvent::HandingOver => self.say_passing("handing over".into()),
             _ => {}

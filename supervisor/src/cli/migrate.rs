@@ -28,6 +28,7 @@ fn departure(order: &Migrate, to: &str) -> Departure {
         timeout_s: order.timeout,
         converge,
         delta_bytes: order.delta_memory.map(|size| size.0),
+        connections: order.connections,
     };
     Departure { to: to.to_owned(), limits, shared_disk: order.shared_disk }
 }

@@ -12,6 +12,7 @@ pub use values::{DiskArgument, ExeFor};
 
 use super::size::Size;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use quasar_abi::control::migrator::Limits;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -243,6 +244,9 @@ pub struct Migrate {
     /// half of the VM's, if this machine has it to spare; 0: none).
     #[arg(long, value_name = "SIZE")]
     pub delta_memory: Option<Size>,
+    /// The most connections to the other host; as many are made as carry more than fewer.
+    #[arg(long, default_value_t = Limits::default_connections(), value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub connections: u16,
     /// The disks are reachable from there under the same path: their content stays.
     #[arg(long)]
     pub shared_disk: bool,

@@ -1,6 +1,6 @@
 //! What users see of a journey: one JSON object per event.
 
-use quasar_abi::control::migrator::{MigrationEvent, RoundReport};
+use quasar_abi::control::migrator::{MigrationEvent, Progress, RoundReport};
 use serde::{Deserialize, Serialize};
 
 /// An event. The last one of a journey is `completed`, `failed`, `unclear` or `suspended`.
@@ -17,6 +17,12 @@ pub enum JourneyEvent {
         /// What it has done.
         #[serde(flatten)]
         report: RoundReport,
+    },
+    /// A long round goes on.
+    Progress {
+        /// How far it is.
+        #[serde(flatten)]
+        progress: Progress,
     },
     /// It does not converge.
     NotConverging {
@@ -76,6 +82,7 @@ impl JourneyEvent {
             MigrationEvent::Incoming { .. } => return None,
             MigrationEvent::Phase(phase) => Self::Phase { phase },
             MigrationEvent::Round(report) => Self::Round { report },
+            MigrationEvent::Progress(progress) => Self::Progress { progress },
             MigrationEvent::HandingOver => Self::HandingOver,
             MigrationEvent::Running { downtime_us } => Self::Arrived { downtime_us },
             MigrationEvent::NotConverging { explanation } => Self::NotConverging { explanation },

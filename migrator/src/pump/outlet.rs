@@ -1,62 +1,17 @@
-//! Moving pages between stores and frames with several cores: reading, hashing and compressing on one
-//! side, decompressing, writing and hashing on the other.
+//! The sending side: pages are read, hashed and packed by several threads, and carried by one or several connections.
 
-use crate::delta::{Copies, Form, apply};
-use crate::frame::{FrameError, FrameWriter, Kind};
+use super::{Area, PumpError};
+use crate::delta::{Copies, Form};
+use crate::frame::{FrameWriter, Kind};
+use crate::lanes::{Lane, Lanes};
 use crate::message::Codec;
 use crate::pages::{BATCH_PAGES, Batch, is_zero};
-use crate::store::PageStore;
 use crossbeam_channel::{Receiver, Sender, bounded};
-use quasar_abi::hash::AreaHashes;
 use quasar_abi::ram::PAGE_LEN;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-
-/// An area with its hashes.
-pub struct Area {
-    /// Its pages.
-    pub store: Box<dyn PageStore>,
-    /// Their hashes as they travelled last.
-    pub hashes: AreaHashes,
-}
-
-impl Area {
-    /// Takes a store, all of it zero so far.
-    #[must_use]
-    pub fn new(store: Box<dyn PageStore>) -> Self {
-        let hashes = AreaHashes::new(store.area(), store.bytes());
-        Self { store, hashes }
-    }
-}
-
-/// Why pages could not be sent.
-#[derive(Debug, thiserror::Error)]
-pub enum PumpError {
-    /// The stream failed.
-    #[error(transparent)]
-    Frame(#[from] FrameError),
-    /// A page could not be read or written.
-    #[error("page {index} of area {area}: {source}")]
-    Store {
-        /// Area.
-        area: u8,
-        /// Page.
-        index: u64,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The user gave up.
-    #[error("cancelled")]
-    Cancelled,
-    /// A batch could not be decoded.
-    #[error(transparent)]
-    Batch(#[from] crate::pages::BatchError),
-    /// A batch names an area that is not there.
-    #[error("a batch belongs to area {0}, which this VM has not")]
-    Area(u8),
-}
 
 /// What was sent.
 #[derive(Clone, Copy, Debug, Default)]
@@ -69,6 +24,8 @@ pub struct Sent {
 
 /// How far packing gives way to harts: to about a tenth of their share of a processor.
 const NICE: i32 = 10;
+/// How often one hears of a round that takes long.
+const NEWS: Duration = Duration::from_millis(500);
 /// Link slower than this: Zstandard's better ratio wins over LZ4's speed.
 const ZSTD_BELOW_BYTES_PER_S: f64 = 300e6;
 
@@ -86,6 +43,8 @@ pub struct Outlet<'a> {
     pub cancelled: Arc<AtomicBool>,
     /// Copies of the first area's pages (RAM), where the other side takes differences.
     pub copies: Option<Copies>,
+    /// Connections beside the first.
+    pub lanes: Lanes<'a>,
     codec: AtomicU8,
     write_ns: AtomicU64,
     write_bytes: AtomicU64,
@@ -93,6 +52,48 @@ pub struct Outlet<'a> {
 
 /// A run of pages of one area.
 type Job = (usize, Vec<u64>);
+/// It packed, and what it was.
+type Packed = Result<(Vec<Vec<u8>>, Sent), PumpError>;
+
+/// What the connections that carry one round share.
+struct Traffic {
+    budget: Mutex<Budget>,
+    result: Mutex<Result<Sent, PumpError>>,
+    bytes: AtomicU64,
+}
+
+impl Traffic {
+    fn new(bandwidth: u64) -> Self {
+        let (budget, result) = (Mutex::new(Budget::new(bandwidth)), Mutex::new(Ok(Sent::default())));
+        Self { budget, result, bytes: AtomicU64::new(0) }
+    }
+
+    fn result(&self) -> MutexGuard<'_, Result<Sent, PumpError>> {
+        self.result.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what one connection has done; `false` when all of them are to end.
+    fn note(&self, done: Result<Sent, PumpError>) -> bool {
+        let mut result = self.result();
+        match (&mut *result, done) {
+            (Ok(sum), Ok(sent)) => sum.add(sent),
+            (Ok(_), Err(error)) => *result = Err(error),
+            (Err(_), _) => {}
+        }
+        result.is_ok()
+    }
+
+    fn finish(self) -> Result<Sent, PumpError> {
+        self.result.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts bytes, and waits until they are within the bandwidth.
+    fn spend(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let wait = self.budget.lock().unwrap_or_else(PoisonError::into_inner).spend(bytes);
+        std::thread::sleep(wait);
+    }
+}
 
 impl<'a> Outlet<'a> {
     /// An outlet over these areas.
@@ -116,6 +117,7 @@ impl<'a> Outlet<'a> {
             bandwidth,
             cancelled,
             copies: None,
+            lanes: Lanes::none(),
             codec: AtomicU8::new(first as u8),
             write_ns: AtomicU64::new(0),
             write_bytes: AtomicU64::new(0),
@@ -136,14 +138,15 @@ impl<'a> Outlet<'a> {
         self.codec.store(codec as u8, Ordering::Relaxed);
     }
 
-    /// Chooses the codec by what the link has carried.
+    /// Chooses the codec by what the link has carried, over all connections.
     fn adapt(&self) {
         let ns = self.write_ns.load(Ordering::Relaxed);
         if ns < 20_000_000 || self.codecs.len() < 2 {
             return;
         }
         #[expect(clippy::cast_precision_loss, reason = "a rate")]
-        let rate = self.write_bytes.load(Ordering::Relaxed) as f64 / (ns as f64 / 1e9);
+        let each = self.write_bytes.load(Ordering::Relaxed) as f64 / (ns as f64 / 1e9);
+        let rate = each * f64::from(self.lanes.connections());
         let wanted = if rate < ZSTD_BELOW_BYTES_PER_S { Codec::Zstd } else { Codec::Lz4 };
         if self.codecs.contains(&wanted) {
             self.codec.store(wanted as u8, Ordering::Relaxed);
@@ -194,7 +197,7 @@ impl<'a> Outlet<'a> {
         &self,
         out: &mut FrameWriter<W>,
         payloads: &[Vec<u8>],
-        budget: &mut Budget,
+        traffic: &Traffic,
     ) -> Result<(), PumpError> {
         for payload in payloads {
             if self.cancelled.load(Ordering::Acquire) {
@@ -202,16 +205,43 @@ impl<'a> Outlet<'a> {
             }
             let start = Instant::now();
             out.write(Kind::Pages, payload)?;
-            let spent = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-            self.write_ns.fetch_add(spent, Ordering::Relaxed);
+            let spent = start.elapsed();
+            self.lanes.wrote(payload.len() as u64, spent);
+            self.write_ns.fetch_add(u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
             self.write_bytes.fetch_add(payload.len() as u64, Ordering::Relaxed);
             self.adapt();
-            budget.spend(payload.len() as u64);
+            traffic.spend(payload.len() as u64);
         }
         Ok(())
     }
 
-    /// Sends pages, given per area as sorted indices. Each page at most once per call.
+    /// Sends batches over one connection until there are no more, or one of the connections fails.
+    fn carry<W: Write>(
+        &self,
+        out: &mut FrameWriter<W>,
+        batches: &Receiver<Packed>,
+        traffic: &Traffic,
+        mut between: impl FnMut(),
+    ) {
+        for packed in batches {
+            let done = packed.and_then(|(payloads, sent)| self.put(out, &payloads, traffic).map(|()| sent));
+            if !traffic.note(done) {
+                return;
+            }
+            between();
+        }
+    }
+
+    /// The same over a lane, which is kept for the next round.
+    fn carry_lane(&self, mut lane: Lane, batches: &Receiver<Packed>, traffic: &Traffic) {
+        self.carry(&mut lane.out, batches, traffic, || ());
+        let flushed = lane.out.flush().map(|()| Sent::default());
+        traffic.note(flushed.map_err(|error| PumpError::Lane(error.to_string())));
+        self.lanes.rest(lane);
+    }
+
+    /// Sends pages, given per area as sorted indices. Each page at most once per call. When that takes long
+    /// `under_way` hears twice a second what was sent, and in how many bytes.
     ///
     /// # Errors
     /// [`PumpError`].
@@ -220,6 +250,7 @@ impl<'a> Outlet<'a> {
         out: &mut FrameWriter<W>,
         pages: &[Vec<u64>],
         guest: Guest,
+        under_way: &mut dyn FnMut(Sent, u64),
     ) -> Result<Sent, PumpError> {
         let total: usize = pages.iter().map(Vec::len).sum();
         if let (Some(copies), Some(pages)) = (&self.copies, pages.first()) {
@@ -229,17 +260,16 @@ impl<'a> Outlet<'a> {
             .iter()
             .enumerate()
             .flat_map(|(area, indices)| indices.chunks(BATCH_PAGES).map(move |chunk| (area, chunk.to_vec())));
-        let mut budget = Budget::new(self.bandwidth);
-        let mut sum = Sent::default();
+        let traffic = Traffic::new(self.bandwidth);
         // Few pages (the pause!) are not worth waking threads for.
         if total <= BATCH_PAGES * 2 {
             let mut page = vec![0; PAGE_LEN];
             for (area, indices) in jobs {
                 let (payloads, sent) = self.encode(area, &indices, &mut page)?;
-                sum.add(sent);
-                self.put(out, &payloads, &mut budget)?;
+                self.put(out, &payloads, &traffic)?;
+                traffic.note(Ok(sent));
             }
-            return Ok(sum);
+            return traffic.finish();
         }
         let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(8);
         let (job_in, job_out): (Sender<Job>, Receiver<Job>) = bounded(workers * 4);
@@ -267,13 +297,31 @@ impl<'a> Outlet<'a> {
                     }
                 }
             });
-            for result in done_out {
-                let (payloads, sent) = result?;
-                sum.add(sent);
-                self.put(out, &payloads, &mut budget)?;
+            let traffic = &traffic;
+            for lane in self.lanes.wake() {
+                let batches = done_out.clone();
+                scope.spawn(move || self.carry_lane(lane, &batches, traffic));
             }
-            Ok(sum)
-        })
+            let mut told = Instant::now();
+            self.carry(out, &done_out, traffic, || {
+                if told.elapsed() >= NEWS {
+                    told = Instant::now();
+                    let sent = *traffic.result().as_ref().unwrap_or(&Sent::default());
+                    under_way(sent, traffic.bytes.load(Ordering::Relaxed));
+                }
+                if self.lanes.another() {
+                    let batches = done_out.clone();
+                    scope.spawn(move || {
+                        if let Some(lane) = self.lanes.open() {
+                            self.carry_lane(lane, &batches, traffic);
+                        }
+                    });
+                }
+            });
+            // Whoever still packs is not waited for when nobody carries.
+            drop(done_out);
+        });
+        traffic.finish()
     }
 }
 
@@ -313,127 +361,14 @@ impl Budget {
         Self { per_s, start: Instant::now(), spent: 0 }
     }
 
-    fn spend(&mut self, bytes: u64) {
+    /// How long to wait after these bytes.
+    fn spend(&mut self, bytes: u64) -> Duration {
         if self.per_s == 0 {
-            return;
+            return Duration::ZERO;
         }
         self.spent += bytes;
         #[expect(clippy::cast_precision_loss, reason = "a waiting time")]
         let due = Duration::from_secs_f64(self.spent as f64 / self.per_s as f64);
-        if let Some(wait) = due.checked_sub(self.start.elapsed()) {
-            std::thread::sleep(wait);
-        }
-    }
-}
-
-/// The receiving side: threads that write what arrives, and a barrier at the end of a round.
-pub struct Inlet {
-    queue: Option<Sender<Vec<u8>>>,
-    shared: Arc<Shared>,
-    threads: Vec<std::thread::JoinHandle<()>>,
-}
-
-struct Shared {
-    areas: Arc<Vec<Area>>,
-    state: Mutex<Progress>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct Progress {
-    waiting: u64,
-    pages: u64,
-    failed: Option<PumpError>,
-}
-
-impl Inlet {
-    /// Starts the threads.
-    #[must_use]
-    pub fn new(areas: Arc<Vec<Area>>) -> Self {
-        let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(8);
-        let (queue, waiting) = bounded::<Vec<u8>>(workers * 8);
-        let shared = Arc::new(Shared { areas, state: Mutex::default(), changed: Condvar::new() });
-        let threads = (0..workers).map(|_| {
-            let (waiting, shared) = (waiting.clone(), Arc::clone(&shared));
-            std::thread::spawn(move || {
-                for payload in waiting {
-                    let result = shared.take(&payload);
-                    let mut state = shared.lock();
-                    state.waiting -= 1;
-                    match result {
-                        Ok(pages) => state.pages += pages,
-                        Err(error) => state.failed = state.failed.take().or(Some(error)),
-                    }
-                    drop(state);
-                    shared.changed.notify_all();
-                }
-            })
-        });
-        Self { queue: Some(queue), threads: threads.collect(), shared }
-    }
-
-    /// Hands a batch to the threads.
-    pub fn push(&self, payload: Vec<u8>) {
-        self.shared.lock().waiting += 1;
-        if let Some(queue) = &self.queue {
-            // The threads end only after the queue, which we hold.
-            let _ = queue.send(payload);
-        }
-    }
-
-    /// Waits until everything that was pushed is in place; returns how many pages since the last call.
-    ///
-    /// # Errors
-    /// The first [`PumpError`] of any thread.
-    pub fn settle(&self) -> Result<u64, PumpError> {
-        let mut state = self.shared.lock();
-        while state.waiting > 0 {
-            state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        state.failed.take().map_or(Ok(std::mem::take(&mut state.pages)), Err)
-    }
-}
-
-impl Drop for Inlet {
-    fn drop(&mut self) {
-        self.queue = None;
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Shared {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Progress> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn take(&self, payload: &[u8]) -> Result<u64, PumpError> {
-        let batch = Batch::decode(payload)?;
-        let area =
-            self.areas.iter().find(|a| a.store.area() == batch.area).ok_or(PumpError::Area(batch.area))?;
-        let mut buffer = if batch.differences { vec![0; PAGE_LEN] } else { vec![] };
-        for (index, page) in batch.iter() {
-            let fail = |source| PumpError::Store { area: batch.area, index, source };
-            match page {
-                Some(difference) if batch.differences => {
-                    area.store.read(index, &mut buffer).map_err(fail)?;
-                    apply(&mut buffer, difference);
-                    area.store.write(index, Some(&buffer)).map_err(fail)?;
-                    area.hashes.note(index, &buffer);
-                }
-                Some(bytes) => {
-                    area.store.write(index, Some(bytes)).map_err(fail)?;
-                    area.hashes.note(index, bytes);
-                }
-                // A page that never held anything is a hole and stays one.
-                None if area.hashes.is_zero(index) => {}
-                None => {
-                    area.store.write(index, None).map_err(fail)?;
-                    area.hashes.note_zero(index);
-                }
-            }
-        }
-        Ok(batch.pages.len() as u64)
+        due.saturating_sub(self.start.elapsed())
     }
 }

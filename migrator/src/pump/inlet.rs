@@ -1,0 +1,150 @@
+//! The receiving side: pages are unpacked, written and hashed by several threads, whichever connection they came over.
+
+use super::{Area, PumpError};
+use crate::connection::PATIENCE;
+use crate::delta::apply;
+use crate::pages::Batch;
+use crossbeam_channel::{Sender, bounded};
+use quasar_abi::ram::PAGE_LEN;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+/// The receiving side: threads that write what arrives, and a barrier at the end of a round.
+pub struct Inlet {
+    queue: Option<Sender<Vec<u8>>>,
+    shared: Arc<Shared>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+struct Shared {
+    areas: Arc<Vec<Area>>,
+    state: Mutex<Progress>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Progress {
+    waiting: u64,
+    pages: u64,
+    /// Connections beside the first that may bring more.
+    lanes: u32,
+    failed: Option<PumpError>,
+}
+
+impl Inlet {
+    /// Starts the threads.
+    #[must_use]
+    pub fn new(areas: Arc<Vec<Area>>) -> Self {
+        let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(8);
+        let (queue, waiting) = bounded::<Vec<u8>>(workers * 8);
+        let shared = Arc::new(Shared { areas, state: Mutex::default(), changed: Condvar::new() });
+        let threads = (0..workers).map(|_| {
+            let (waiting, shared) = (waiting.clone(), Arc::clone(&shared));
+            std::thread::spawn(move || {
+                for payload in waiting {
+                    let result = shared.take(&payload);
+                    let mut state = shared.lock();
+                    state.waiting -= 1;
+                    match result {
+                        Ok(pages) => state.pages += pages,
+                        Err(error) => state.failed = state.failed.take().or(Some(error)),
+                    }
+                    drop(state);
+                    shared.changed.notify_all();
+                }
+            })
+        });
+        Self { queue: Some(queue), threads: threads.collect(), shared }
+    }
+
+    /// Hands a batch to the threads.
+    pub fn push(&self, payload: Vec<u8>) {
+        self.shared.lock().waiting += 1;
+        if let Some(queue) = &self.queue {
+            // The threads end only after the queue, which we hold.
+            let _ = queue.send(payload);
+        }
+    }
+
+    /// A connection beside the first begins to bring batches.
+    pub fn lane_opened(&self) {
+        self.shared.lock().lanes += 1;
+    }
+
+    /// It brings no more; `failed` when it should have.
+    pub fn lane_closed(&self, failed: Option<PumpError>) {
+        let mut state = self.shared.lock();
+        state.lanes -= 1;
+        state.failed = state.failed.take().or(failed);
+        drop(state);
+        self.shared.changed.notify_all();
+    }
+
+    /// Waits until the `announced` pages of a round are in place, or everything that was pushed when no connection can bring
+    /// more; returns how many there were since the last call.
+    ///
+    /// # Errors
+    /// The first [`PumpError`] of any thread or connection.
+    pub fn settle(&self, announced: u64) -> Result<u64, PumpError> {
+        let mut state = self.shared.lock();
+        loop {
+            if let Some(error) = state.failed.take() {
+                return Err(error);
+            }
+            if state.waiting == 0 && (state.pages >= announced || state.lanes == 0) {
+                return Ok(std::mem::take(&mut state.pages));
+            }
+            let before = (state.waiting, state.pages);
+            let waited = self.shared.changed.wait_timeout(state, PATIENCE);
+            let (after, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            state = after;
+            if timeout.timed_out() && (state.waiting, state.pages) == before {
+                let silence = format!("pages of the round are missing for {} s", PATIENCE.as_secs());
+                return Err(PumpError::Lane(silence));
+            }
+        }
+    }
+}
+
+impl Drop for Inlet {
+    fn drop(&mut self) {
+        self.queue = None;
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, payload: &[u8]) -> Result<u64, PumpError> {
+        let batch = Batch::decode(payload)?;
+        let area =
+            self.areas.iter().find(|a| a.store.area() == batch.area).ok_or(PumpError::Area(batch.area))?;
+        let mut buffer = if batch.differences { vec![0; PAGE_LEN] } else { vec![] };
+        for (index, page) in batch.iter() {
+            let fail = |source| PumpError::Store { area: batch.area, index, source };
+            match page {
+                Some(difference) if batch.differences => {
+                    area.store.read(index, &mut buffer).map_err(fail)?;
+                    apply(&mut buffer, difference);
+                    area.store.write(index, Some(&buffer)).map_err(fail)?;
+                    area.hashes.note(index, &buffer);
+                }
+                Some(bytes) => {
+                    area.store.write(index, Some(bytes)).map_err(fail)?;
+                    area.hashes.note(index, bytes);
+                }
+                // A page that never held anything is a hole and stays one.
+                None if area.hashes.is_zero(index) => {}
+                None => {
+                    area.store.write(index, None).map_err(fail)?;
+                    area.hashes.note_zero(index);
+                }
+            }
+        }
+        Ok(batch.pages.len() as u64)
+    }
+}
