@@ -30,6 +30,8 @@ pub fn page_hash(area: u8, index: u64, bytes: &[u8]) -> PageHash {
 pub struct AreaHashes {
     area: u8,
     pages: Vec<[AtomicU64; 2]>,
+    /// Of all of them, kept up to date: a pause has no time to go through them.
+    sum: [AtomicU64; 2],
 }
 
 impl AreaHashes {
@@ -37,7 +39,11 @@ impl AreaHashes {
     #[must_use]
     pub fn new(area: u8, bytes: u64) -> Self {
         let pages = usize::try_from(bytes.div_ceil(PAGE_BYTES)).unwrap_or(0);
-        Self { area, pages: (0..pages).map(|_| [AtomicU64::new(0), AtomicU64::new(0)]).collect() }
+        Self {
+            area,
+            pages: (0..pages).map(|_| <[AtomicU64; 2]>::default()).collect(),
+            sum: Default::default(),
+        }
     }
 
     /// An area that lies in a file from `offset` on and that nobody changes meanwhile. Holes stay holes.
@@ -72,12 +78,16 @@ impl AreaHashes {
 
     fn set(&self, index: u64, hash: PageHash) {
         if let Some(cell) = usize::try_from(index).ok().and_then(|i| self.pages.get(i)) {
-            cell[0].store(hash[0], Ordering::Relaxed);
-            cell[1].store(hash[1], Ordering::Relaxed);
+            for ((word, sum), new) in cell.iter().zip(&self.sum).zip(hash) {
+                let old = word.swap(new, Ordering::Relaxed);
+                if old != new {
+                    sum.fetch_xor(old ^ new, Ordering::Relaxed);
+                }
+            }
         }
     }
 
-    /// Notes a page's content.
+    /// Notes a page's content. A page must not be noted by two threads at once.
     pub fn note(&self, index: u64, bytes: &[u8]) {
         self.set(index, page_hash(self.area, index, bytes));
     }
@@ -97,9 +107,7 @@ impl AreaHashes {
     /// The area's hash.
     #[must_use]
     pub fn sum(&self) -> PageHash {
-        self.pages.iter().fold([0, 0], |sum, page| {
-            [sum[0] ^ page[0].load(Ordering::Relaxed), sum[1] ^ page[1].load(Ordering::Relaxed)]
-        })
+        self.sum.each_ref().map(|word| word.load(Ordering::Relaxed))
     }
 }
 
@@ -133,6 +141,8 @@ mod tests {
         area.note(3, &[7; 4096]);
         assert_eq!(area.sum(), [0x1a08_1cfb_c24e_de02, 0xd6f1_42fd_2ba2_906b]);
         let hash = whole([&area].into_iter(), [&b"state"[..]].into_iter());
+        area.note_zero(3);
+        assert_eq!(area.sum(), [0, 0]);
         let text: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(text, "017c7bcce9fe850106d05e49a7ea3dbbeb8b30cfa66e23581b728dfc52298652");
     }

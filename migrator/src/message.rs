@@ -10,6 +10,8 @@ pub const DIFFERENCES_SINCE: u32 = 2;
 /// The first version whose destination says with [`crate::frame::Kind::Ready`] where further connections may come: a
 /// [`Door`]. Before it says nothing.
 pub const LANES_SINCE: u32 = 3;
+/// The first version whose batches may have [`crate::pages::BATCH_PAGES`].
+pub const LONG_BATCHES_SINCE: u32 = 3;
 
 /// How a batch of pages is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

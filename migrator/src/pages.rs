@@ -1,4 +1,4 @@
-//! Batches of pages: up to 64 pages of one area, compressed together.
+//! Batches of pages: up to 248 pages of one area, compressed together; up to 64 before version 3.
 //!
 //! | bytes | field |
 //! |---|---|
@@ -12,8 +12,11 @@
 use crate::message::Codec;
 use quasar_abi::ram::PAGE_LEN as PAGE;
 
-/// Pages in a batch, at most.
-pub const BATCH_PAGES: usize = 64;
+/// Pages in a batch, at most, since [`crate::message::LONG_BATCHES_SINCE`]: as many as fit into a frame. Zstandard finds more in
+/// long batches.
+pub const BATCH_PAGES: usize = 248;
+/// Pages in a batch, at most, before that; also what is worth a thread of its own in a pause.
+pub const SMALL_BATCH_PAGES: usize = 64;
 
 /// Added to the codec when the bytes are differences.
 const DIFFERENCES: u8 = 128;
@@ -58,35 +61,121 @@ impl Batch {
         zero
     }
 
-    /// Encodes the batch, falling back to raw when compression does not pay.
+    /// Empties it, to be filled anew.
+    pub fn clear(&mut self) {
+        self.pages.clear();
+        self.bytes.clear();
+    }
+
+    /// Neighbouring pages together: the first one's index and their bytes; no bytes for one zero page.
+    pub fn runs(&self) -> impl Iterator<Item = (u64, Option<&[u8]>)> {
+        let (mut pages, mut rest) = (&self.pages[..], &self.bytes[..]);
+        std::iter::from_fn(move || {
+            let ((first, zero), after) = pages.split_first()?;
+            if *zero {
+                pages = after;
+                return Some((*first, None));
+            }
+            let expected = (*first..).zip(pages);
+            let length = expected.take_while(|(index, page)| **page == (*index, false)).count();
+            pages = &pages[length..];
+            let (run, behind) = rest.split_at((length * PAGE).min(rest.len()));
+            rest = behind;
+            Some((*first, Some(run)))
+        })
+    }
+}
+
+/// Encodes batches. What it works with is kept between them: fresh memory costs as much as the compression.
+pub struct Packer {
+    level: i32,
+    zstd: Option<zstd::bulk::Compressor<'static>>,
+    space: Vec<u8>,
+}
+
+impl Packer {
+    /// A packer that compresses with this level of Zstandard where it uses that.
     #[must_use]
-    pub fn encode(&self, codec: Codec, zstd_level: i32) -> Vec<u8> {
-        let compressed = match codec {
-            _ if self.bytes.is_empty() => None,
+    pub fn new(level: i32) -> Self {
+        Self { level, zstd: None, space: vec![] }
+    }
+
+    fn zstd(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let zstd = match &mut self.zstd {
+            Some(zstd) => zstd,
+            none => none.insert(zstd::bulk::Compressor::new(self.level)?),
+        };
+        self.space.clear();
+        self.space.reserve(zstd::zstd_safe::compress_bound(bytes.len()));
+        zstd.compress_to_buffer(bytes, &mut self.space)
+    }
+
+    fn lz4(&mut self, bytes: &[u8]) -> Option<usize> {
+        self.space.resize(lz4_flex::block::get_maximum_output_size(bytes.len()), 0);
+        lz4_flex::block::compress_into(bytes, &mut self.space).ok()
+    }
+
+    /// Encodes a batch, falling back to raw when compression does not pay.
+    #[must_use]
+    pub fn pack(&mut self, batch: &Batch, codec: Codec) -> Vec<u8> {
+        let length = match codec {
+            _ if batch.bytes.is_empty() => None,
             Codec::Raw => None,
-            Codec::Lz4 => Some(lz4_flex::block::compress(&self.bytes)),
-            Codec::Zstd => zstd::bulk::compress(&self.bytes, zstd_level).ok(),
+            Codec::Lz4 => self.lz4(&batch.bytes),
+            Codec::Zstd => self.zstd(&batch.bytes).ok(),
         };
-        let (codec, body) = match &compressed {
-            Some(bytes) if bytes.len() < self.bytes.len() => (codec, &bytes[..]),
-            _ => (Codec::Raw, &self.bytes[..]),
+        let (codec, body) = match length {
+            Some(length) if length < batch.bytes.len() => (codec, &self.space[..length]),
+            _ => (Codec::Raw, &batch.bytes[..]),
         };
-        let mut out = Vec::with_capacity(4 + self.pages.len() * 8 + body.len());
-        let codec = codec as u8 | if self.differences { DIFFERENCES } else { 0 };
-        out.extend_from_slice(&[self.area, codec]);
-        out.extend_from_slice(&u16::try_from(self.pages.len()).unwrap_or(0).to_le_bytes());
-        for (index, zero) in &self.pages {
+        let mut out = Vec::with_capacity(4 + batch.pages.len() * 8 + body.len());
+        let codec = codec as u8 | if batch.differences { DIFFERENCES } else { 0 };
+        out.extend_from_slice(&[batch.area, codec]);
+        out.extend_from_slice(&u16::try_from(batch.pages.len()).unwrap_or(0).to_le_bytes());
+        for (index, zero) in &batch.pages {
             out.extend_from_slice(&(index << 1 | u64::from(*zero)).to_le_bytes());
         }
         out.extend_from_slice(body);
         out
+    }
+}
+
+/// Decodes batches; it keeps what it works with, like [`Packer`].
+#[derive(Default)]
+pub struct Unpacker {
+    zstd: Option<zstd::bulk::Decompressor<'static>>,
+    space: Vec<u8>,
+}
+
+impl Unpacker {
+    fn decompress(&mut self, codec: u8, body: &[u8], want: usize) -> Result<(), String> {
+        let words = |error: &dyn std::fmt::Display| error.to_string();
+        let space = &mut self.space;
+        space.clear();
+        match codec {
+            1 => {
+                space.resize(want, 0);
+                let length = lz4_flex::block::decompress_into(body, space).map_err(|e| words(&e))?;
+                space.truncate(length);
+            }
+            2 => {
+                let zstd = match &mut self.zstd {
+                    Some(zstd) => zstd,
+                    none => none.insert(zstd::bulk::Decompressor::new().map_err(|e| words(&e))?),
+                };
+                space.reserve(want);
+                zstd.decompress_to_buffer(body, space).map_err(|e| words(&e))?;
+            }
+            _ => space.extend_from_slice(body),
+        }
+        Ok(())
     }
 
     /// Decodes a batch; its size is bounded before anything is decompressed.
     ///
     /// # Errors
     /// [`BatchError`].
-    pub fn decode(bytes: &[u8]) -> Result<Self, BatchError> {
+    pub fn unpack(&mut self, bytes: &[u8]) -> Result<Batch, BatchError> {
         let (head, rest) = bytes.split_first_chunk::<4>().ok_or(BatchError::Malformed("no header"))?;
         let [area, codec, c0, c1] = *head;
         let count = usize::from(u16::from_le_bytes([c0, c1]));
@@ -98,23 +187,25 @@ impl Batch {
         let pages: Vec<_> = indices.as_chunks().0.iter().map(|w| (word(w) >> 1, word(w) & 1 != 0)).collect();
         let present = pages.iter().filter(|(_, zero)| !zero).count();
         let want = present * PAGE;
-        let failed = |reason: String| BatchError::Compressed { pages: count, reason };
-        let bytes = match codec & !DIFFERENCES {
-            0 => body.to_vec(),
-            1 => lz4_flex::block::decompress(body, want).map_err(|e| failed(e.to_string()))?,
-            2 => zstd::bulk::decompress(body, want).map_err(|e| failed(e.to_string()))?,
-            _ => return Err(BatchError::Malformed("unknown codec")),
-        };
-        if bytes.len() != want {
+        if codec & !DIFFERENCES > 2 {
+            return Err(BatchError::Malformed("unknown codec"));
+        }
+        self.decompress(codec & !DIFFERENCES, body, want)
+            .map_err(|reason| BatchError::Compressed { pages: count, reason })?;
+        if self.space.len() != want {
             return Err(BatchError::Malformed("length of the pages is not their number times 4096"));
         }
-        Ok(Self { area, pages, differences: codec & DIFFERENCES != 0, bytes })
+        Ok(Batch {
+            area,
+            pages,
+            differences: codec & DIFFERENCES != 0,
+            bytes: std::mem::take(&mut self.space),
+        })
     }
 
-    /// The pages with their bytes; nothing for a zero page.
-    pub fn iter(&self) -> impl Iterator<Item = (u64, Option<&[u8]>)> {
-        let mut rest = self.bytes.chunks_exact(PAGE);
-        self.pages.iter().map(move |(index, zero)| (*index, if *zero { None } else { rest.next() }))
+    /// Takes back the memory of a batch that is not needed any more.
+    pub fn reuse(&mut self, batch: Batch) {
+        self.space = batch.bytes;
     }
 }
 
@@ -132,8 +223,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_goes_in_comes_out(seeds in prop::collection::vec((any::<u32>(), 0u8..3, any::<u8>()), 1..BATCH_PAGES), differences: bool) {
+        fn what_goes_in_comes_out(seeds in prop::collection::vec((0u32..400, 0u8..3, any::<u8>()), 1..BATCH_PAGES), differences: bool) {
             let mut batch = Batch { area: 3, differences, ..Batch::default() };
+            let (mut packer, mut unpacker, mut pages) = (Packer::new(1), Unpacker::default(), vec![]);
             for (index, kind, seed) in &seeds {
                 let mut state = u32::from(*seed) | 1;
                 let page: Vec<u8> = (0..PAGE).map(|_| match kind {
@@ -142,17 +234,25 @@ mod tests {
                     _ => { state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223); state.to_le_bytes()[3] }
                 }).collect();
                 prop_assert_eq!(batch.push(u64::from(*index), &page), *kind == 0);
+                pages.push((u64::from(*index), page));
             }
             for codec in [Codec::Raw, Codec::Lz4, Codec::Zstd] {
-                let encoded = batch.encode(codec, 1);
+                let encoded = packer.pack(&batch, codec);
                 prop_assert!(encoded.len() <= crate::frame::MAX_PAYLOAD);
-                prop_assert_eq!(&Batch::decode(&encoded).expect("decode"), &batch);
+                let decoded = unpacker.unpack(&encoded).expect("decode");
+                prop_assert_eq!(&decoded, &batch);
+                unpacker.reuse(decoded);
             }
+            let runs = batch.runs().flat_map(|(first, bytes)| match bytes {
+                None => vec![(first, vec![0; PAGE])],
+                Some(bytes) => (first..).zip(bytes.chunks(PAGE).map(<[u8]>::to_vec)).collect(),
+            });
+            prop_assert_eq!(runs.collect::<Vec<_>>(), pages);
         }
 
         #[test]
         fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
-            let _ = Batch::decode(&bytes);
+            let _ = Unpacker::default().unpack(&bytes);
         }
 
         #[test]
@@ -161,10 +261,10 @@ mod tests {
             batch.push(1, &[5; PAGE]);
             batch.push(2, &[0; PAGE]);
             for codec in [Codec::Lz4, Codec::Zstd] {
-                let mut encoded = batch.encode(codec, 1);
+                let mut encoded = Packer::new(1).pack(&batch, codec);
                 let at = at.index(encoded.len());
                 encoded[at] = value;
-                if let Ok(decoded) = Batch::decode(&encoded) {
+                if let Ok(decoded) = Unpacker::default().unpack(&encoded) {
                     prop_assert!(decoded.pages.len() <= BATCH_PAGES);
                 }
             }

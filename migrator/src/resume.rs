@@ -4,7 +4,7 @@ use crate::connection::decode;
 use crate::destination::{put_in_force, take_stream};
 use crate::frame::{FrameReader, Kind};
 use crate::message::{self, Final, Machine, RoundEnd, StatePayload};
-use crate::pages::Batch;
+use crate::pages::Unpacker;
 use crate::pump::Inlet;
 use crate::source::Attached;
 use crate::state::restart_clock;
@@ -104,15 +104,17 @@ pub fn inspect(file: &Path) -> anyhow::Result<Inspection> {
         disks: machine.disks,
         ..Inspection::default()
     };
+    let mut unpacker = Unpacker::default();
     loop {
         let (kind, payload) = input.read().with_context(damaged)?;
         match kind {
             Kind::Pages => {
-                let batch = Batch::decode(&payload).with_context(damaged)?;
+                let batch = unpacker.unpack(&payload).with_context(damaged)?;
                 let zero = batch.pages.iter().filter(|(_, zero)| *zero).count() as u64;
                 found.zero_pages += zero;
                 found.pages += batch.pages.len() as u64 - zero;
                 found.compressed_bytes += payload.len() as u64;
+                unpacker.reuse(batch);
             }
             Kind::RoundEnd => drop(message::decode::<RoundEnd>(&payload).with_context(damaged)?),
             Kind::State => {

@@ -16,6 +16,7 @@ use crate::delta::Copies;
 use crate::frame::Kind;
 use crate::lanes::{Connect, Lanes};
 use crate::message::{self, Accepted, Agreement, Door, Final, HandOver, Machine, Offer, RoundEnd, Running};
+use crate::pages::BATCH_PAGES;
 use crate::pump::{Area, Guest, Outlet, PumpError};
 use crate::state::{StateSegments, gather};
 use crate::store::{DiskStore, RamStore};
@@ -33,6 +34,8 @@ use std::time::{Duration, Instant};
 
 /// What the switch costs beside pages, before it has been measured: state, hash, acknowledgements.
 const FIXED_COST: Duration = Duration::from_micros(1500);
+/// How often a round that takes long is told of.
+const NEWS: Duration = Duration::from_millis(500);
 /// How long parties may take to acknowledge an epoch or to park.
 const SAFEPOINT: Duration = Duration::from_secs(5);
 
@@ -139,6 +142,12 @@ fn populated(areas: &[Area]) -> std::io::Result<Vec<Vec<u64>>> {
     areas.iter().map(|area| Ok(area.store.populated()?.into_iter().flatten().collect())).collect()
 }
 
+/// Whether a guest that wrote so many pages while so many were sent will have enough of them sent again for copies to
+/// pay. A guest that idles writes some dozens, whatever its size.
+fn writes_much(dirtied: u64, sent: u64) -> bool {
+    dirtied > 64 + sent / 64
+}
+
 /// Sends the VM and says how it ended. `further` makes connections beside the first to a port of the destination's.
 pub fn send(
     local: &LocalVm,
@@ -232,6 +241,9 @@ impl Attempt<'_> {
             let copies = self.limits.delta_bytes.unwrap_or_else(|| fitting_copies(areas[0].store.bytes()));
             outlet.copies = (copies > 0).then(|| Copies::new(copies));
         }
+        if agreement.version >= message::LONG_BATCHES_SINCE {
+            outlet.batch_pages = BATCH_PAGES;
+        }
         if let Some(door) = door {
             outlet.lanes = Lanes::new(further, door, self.limits.connections, self.cancelled);
         }
@@ -318,7 +330,17 @@ impl Attempt<'_> {
                 areas.iter().map(|a| a.store.dirty(epoch)).sum::<u64>()
             };
             let all = pages.iter().map(Vec::len).sum::<usize>() as u64;
+            let mut told = Instant::now();
             let sent = outlet.send(&mut peer.out, &pages, Guest::Running, &mut |sent, wire_bytes| {
+                if let Some(copies) = &outlet.copies
+                    && writes_much(dirty(), sent.pages)
+                {
+                    copies.begin();
+                }
+                if told.elapsed() < NEWS {
+                    return;
+                }
+                told = Instant::now();
                 tell(MigrationEvent::Progress(Progress {
                     round,
                     pages: all,
@@ -360,6 +382,8 @@ impl Attempt<'_> {
                 forecast_us: micros(measured.forecast()),
                 throttle_permille: throttle,
             }));
+            // What is sent now has been written before.
+            outlet.copies.iter().for_each(Copies::begin);
             round += 1;
             stalled = stalled_after(&measured, stalled);
             match decide(&measured, self.limits, stalled) {
@@ -396,6 +420,7 @@ impl Attempt<'_> {
         let begun = Instant::now();
         let before = peer.out.bytes() + outlet.lanes.bytes();
         let pages = drain(areas, close_epoch(vm)?);
+        outlet.copies.iter().for_each(Copies::end);
         let sent = outlet.send(&mut peer.out, &pages, Guest::Paused, &mut |_, _| ())?;
         peer.out
             .write(Kind::RoundEnd, &message::encode(&RoundEnd { round, pages: sent.pages, last: true })?)

@@ -7,7 +7,10 @@ use quasar_abi::dirty::PageMaps;
 use quasar_abi::ram::{PAGE_BYTES, PAGE_LEN};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+/// Where a segment's payload begins in its file.
+const SEGMENT_HEADER: u64 = quasar_abi::segment::HEADER_BYTES as u64;
 
 /// Pages by index from 0, with the maps that say which were written.
 pub trait PageStore: Send + Sync {
@@ -15,16 +18,16 @@ pub trait PageStore: Send + Sync {
     fn area(&self) -> u8;
     /// Length in bytes.
     fn bytes(&self) -> u64;
-    /// Copies a page out. Past the end of an area that is no multiple of a page, zeroes.
+    /// Copies neighbouring pages out, from this one on. Past the end of an area that is no multiple of a page, zeroes.
     ///
     /// # Errors
-    /// When the page is outside or cannot be read.
-    fn read(&self, index: u64, page: &mut [u8]) -> std::io::Result<()>;
-    /// Copies a page in; nothing for zeroes.
+    /// When a page is outside or cannot be read.
+    fn read(&self, first: u64, pages: &mut [u8]) -> std::io::Result<()>;
+    /// Copies neighbouring pages in, from this one on.
     ///
     /// # Errors
-    /// When the page is outside or cannot be written.
-    fn write(&self, index: u64, page: Option<&[u8]>) -> std::io::Result<()>;
+    /// When a page is outside or cannot be written.
+    fn write(&self, first: u64, pages: &[u8]) -> std::io::Result<()>;
     /// Takes the pages that were written in a closed epoch.
     fn drain(&self, epoch: u64, page: &mut dyn FnMut(u64));
     /// How many pages are marked in an epoch.
@@ -77,22 +80,22 @@ fn data_ranges(file: &File, skip_bytes: u64, bytes: u64) -> std::io::Result<Vec<
 pub struct RamStore {
     ram: GuestRam,
     maps: PageMaps,
-    /// The segment as a file, to ask for holes.
-    file: PathBuf,
+    /// The segment as a file: it knows of holes, and fresh memory is cheaper to fill through it than by page faults.
+    file: Option<File>,
 }
 
 impl RamStore {
     /// RAM with its maps; `segment` is the segment's name.
     #[must_use]
     pub fn new(ram: GuestRam, maps: PageMaps, segment: &str) -> Self {
-        Self { ram, maps, file: Path::new("/dev/shm").join(segment.trim_start_matches('/')) }
+        let file = Path::new("/dev/shm").join(segment.trim_start_matches('/'));
+        Self { ram, maps, file: OpenOptions::new().read(true).write(true).open(file).ok() }
     }
 
-    fn gpa(&self, index: u64) -> std::io::Result<u64> {
-        let offset = index.checked_mul(PAGE_BYTES).filter(|o| *o < self.ram.len());
-        offset
-            .map(|o| self.ram.base() + o)
-            .ok_or_else(|| std::io::Error::other(format!("page {index} is not RAM")))
+    fn offset(&self, first: u64, len: usize) -> std::io::Result<u64> {
+        let inside = |offset: &u64| offset.checked_add(len as u64).is_some_and(|end| end <= self.ram.len());
+        let offset = first.checked_mul(PAGE_BYTES).filter(inside);
+        offset.ok_or_else(|| std::io::Error::other(format!("page {first} is not RAM")))
     }
 }
 
@@ -105,17 +108,17 @@ impl PageStore for RamStore {
         self.ram.len()
     }
 
-    fn read(&self, index: u64, page: &mut [u8]) -> std::io::Result<()> {
-        self.ram.read(self.gpa(index)?, page).map_err(std::io::Error::other)
+    fn read(&self, first: u64, pages: &mut [u8]) -> std::io::Result<()> {
+        let gpa = self.ram.base() + self.offset(first, pages.len())?;
+        self.ram.read(gpa, pages).map_err(std::io::Error::other)
     }
 
-    fn write(&self, index: u64, page: Option<&[u8]>) -> std::io::Result<()> {
-        let gpa = self.gpa(index)?;
-        match page {
-            Some(bytes) => self.ram.write(gpa, bytes),
-            None => self.ram.fill(gpa, 0, PAGE_BYTES),
+    fn write(&self, first: u64, pages: &[u8]) -> std::io::Result<()> {
+        let offset = self.offset(first, pages.len())?;
+        match &self.file {
+            Some(file) => file.write_all_at(pages, SEGMENT_HEADER + offset),
+            None => self.ram.write(self.ram.base() + offset, pages).map_err(std::io::Error::other),
         }
-        .map_err(std::io::Error::other)
     }
 
     fn drain(&self, epoch: u64, page: &mut dyn FnMut(u64)) {
@@ -127,10 +130,10 @@ impl PageStore for RamStore {
     }
 
     fn populated(&self) -> std::io::Result<Vec<std::ops::Range<u64>>> {
-        match File::open(&self.file) {
-            Ok(file) => data_ranges(&file, quasar_abi::segment::HEADER_BYTES as u64, self.ram.len()),
+        match &self.file {
+            Some(file) => data_ranges(file, SEGMENT_HEADER, self.ram.len()),
             // No /dev/shm to look at: read everything.
-            Err(_) => Ok(std::iter::once(0..self.ram.len() / PAGE_BYTES).collect()),
+            None => Ok(std::iter::once(0..self.ram.len() / PAGE_BYTES).collect()),
         }
     }
 
@@ -163,11 +166,14 @@ impl DiskStore {
         Ok(Self { area: slot + 1, file, bytes, maps })
     }
 
-    fn span(&self, index: u64) -> std::io::Result<(u64, usize)> {
-        let offset = index.checked_mul(PAGE_BYTES).filter(|o| *o < self.bytes);
+    /// Offset of these pages, and how many of their bytes are the disk's.
+    fn span(&self, first: u64, len: usize) -> std::io::Result<(u64, usize)> {
+        let pages = (len / PAGE_LEN) as u64;
+        let last = first.checked_add(pages).filter(|end| *end <= self.bytes.div_ceil(PAGE_BYTES));
+        let offset = last.and(first.checked_mul(PAGE_BYTES)).filter(|offset| *offset < self.bytes);
         let offset =
-            offset.ok_or_else(|| std::io::Error::other(format!("block {index} is past the disk's end")))?;
-        Ok((offset, usize::try_from((self.bytes - offset).min(PAGE_BYTES)).unwrap_or(0)))
+            offset.ok_or_else(|| std::io::Error::other(format!("block {first} is past the disk's end")))?;
+        Ok((offset, usize::try_from(self.bytes - offset).map_or(len, |left| left.min(len))))
     }
 }
 
@@ -180,16 +186,15 @@ impl PageStore for DiskStore {
         self.bytes
     }
 
-    fn read(&self, index: u64, page: &mut [u8]) -> std::io::Result<()> {
-        let (offset, len) = self.span(index)?;
-        page.fill(0);
-        self.file.read_exact_at(&mut page[..len], offset)
+    fn read(&self, first: u64, pages: &mut [u8]) -> std::io::Result<()> {
+        let (offset, len) = self.span(first, pages.len())?;
+        pages[len..].fill(0);
+        self.file.read_exact_at(&mut pages[..len], offset)
     }
 
-    fn write(&self, index: u64, page: Option<&[u8]>) -> std::io::Result<()> {
-        let (offset, len) = self.span(index)?;
-        let zeroes = [0; PAGE_LEN];
-        self.file.write_all_at(&page.unwrap_or(&zeroes)[..len], offset)
+    fn write(&self, first: u64, pages: &[u8]) -> std::io::Result<()> {
+        let (offset, len) = self.span(first, pages.len())?;
+        self.file.write_all_at(&pages[..len], offset)
     }
 
     fn drain(&self, epoch: u64, page: &mut dyn FnMut(u64)) {
@@ -226,10 +231,14 @@ mod tests {
         assert!(populated.iter().any(|r| r.contains(&(32 << 8))), "{populated:?}");
         assert!(pages < 4096, "{populated:?}");
         let last = (64 << 20) / PAGE_BYTES;
-        disk.write(last, Some(&[9; 4096])).expect("write");
+        disk.write(last, &[9; 4096]).expect("write");
         let mut page = [7; 4096];
         disk.read(last, &mut page).expect("read");
         assert_eq!((&page[..100], page[100..].iter().all(|b| *b == 0)), (&[9; 100][..], true));
+        let mut two = [7; 2 * 4096];
+        disk.read(last - 1, &mut two).expect("read");
+        assert_eq!((&two[..4096], &two[4096..]), (&[0; 4096][..], &page[..]));
+        assert!(disk.read(last, &mut two).is_err());
         assert!(disk.read(last + 1, &mut page).is_err());
         assert!(disk.read(u64::MAX / 2, &mut page).is_err());
     }

@@ -5,6 +5,7 @@
 
 use crate::frame::{FrameWriter, Kind};
 use crate::message::{self, Codec, Final, RoundEnd};
+use crate::pages::BATCH_PAGES;
 use crate::pump::{Guest, Outlet};
 use crate::source::Attached;
 use crate::state::gather;
@@ -70,6 +71,7 @@ fn write(
     out.write(Kind::Machine, &message::encode(&attached.machine(local))?)?;
     let mut outlet = Outlet::new(&attached.areas, vec![Codec::Zstd], 0, Arc::clone(cancelled));
     outlet.zstd_level = FILE_LEVEL;
+    outlet.batch_pages = BATCH_PAGES;
     let mut pages = vec![];
     for area in &attached.areas {
         pages.push(area.store.populated()?.into_iter().flatten().collect());

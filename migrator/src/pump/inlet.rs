@@ -3,7 +3,7 @@
 use super::{Area, PumpError};
 use crate::connection::PATIENCE;
 use crate::delta::apply;
-use crate::pages::Batch;
+use crate::pages::Unpacker;
 use crossbeam_channel::{Sender, bounded};
 use quasar_abi::ram::PAGE_LEN;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -40,8 +40,9 @@ impl Inlet {
         let threads = (0..workers).map(|_| {
             let (waiting, shared) = (waiting.clone(), Arc::clone(&shared));
             std::thread::spawn(move || {
+                let mut unpacker = Unpacker::default();
                 for payload in waiting {
-                    let result = shared.take(&payload);
+                    let result = shared.take(&payload, &mut unpacker);
                     let mut state = shared.lock();
                     state.waiting -= 1;
                     match result {
@@ -119,32 +120,36 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self, payload: &[u8]) -> Result<u64, PumpError> {
-        let batch = Batch::decode(payload)?;
+    fn take(&self, payload: &[u8], unpacker: &mut Unpacker) -> Result<u64, PumpError> {
+        let batch = unpacker.unpack(payload)?;
         let area =
             self.areas.iter().find(|a| a.store.area() == batch.area).ok_or(PumpError::Area(batch.area))?;
-        let mut buffer = if batch.differences { vec![0; PAGE_LEN] } else { vec![] };
-        for (index, page) in batch.iter() {
-            let fail = |source| PumpError::Store { area: batch.area, index, source };
-            match page {
-                Some(difference) if batch.differences => {
-                    area.store.read(index, &mut buffer).map_err(fail)?;
-                    apply(&mut buffer, difference);
-                    area.store.write(index, Some(&buffer)).map_err(fail)?;
-                    area.hashes.note(index, &buffer);
-                }
-                Some(bytes) => {
-                    area.store.write(index, Some(bytes)).map_err(fail)?;
-                    area.hashes.note(index, bytes);
-                }
+        let mut buffer = vec![];
+        for (first, run) in batch.runs() {
+            let fail = |source| PumpError::Store { area: batch.area, index: first, source };
+            let pages = match run {
                 // A page that never held anything is a hole and stays one.
-                None if area.hashes.is_zero(index) => {}
+                None if area.hashes.is_zero(first) => continue,
                 None => {
-                    area.store.write(index, None).map_err(fail)?;
-                    area.hashes.note_zero(index);
+                    area.store.write(first, &[0; PAGE_LEN]).map_err(fail)?;
+                    area.hashes.note_zero(first);
+                    continue;
                 }
+                Some(differences) if batch.differences => {
+                    buffer.resize(differences.len(), 0);
+                    area.store.read(first, &mut buffer).map_err(fail)?;
+                    apply(&mut buffer, differences);
+                    &buffer[..]
+                }
+                Some(bytes) => bytes,
+            };
+            area.store.write(first, pages).map_err(fail)?;
+            for (index, page) in (first..).zip(pages.chunks_exact(PAGE_LEN)) {
+                area.hashes.note(index, page);
             }
         }
-        Ok(batch.pages.len() as u64)
+        let pages = batch.pages.len() as u64;
+        unpacker.reuse(batch);
+        Ok(pages)
     }
 }

@@ -5,7 +5,7 @@ use crate::delta::{Copies, Form};
 use crate::frame::{FrameWriter, Kind};
 use crate::lanes::{Lane, Lanes};
 use crate::message::Codec;
-use crate::pages::{BATCH_PAGES, Batch, is_zero};
+use crate::pages::{Batch, Packer, SMALL_BATCH_PAGES, is_zero};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use quasar_abi::ram::PAGE_LEN;
 use std::io::Write;
@@ -24,10 +24,12 @@ pub struct Sent {
 
 /// How far packing gives way to harts: to about a tenth of their share of a processor.
 const NICE: i32 = 10;
-/// How often one hears of a round that takes long.
-const NEWS: Duration = Duration::from_millis(500);
+/// How often one hears how a round goes.
+const NEWS: Duration = Duration::from_millis(10);
 /// Link slower than this: Zstandard's better ratio wins over LZ4's speed.
-const ZSTD_BELOW_BYTES_PER_S: f64 = 300e6;
+const ZSTD_BELOW_BYTES_PER_S: f64 = 4e9;
+/// Zstandard's level for what travels.
+const LEVEL: i32 = 1;
 
 /// The sending side.
 pub struct Outlet<'a> {
@@ -37,6 +39,8 @@ pub struct Outlet<'a> {
     pub codecs: Vec<Codec>,
     /// Zstandard's level.
     pub zstd_level: i32,
+    /// Pages in a batch, at most.
+    pub batch_pages: usize,
     /// Bytes per second, 0 for no limit.
     pub bandwidth: u64,
     /// Set by whoever wants it to end.
@@ -45,6 +49,8 @@ pub struct Outlet<'a> {
     pub copies: Option<Copies>,
     /// Connections beside the first.
     pub lanes: Lanes<'a>,
+    /// Desks that nobody works at.
+    desks: Mutex<Vec<Desk>>,
     codec: AtomicU8,
     write_ns: AtomicU64,
     write_bytes: AtomicU64,
@@ -54,6 +60,22 @@ pub struct Outlet<'a> {
 type Job = (usize, Vec<u64>);
 /// It packed, and what it was.
 type Packed = Result<(Vec<Vec<u8>>, Sent), PumpError>;
+
+/// What one thread packs with, batch after batch and round after round: the last round, in the pause, must not begin with
+/// memory that the system has to find first.
+struct Desk {
+    read: Vec<u8>,
+    whole: Batch,
+    differences: Batch,
+    packer: Packer,
+}
+
+impl Desk {
+    fn new(level: i32) -> Self {
+        let differences = Batch { differences: true, ..Batch::default() };
+        Self { read: vec![], whole: Batch::default(), differences, packer: Packer::new(level) }
+    }
+}
 
 /// What the connections that carry one round share.
 struct Traffic {
@@ -100,28 +122,30 @@ impl<'a> Outlet<'a> {
     #[must_use]
     pub fn new(areas: &'a [Area], codecs: Vec<Codec>, bandwidth: u64, cancelled: Arc<AtomicBool>) -> Self {
         let has = |codec| codecs.contains(&codec);
-        let slow = bandwidth != 0 && (bandwidth as f64) < ZSTD_BELOW_BYTES_PER_S;
-        let first = if slow && has(Codec::Zstd) {
-            Codec::Zstd
-        } else if has(Codec::Lz4) {
-            Codec::Lz4
-        } else if has(Codec::Zstd) {
-            Codec::Zstd
-        } else {
-            Codec::Raw
-        };
+        let first = [Codec::Zstd, Codec::Lz4].into_iter().find(|codec| has(*codec)).unwrap_or(Codec::Raw);
         Self {
             areas,
             codecs,
-            zstd_level: 1,
+            zstd_level: LEVEL,
+            batch_pages: SMALL_BATCH_PAGES,
             bandwidth,
             cancelled,
             copies: None,
             lanes: Lanes::none(),
+            desks: Mutex::default(),
             codec: AtomicU8::new(first as u8),
             write_ns: AtomicU64::new(0),
             write_bytes: AtomicU64::new(0),
         }
+    }
+
+    fn desks(&self) -> MutexGuard<'_, Vec<Desk>> {
+        self.desks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn desk(&self) -> Desk {
+        let used = self.desks().pop();
+        used.unwrap_or_else(|| Desk::new(self.zstd_level))
     }
 
     fn codec(&self) -> Codec {
@@ -157,40 +181,40 @@ impl<'a> Outlet<'a> {
     }
 
     /// Batches of these pages: those that travel whole, and those that travel as differences.
-    fn encode(
-        &self,
-        area: usize,
-        indices: &[u64],
-        page: &mut [u8],
-    ) -> Result<(Vec<Vec<u8>>, Sent), PumpError> {
+    fn encode(&self, area: usize, indices: &[u64], desk: &mut Desk) -> Packed {
         let at = &self.areas[area];
         let copies = self.copies.as_ref().filter(|_| area == 0);
-        let batch = |differences| Batch { area: at.store.area(), differences, ..Batch::default() };
-        let (mut whole, mut differences) = (batch(false), batch(true));
-        let mut sent = Sent::default();
-        for &index in indices {
-            at.store.read(index, page).map_err(|source| PumpError::Store {
-                area: at.store.area(),
-                index,
-                source,
-            })?;
-            if is_zero(page) {
-                whole.push(index, page);
-                sent.zero += 1;
-                at.hashes.note_zero(index);
-                copies.inspect(|copies| copies.forget(index));
-            } else {
-                at.hashes.note(index, page);
-                match copies.map_or(Form::Whole, |copies| copies.note(index, page)) {
-                    Form::Whole => whole.push(index, page),
-                    Form::Difference => differences.push(index, page),
-                    Form::Unchanged => continue,
-                };
-            }
-            sent.pages += 1;
+        let Desk { read, whole, differences, packer } = desk;
+        for batch in [&mut *whole, &mut *differences] {
+            batch.area = at.store.area();
+            batch.clear();
         }
-        let batches = [whole, differences].into_iter().filter(|batch| !batch.pages.is_empty());
-        Ok((batches.map(|batch| batch.encode(self.codec(), self.zstd_level)).collect(), sent))
+        let mut sent = Sent::default();
+        for run in indices.chunk_by(|a, b| a + 1 == *b) {
+            let length = run.len() * PAGE_LEN;
+            read.resize(read.len().max(length), 0);
+            let (area, index) = (at.store.area(), run[0]);
+            let failed = |source| PumpError::Store { area, index, source };
+            at.store.read(index, &mut read[..length]).map_err(failed)?;
+            for (&index, page) in run.iter().zip(read.chunks_exact_mut(PAGE_LEN)) {
+                if is_zero(page) {
+                    whole.push(index, page);
+                    sent.zero += 1;
+                    at.hashes.note_zero(index);
+                    copies.inspect(|copies| copies.forget(index));
+                } else {
+                    at.hashes.note(index, page);
+                    match copies.map_or(Form::Whole, |copies| copies.note(index, page)) {
+                        Form::Whole => whole.push(index, page),
+                        Form::Difference => differences.push(index, page),
+                        Form::Unchanged => continue,
+                    };
+                }
+                sent.pages += 1;
+            }
+        }
+        let batches = [&*whole, &*differences].into_iter().filter(|batch| !batch.pages.is_empty());
+        Ok((batches.map(|batch| packer.pack(batch, self.codec())).collect(), sent))
     }
 
     fn put<W: Write>(
@@ -240,8 +264,8 @@ impl<'a> Outlet<'a> {
         self.lanes.rest(lane);
     }
 
-    /// Sends pages, given per area as sorted indices. Each page at most once per call. When that takes long
-    /// `under_way` hears twice a second what was sent, and in how many bytes.
+    /// Sends pages, given per area as sorted indices. Each page at most once per call. When that takes longer than a moment
+    /// `under_way` hears again and again what was sent, and in how many bytes.
     ///
     /// # Errors
     /// [`PumpError`].
@@ -256,22 +280,25 @@ impl<'a> Outlet<'a> {
         if let (Some(copies), Some(pages)) = (&self.copies, pages.first()) {
             copies.make_room(pages);
         }
+        let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(8);
+        // All threads are to have something to do, and the other side soon something to unpack.
+        let most = (total / workers / 2).clamp(SMALL_BATCH_PAGES, self.batch_pages);
         let jobs = pages
             .iter()
             .enumerate()
-            .flat_map(|(area, indices)| indices.chunks(BATCH_PAGES).map(move |chunk| (area, chunk.to_vec())));
+            .flat_map(|(area, indices)| indices.chunks(most).map(move |chunk| (area, chunk.to_vec())));
         let traffic = Traffic::new(self.bandwidth);
         // Few pages (the pause!) are not worth waking threads for.
-        if total <= BATCH_PAGES * 2 {
-            let mut page = vec![0; PAGE_LEN];
+        if total <= SMALL_BATCH_PAGES * 2 {
+            let mut desk = self.desk();
             for (area, indices) in jobs {
-                let (payloads, sent) = self.encode(area, &indices, &mut page)?;
+                let (payloads, sent) = self.encode(area, &indices, &mut desk)?;
                 self.put(out, &payloads, &traffic)?;
                 traffic.note(Ok(sent));
             }
+            self.desks().push(desk);
             return traffic.finish();
         }
-        let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(8);
         let (job_in, job_out): (Sender<Job>, Receiver<Job>) = bounded(workers * 4);
         let (done_in, done_out) = bounded(workers * 4);
         std::thread::scope(|scope| {
@@ -281,12 +308,13 @@ impl<'a> Outlet<'a> {
                     if guest == Guest::Running {
                         give_way();
                     }
-                    let mut page = vec![0; PAGE_LEN];
+                    let mut desk = self.desk();
                     for (area, indices) in jobs {
-                        if done.send(self.encode(area, &indices, &mut page)).is_err() {
+                        if done.send(self.encode(area, &indices, &mut desk)).is_err() {
                             return;
                         }
                     }
+                    self.desks().push(desk);
                 });
             }
             drop((job_out, done_in));

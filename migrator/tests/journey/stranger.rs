@@ -10,7 +10,7 @@ use quasar_migrator::connection::Peer;
 use quasar_migrator::destination;
 use quasar_migrator::frame::{FrameWriter, Kind};
 use quasar_migrator::message::{Codec, Final, HandOver, Machine, Offer, RoundEnd, StatePayload, encode};
-use quasar_migrator::pages::Batch;
+use quasar_migrator::pages::{Batch, Packer};
 use quasar_migrator::source::Attached;
 use quasar_migrator::state::gather;
 use serde::Serialize;
@@ -47,7 +47,7 @@ fn pages(area: u8, indices: &[(u64, u8)]) -> Word {
     for (index, byte) in indices {
         batch.push(*index, &[*byte; 4096]);
     }
-    (Kind::Pages, batch.encode(Codec::Raw, 1))
+    (Kind::Pages, Packer::new(1).pack(&batch, Codec::Raw))
 }
 
 /// The state of a guest that has not run yet, and the words that end its journey.
