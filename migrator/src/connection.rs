@@ -177,10 +177,10 @@ impl Peer {
     /// After sending failed: what the other side may have said before it closed.
     #[must_use]
     pub fn last_words(&mut self) -> Option<String> {
-        (0..4).find_map(|_| match self.input.read() {
-            Ok((Kind::Refused, payload)) => message::decode::<Refused>(&payload).ok().map(|r| r.reason),
-            _ => None,
-        })
+        // What it said before, and we did not come to read, may be in front of it.
+        let frames = std::iter::from_fn(|| self.input.read().ok()).take(4);
+        let refusals = frames.filter(|(kind, _)| *kind == Kind::Refused);
+        refusals.filter_map(|(_, payload)| message::decode::<Refused>(&payload).ok()).next().map(|r| r.reason)
     }
 
     /// Says that we give up; whether the other side hears it does not matter.

@@ -4,8 +4,8 @@
 //! or with its copy when most of it is unchanged: that compresses to little, and the destination still has the
 //! other half. A guest that changes a few words on many pages is then moved over a link that its pages would not fit.
 //!
-//! Fresh memory for copies of everything is a tenth of what the first round costs, for nothing when the guest is idle. So
-//! copies are taken from when it has been seen to write.
+//! Fresh memory for copies of everything is a fifth of what the first round costs, for nothing when the guest is idle, and
+//! for more than they save when the link has room. So copies are taken from when they are asked for ([`Copies::begin`]).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -73,7 +73,7 @@ pub struct Copies {
     shards: Vec<Mutex<Shard>>,
     /// Pages that may still be taken in.
     room: AtomicU64,
-    /// The guest writes.
+    /// They pay.
     wanted: AtomicBool,
 }
 

@@ -140,7 +140,7 @@ pub fn take_stream<R: Read>(
     let (mut payloads, mut encoded) = (vec![], vec![]);
     let (mut round, mut last_round) = (0, false);
     loop {
-        let (kind, payload) = input.read()?;
+        let (kind, payload) = input.read_into(inlet.space())?;
         match kind {
             Kind::Pages if !last_round => inlet.push(payload),
             Kind::RoundEnd if !last_round => {

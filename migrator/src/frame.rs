@@ -188,6 +188,14 @@ impl<R: Read> FrameReader<R> {
     /// # Errors
     /// [`FrameError`]; the stream is of no use afterwards.
     pub fn read(&mut self) -> Result<(Kind, Vec<u8>), FrameError> {
+        self.read_into(vec![])
+    }
+
+    /// [`Self::read`] into memory that is there already.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_into(&mut self, mut payload: Vec<u8>) -> Result<(Kind, Vec<u8>), FrameError> {
         let mut header = [0; HEADER];
         self.input.read_exact(&mut header)?;
         let [m0, m1, m2, m3, k0, k1, _, _, l0, l1, l2, l3, s0, s1, s2, s3, hash @ ..] = header;
@@ -199,7 +207,7 @@ impl<R: Read> FrameReader<R> {
             return Err(FrameError::Length(len));
         }
         let found = u32::from_le_bytes([s0, s1, s2, s3]);
-        let mut payload = vec![0; len];
+        payload.resize(len, 0);
         self.input.read_exact(&mut payload)?;
         if check(&header[..16], &payload) != hash {
             return Err(FrameError::Hash(found));

@@ -276,7 +276,7 @@ impl Doorway {
 /// Hands on what a lane brings until it ends. What is wrong with it, if it did not end between two frames.
 fn bring(peer: &mut Peer, inlet: &Inlet) -> Option<PumpError> {
     loop {
-        match peer.input.read() {
+        match peer.input.read_into(inlet.space()) {
             Ok((Kind::Pages, payload)) => inlet.push(payload),
             Ok((kind, _)) => return Some(PumpError::Lane(format!("{kind:?} came where pages were due"))),
             // Whether pages are missing shows at the end of the round.

@@ -66,24 +66,6 @@ impl Batch {
         self.pages.clear();
         self.bytes.clear();
     }
-
-    /// Neighbouring pages together: the first one's index and their bytes; no bytes for one zero page.
-    pub fn runs(&self) -> impl Iterator<Item = (u64, Option<&[u8]>)> {
-        let (mut pages, mut rest) = (&self.pages[..], &self.bytes[..]);
-        std::iter::from_fn(move || {
-            let ((first, zero), after) = pages.split_first()?;
-            if *zero {
-                pages = after;
-                return Some((*first, None));
-            }
-            let expected = (*first..).zip(pages);
-            let length = expected.take_while(|(index, page)| **page == (*index, false)).count();
-            pages = &pages[length..];
-            let (run, behind) = rest.split_at((length * PAGE).min(rest.len()));
-            rest = behind;
-            Some((*first, Some(run)))
-        })
-    }
 }
 
 /// Encodes batches. What it works with is kept between them: fresh memory costs as much as the compression.
@@ -91,13 +73,18 @@ pub struct Packer {
     level: i32,
     zstd: Option<zstd::bulk::Compressor<'static>>,
     space: Vec<u8>,
+    /// The last batch did not shrink, so the next one has to show a little of itself first.
+    doubtful: bool,
 }
+
+/// As much of a doubtful batch is tried: bytes.
+const SAMPLE: usize = 4 * PAGE;
 
 impl Packer {
     /// A packer that compresses with this level of Zstandard where it uses that.
     #[must_use]
     pub fn new(level: i32) -> Self {
-        Self { level, zstd: None, space: vec![] }
+        Self { level, zstd: None, space: vec![], doubtful: false }
     }
 
     fn zstd(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -115,20 +102,35 @@ impl Packer {
         lz4_flex::block::compress_into(bytes, &mut self.space).ok()
     }
 
-    /// Encodes a batch, falling back to raw when compression does not pay.
-    #[must_use]
-    pub fn pack(&mut self, batch: &Batch, codec: Codec) -> Vec<u8> {
+    /// Compresses into `space`; nothing when that does not pay.
+    fn compress(&mut self, bytes: &[u8], codec: Codec) -> Option<usize> {
         let length = match codec {
-            _ if batch.bytes.is_empty() => None,
+            _ if bytes.is_empty() => None,
             Codec::Raw => None,
-            Codec::Lz4 => self.lz4(&batch.bytes),
-            Codec::Zstd => self.zstd(&batch.bytes).ok(),
+            Codec::Lz4 => self.lz4(bytes),
+            Codec::Zstd => self.zstd(bytes).ok(),
         };
+        length.filter(|length| *length < bytes.len())
+    }
+
+    fn shrinks(&mut self, bytes: &[u8], codec: Codec) -> bool {
+        let middle = bytes.len() / 2 / PAGE * PAGE;
+        let sample = bytes.get(middle..middle + SAMPLE).unwrap_or(bytes);
+        self.compress(sample, codec).is_some_and(|length| length < sample.len() / 8 * 7)
+    }
+
+    /// Encodes a batch, falling back to raw when compression does not pay. `out` is the memory of an old one.
+    #[must_use]
+    pub fn pack(&mut self, batch: &Batch, codec: Codec, mut out: Vec<u8>) -> Vec<u8> {
+        let hopeless = self.doubtful && !self.shrinks(&batch.bytes, codec);
+        let length = if hopeless { None } else { self.compress(&batch.bytes, codec) };
+        self.doubtful = length.is_none_or(|length| length > batch.bytes.len() / 8 * 7);
         let (codec, body) = match length {
-            Some(length) if length < batch.bytes.len() => (codec, &self.space[..length]),
-            _ => (Codec::Raw, &batch.bytes[..]),
+            Some(length) => (codec, &self.space[..length]),
+            None => (Codec::Raw, &batch.bytes[..]),
         };
-        let mut out = Vec::with_capacity(4 + batch.pages.len() * 8 + body.len());
+        out.clear();
+        out.reserve(4 + batch.pages.len() * 8 + body.len());
         let codec = codec as u8 | if batch.differences { DIFFERENCES } else { 0 };
         out.extend_from_slice(&[batch.area, codec]);
         out.extend_from_slice(&u16::try_from(batch.pages.len()).unwrap_or(0).to_le_bytes());
@@ -137,6 +139,39 @@ impl Packer {
         }
         out.extend_from_slice(body);
         out
+    }
+}
+
+/// A batch that was decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unpacked<'a> {
+    /// Area.
+    pub area: u8,
+    /// Indices, each with whether it is zero.
+    pub pages: Vec<(u64, bool)>,
+    /// Whether the bytes are the exclusive or with what the pages held before.
+    pub differences: bool,
+    /// Bytes of the pages that are not zero, in order.
+    pub bytes: &'a [u8],
+}
+
+impl Unpacked<'_> {
+    /// Neighbouring pages together: the first one's index and their bytes; no bytes for one zero page.
+    pub fn runs(&self) -> impl Iterator<Item = (u64, Option<&[u8]>)> {
+        let (mut pages, mut rest) = (&self.pages[..], self.bytes);
+        std::iter::from_fn(move || {
+            let ((first, zero), after) = pages.split_first()?;
+            if *zero {
+                pages = after;
+                return Some((*first, None));
+            }
+            let expected = (*first..).zip(pages);
+            let length = expected.take_while(|(index, page)| **page == (*index, false)).count();
+            pages = &pages[length..];
+            let (run, behind) = rest.split_at((length * PAGE).min(rest.len()));
+            rest = behind;
+            Some((*first, Some(run)))
+        })
     }
 }
 
@@ -151,31 +186,26 @@ impl Unpacker {
     fn decompress(&mut self, codec: u8, body: &[u8], want: usize) -> Result<(), String> {
         let words = |error: &dyn std::fmt::Display| error.to_string();
         let space = &mut self.space;
-        space.clear();
-        match codec {
-            1 => {
-                space.resize(want, 0);
-                let length = lz4_flex::block::decompress_into(body, space).map_err(|e| words(&e))?;
-                space.truncate(length);
-            }
-            2 => {
-                let zstd = match &mut self.zstd {
-                    Some(zstd) => zstd,
-                    none => none.insert(zstd::bulk::Decompressor::new().map_err(|e| words(&e))?),
-                };
-                space.reserve(want);
-                zstd.decompress_to_buffer(body, space).map_err(|e| words(&e))?;
-            }
-            _ => space.extend_from_slice(body),
+        if codec == Codec::Lz4 as u8 {
+            space.resize(want, 0);
+            let length = lz4_flex::block::decompress_into(body, space).map_err(|e| words(&e))?;
+            space.truncate(length);
+            return Ok(());
         }
-        Ok(())
+        let zstd = match &mut self.zstd {
+            Some(zstd) => zstd,
+            none => none.insert(zstd::bulk::Decompressor::new().map_err(|e| words(&e))?),
+        };
+        space.clear();
+        space.reserve(want);
+        zstd.decompress_to_buffer(body, space).map(drop).map_err(|e| words(&e))
     }
 
     /// Decodes a batch; its size is bounded before anything is decompressed.
     ///
     /// # Errors
     /// [`BatchError`].
-    pub fn unpack(&mut self, bytes: &[u8]) -> Result<Batch, BatchError> {
+    pub fn unpack<'a>(&'a mut self, bytes: &'a [u8]) -> Result<Unpacked<'a>, BatchError> {
         let (head, rest) = bytes.split_first_chunk::<4>().ok_or(BatchError::Malformed("no header"))?;
         let [area, codec, c0, c1] = *head;
         let count = usize::from(u16::from_le_bytes([c0, c1]));
@@ -187,26 +217,28 @@ impl Unpacker {
         let pages: Vec<_> = indices.as_chunks().0.iter().map(|w| (word(w) >> 1, word(w) & 1 != 0)).collect();
         let present = pages.iter().filter(|(_, zero)| !zero).count();
         let want = present * PAGE;
-        if codec & !DIFFERENCES > 2 {
-            return Err(BatchError::Malformed("unknown codec"));
-        }
-        self.decompress(codec & !DIFFERENCES, body, want)
-            .map_err(|reason| BatchError::Compressed { pages: count, reason })?;
-        if self.space.len() != want {
+        let differences = codec & DIFFERENCES != 0;
+        let bytes = match codec & !DIFFERENCES {
+            0 => body,
+            codec @ (1 | 2) => {
+                let failed = |reason: String| BatchError::Compressed { pages: count, reason };
+                self.decompress(codec, body, want).map_err(failed)?;
+                &self.space
+            }
+            _ => return Err(BatchError::Malformed("unknown codec")),
+        };
+        if bytes.len() != want {
             return Err(BatchError::Malformed("length of the pages is not their number times 4096"));
         }
-        Ok(Batch {
-            area,
-            pages,
-            differences: codec & DIFFERENCES != 0,
-            bytes: std::mem::take(&mut self.space),
-        })
+        Ok(Unpacked { area, pages, differences, bytes })
     }
+}
 
-    /// Takes back the memory of a batch that is not needed any more.
-    pub fn reuse(&mut self, batch: Batch) {
-        self.space = batch.bytes;
-    }
+/// Whether an encoded batch has [`SMALL_BATCH_PAGES`] at most, as far as it says itself.
+#[must_use]
+pub fn is_short(bytes: &[u8]) -> bool {
+    let count = bytes.get(2..4).and_then(|count| count.first_chunk());
+    count.is_none_or(|count| usize::from(u16::from_le_bytes(*count)) <= SMALL_BATCH_PAGES)
 }
 
 /// Whether all bytes are zero.
@@ -237,17 +269,16 @@ mod tests {
                 pages.push((u64::from(*index), page));
             }
             for codec in [Codec::Raw, Codec::Lz4, Codec::Zstd] {
-                let encoded = packer.pack(&batch, codec);
+                let encoded = packer.pack(&batch, codec, vec![9; 5]);
                 prop_assert!(encoded.len() <= crate::frame::MAX_PAYLOAD);
                 let decoded = unpacker.unpack(&encoded).expect("decode");
-                prop_assert_eq!(&decoded, &batch);
-                unpacker.reuse(decoded);
+                prop_assert_eq!((decoded.area, decoded.differences), (3, differences));
+                let runs = decoded.runs().flat_map(|(first, bytes)| match bytes {
+                    None => vec![(first, vec![0; PAGE])],
+                    Some(bytes) => (first..).zip(bytes.chunks(PAGE).map(<[u8]>::to_vec)).collect(),
+                });
+                prop_assert_eq!(runs.collect::<Vec<_>>(), pages.clone());
             }
-            let runs = batch.runs().flat_map(|(first, bytes)| match bytes {
-                None => vec![(first, vec![0; PAGE])],
-                Some(bytes) => (first..).zip(bytes.chunks(PAGE).map(<[u8]>::to_vec)).collect(),
-            });
-            prop_assert_eq!(runs.collect::<Vec<_>>(), pages);
         }
 
         #[test]
@@ -261,7 +292,7 @@ mod tests {
             batch.push(1, &[5; PAGE]);
             batch.push(2, &[0; PAGE]);
             for codec in [Codec::Lz4, Codec::Zstd] {
-                let mut encoded = Packer::new(1).pack(&batch, codec);
+                let mut encoded = Packer::new(1).pack(&batch, codec, vec![]);
                 let at = at.index(encoded.len());
                 encoded[at] = value;
                 if let Ok(decoded) = Unpacker::default().unpack(&encoded) {

@@ -114,7 +114,6 @@ pub fn inspect(file: &Path) -> anyhow::Result<Inspection> {
                 found.zero_pages += zero;
                 found.pages += batch.pages.len() as u64 - zero;
                 found.compressed_bytes += payload.len() as u64;
-                unpacker.reuse(batch);
             }
             Kind::RoundEnd => drop(message::decode::<RoundEnd>(&payload).with_context(damaged)?),
             Kind::State => {

@@ -142,10 +142,11 @@ fn populated(areas: &[Area]) -> std::io::Result<Vec<Vec<u64>>> {
     areas.iter().map(|area| Ok(area.store.populated()?.into_iter().flatten().collect())).collect()
 }
 
-/// Whether a guest that wrote so many pages while so many were sent will have enough of them sent again for copies to
-/// pay. A guest that idles writes some dozens, whatever its size.
-fn writes_much(dirtied: u64, sent: u64) -> bool {
-    dirtied > 64 + sent / 64
+/// Whether copies of what is sent pay: enough of the pages sent so far have been written again (a guest that idles writes
+/// some dozens, whatever its size), and most of the time it was the link that was waited for. Fresh memory for copies takes
+/// longer than sending some pages whole over a link that has room.
+fn copies_pay(dirtied: u64, sent: u64, waited: Duration, took: Duration) -> bool {
+    dirtied > 64 + sent / 64 && waited > took / 2
 }
 
 /// Sends the VM and says how it ended. `further` makes connections beside the first to a port of the destination's.
@@ -178,7 +179,8 @@ pub fn send(
         }
         Err(error) => {
             attempt.back();
-            let words = if cancelled.load(Ordering::Acquire) { None } else { peer.last_words() };
+            let heard = matches!(error.downcast_ref(), Some(PeerError::Refused(_)));
+            let words = if heard || cancelled.load(Ordering::Acquire) { None } else { peer.last_words() };
             peer.refuse(&format!("{error:#}"));
             Outcome::StaysHere(match words {
                 Some(words) => error.context(format!("the other side says: {words}")),
@@ -331,11 +333,10 @@ impl Attempt<'_> {
             };
             let all = pages.iter().map(Vec::len).sum::<usize>() as u64;
             let mut told = Instant::now();
-            let sent = outlet.send(&mut peer.out, &pages, Guest::Running, &mut |sent, wire_bytes| {
-                if let Some(copies) = &outlet.copies
-                    && writes_much(dirty(), sent.pages)
-                {
-                    copies.begin();
+            let sent = outlet.send(&mut peer.out, &pages, Guest::Running, &mut |sent| {
+                let waited = sent.waited / u32::from(outlet.lanes.connections());
+                if copies_pay(dirty(), sent.pages, waited, begun.elapsed()) {
+                    outlet.copies.iter().for_each(Copies::begin);
                 }
                 if told.elapsed() < NEWS {
                     return;
@@ -345,7 +346,7 @@ impl Attempt<'_> {
                     round,
                     pages: all,
                     sent_pages: sent.pages,
-                    wire_bytes,
+                    wire_bytes: sent.wire_bytes,
                     connections: outlet.lanes.connections(),
                     took_us: micros(begun.elapsed()),
                     dirtied: dirty(),
@@ -382,9 +383,11 @@ impl Attempt<'_> {
                 forecast_us: micros(measured.forecast()),
                 throttle_permille: throttle,
             }));
-            // What is sent now has been written before.
-            outlet.copies.iter().for_each(Copies::begin);
             round += 1;
+            // What is sent now has been written twice.
+            if round > 1 {
+                outlet.copies.iter().for_each(Copies::begin);
+            }
             stalled = stalled_after(&measured, stalled);
             match decide(&measured, self.limits, stalled) {
                 Decision::Round => {}
@@ -421,7 +424,7 @@ impl Attempt<'_> {
         let before = peer.out.bytes() + outlet.lanes.bytes();
         let pages = drain(areas, close_epoch(vm)?);
         outlet.copies.iter().for_each(Copies::end);
-        let sent = outlet.send(&mut peer.out, &pages, Guest::Paused, &mut |_, _| ())?;
+        let sent = outlet.send(&mut peer.out, &pages, Guest::Paused, &mut |_| ())?;
         peer.out
             .write(Kind::RoundEnd, &message::encode(&RoundEnd { round, pages: sent.pages, last: true })?)
             .map_err(PeerError::from)?;

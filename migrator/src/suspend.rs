@@ -76,7 +76,7 @@ fn write(
     for area in &attached.areas {
         pages.push(area.store.populated()?.into_iter().flatten().collect());
     }
-    let sent = outlet.send(&mut out, &pages, Guest::Paused, &mut |_, _| ())?;
+    let sent = outlet.send(&mut out, &pages, Guest::Paused, &mut |_| ())?;
     out.write(Kind::RoundEnd, &message::encode(&RoundEnd { round: 0, pages: sent.pages, last: true })?)?;
     let payloads = gather(&attached.vm, &attached.state_segments())?;
     let encoded: Vec<Vec<u8>> = payloads.iter().map(message::encode).collect::<Result<_, _>>()?;

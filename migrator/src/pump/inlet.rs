@@ -1,16 +1,20 @@
 //! The receiving side: pages are unpacked, written and hashed by several threads, whichever connection they came over.
 
-use super::{Area, PumpError};
+use super::{Area, PumpError, give_way};
 use crate::connection::PATIENCE;
 use crate::delta::apply;
-use crate::pages::Unpacker;
+use crate::pages::{Unpacker, is_short};
 use crossbeam_channel::{Sender, bounded};
 use quasar_abi::ram::PAGE_LEN;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// The receiving side: threads that write what arrives, and a barrier at the end of a round.
+///
+/// The threads give way to the guests that run here. A short batch, as in a pause, is not for them: whoever brings it
+/// unpacks it at once.
 pub struct Inlet {
     queue: Option<Sender<Vec<u8>>>,
+    unpacker: Mutex<Unpacker>,
     shared: Arc<Shared>,
     threads: Vec<std::thread::JoinHandle<()>>,
 }
@@ -19,6 +23,8 @@ struct Shared {
     areas: Arc<Vec<Area>>,
     state: Mutex<Progress>,
     changed: Condvar,
+    /// Memory of batches that are in place.
+    spare: Mutex<Vec<Vec<u8>>>,
 }
 
 #[derive(Default)]
@@ -36,34 +42,44 @@ impl Inlet {
     pub fn new(areas: Arc<Vec<Area>>) -> Self {
         let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(8);
         let (queue, waiting) = bounded::<Vec<u8>>(workers * 8);
-        let shared = Arc::new(Shared { areas, state: Mutex::default(), changed: Condvar::new() });
+        let shared = Arc::new(Shared {
+            areas,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            spare: Mutex::default(),
+        });
         let threads = (0..workers).map(|_| {
             let (waiting, shared) = (waiting.clone(), Arc::clone(&shared));
             std::thread::spawn(move || {
+                give_way();
                 let mut unpacker = Unpacker::default();
                 for payload in waiting {
-                    let result = shared.take(&payload, &mut unpacker);
-                    let mut state = shared.lock();
-                    state.waiting -= 1;
-                    match result {
-                        Ok(pages) => state.pages += pages,
-                        Err(error) => state.failed = state.failed.take().or(Some(error)),
-                    }
-                    drop(state);
-                    shared.changed.notify_all();
+                    shared.put(payload, &mut unpacker);
                 }
             })
         });
-        Self { queue: Some(queue), threads: threads.collect(), shared }
+        Self { queue: Some(queue), unpacker: Mutex::default(), threads: threads.collect(), shared }
     }
 
-    /// Hands a batch to the threads.
+    /// Puts a batch in place, or hands it to the threads.
     pub fn push(&self, payload: Vec<u8>) {
         self.shared.lock().waiting += 1;
+        if is_short(&payload)
+            && let Ok(mut unpacker) = self.unpacker.try_lock()
+        {
+            self.shared.put(payload, &mut unpacker);
+            return;
+        }
         if let Some(queue) = &self.queue {
             // The threads end only after the queue, which we hold.
             let _ = queue.send(payload);
         }
+    }
+
+    /// Memory for the next frame, that of an old one where there is one.
+    pub fn space(&self) -> Vec<u8> {
+        let old = self.shared.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        old.unwrap_or_default()
     }
 
     /// A connection beside the first begins to bring batches.
@@ -120,6 +136,20 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Puts a batch in place and notes how that went.
+    fn put(&self, payload: Vec<u8>, unpacker: &mut Unpacker) {
+        let result = self.take(&payload, unpacker);
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(payload);
+        let mut state = self.lock();
+        state.waiting -= 1;
+        match result {
+            Ok(pages) => state.pages += pages,
+            Err(error) => state.failed = state.failed.take().or(Some(error)),
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
     fn take(&self, payload: &[u8], unpacker: &mut Unpacker) -> Result<u64, PumpError> {
         let batch = unpacker.unpack(payload)?;
         let area =
@@ -148,8 +178,6 @@ impl Shared {
                 area.hashes.note(index, page);
             }
         }
-        let pages = batch.pages.len() as u64;
-        unpacker.reuse(batch);
-        Ok(pages)
+        Ok(batch.pages.len() as u64)
     }
 }

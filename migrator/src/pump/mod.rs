@@ -10,6 +10,17 @@ pub use inlet::Inlet;
 pub use outlet::{Guest, Outlet, Sent};
 use quasar_abi::hash::AreaHashes;
 
+/// How far packing and unpacking give way to harts: to about a tenth of their share of a processor.
+const NICE: i32 = 10;
+
+/// Lets this machine's harts run before this thread.
+fn give_way() {
+    // A machine that does not allow it is only less smooth.
+    if let Err(error) = rustix::process::nice(NICE) {
+        log::debug!("nice: {error}");
+    }
+}
+
 /// An area with its hashes.
 pub struct Area {
     /// Its pages.

@@ -1,6 +1,6 @@
 //! The sending side: pages are read, hashed and packed by several threads, and carried by one or several connections.
 
-use super::{Area, PumpError};
+use super::{Area, PumpError, give_way};
 use crate::delta::{Copies, Form};
 use crate::frame::{FrameWriter, Kind};
 use crate::lanes::{Lane, Lanes};
@@ -20,10 +20,12 @@ pub struct Sent {
     pub pages: u64,
     /// Zero pages.
     pub zero: u64,
+    /// Bytes on the wire.
+    pub wire_bytes: u64,
+    /// How long connections did not take what was ready, all of them together.
+    pub waited: Duration,
 }
 
-/// How far packing gives way to harts: to about a tenth of their share of a processor.
-const NICE: i32 = 10;
 /// How often one hears how a round goes.
 const NEWS: Duration = Duration::from_millis(10);
 /// Link slower than this: Zstandard's better ratio wins over LZ4's speed.
@@ -51,6 +53,8 @@ pub struct Outlet<'a> {
     pub lanes: Lanes<'a>,
     /// Desks that nobody works at.
     desks: Mutex<Vec<Desk>>,
+    /// Memory of batches that have gone.
+    spare: Mutex<Vec<Vec<u8>>>,
     codec: AtomicU8,
     write_ns: AtomicU64,
     write_bytes: AtomicU64,
@@ -81,13 +85,12 @@ impl Desk {
 struct Traffic {
     budget: Mutex<Budget>,
     result: Mutex<Result<Sent, PumpError>>,
-    bytes: AtomicU64,
 }
 
 impl Traffic {
     fn new(bandwidth: u64) -> Self {
         let (budget, result) = (Mutex::new(Budget::new(bandwidth)), Mutex::new(Ok(Sent::default())));
-        Self { budget, result, bytes: AtomicU64::new(0) }
+        Self { budget, result }
     }
 
     fn result(&self) -> MutexGuard<'_, Result<Sent, PumpError>> {
@@ -109,9 +112,8 @@ impl Traffic {
         self.result.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts bytes, and waits until they are within the bandwidth.
+    /// Waits until these bytes are within the bandwidth.
     fn spend(&self, bytes: u64) {
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let wait = self.budget.lock().unwrap_or_else(PoisonError::into_inner).spend(bytes);
         std::thread::sleep(wait);
     }
@@ -133,6 +135,7 @@ impl<'a> Outlet<'a> {
             copies: None,
             lanes: Lanes::none(),
             desks: Mutex::default(),
+            spare: Mutex::default(),
             codec: AtomicU8::new(first as u8),
             write_ns: AtomicU64::new(0),
             write_bytes: AtomicU64::new(0),
@@ -146,6 +149,14 @@ impl<'a> Outlet<'a> {
     fn desk(&self) -> Desk {
         let used = self.desks().pop();
         used.unwrap_or_else(|| Desk::new(self.zstd_level))
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn space(&self) -> Vec<u8> {
+        self.spare().pop().unwrap_or_default()
     }
 
     fn codec(&self) -> Codec {
@@ -214,29 +225,32 @@ impl<'a> Outlet<'a> {
             }
         }
         let batches = [&*whole, &*differences].into_iter().filter(|batch| !batch.pages.is_empty());
-        Ok((batches.map(|batch| packer.pack(batch, self.codec())).collect(), sent))
+        Ok((batches.map(|batch| packer.pack(batch, self.codec(), self.space())).collect(), sent))
     }
 
     fn put<W: Write>(
         &self,
         out: &mut FrameWriter<W>,
-        payloads: &[Vec<u8>],
+        (payloads, mut sent): (Vec<Vec<u8>>, Sent),
         traffic: &Traffic,
-    ) -> Result<(), PumpError> {
+    ) -> Result<Sent, PumpError> {
         for payload in payloads {
             if self.cancelled.load(Ordering::Acquire) {
                 return Err(PumpError::Cancelled);
             }
             let start = Instant::now();
-            out.write(Kind::Pages, payload)?;
+            out.write(Kind::Pages, &payload)?;
             let spent = start.elapsed();
             self.lanes.wrote(payload.len() as u64, spent);
             self.write_ns.fetch_add(u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
             self.write_bytes.fetch_add(payload.len() as u64, Ordering::Relaxed);
             self.adapt();
             traffic.spend(payload.len() as u64);
+            sent.wire_bytes += payload.len() as u64;
+            sent.waited += start.elapsed();
+            self.spare().push(payload);
         }
-        Ok(())
+        Ok(sent)
     }
 
     /// Sends batches over one connection until there are no more, or one of the connections fails.
@@ -248,7 +262,7 @@ impl<'a> Outlet<'a> {
         mut between: impl FnMut(),
     ) {
         for packed in batches {
-            let done = packed.and_then(|(payloads, sent)| self.put(out, &payloads, traffic).map(|()| sent));
+            let done = packed.and_then(|packed| self.put(out, packed, traffic));
             if !traffic.note(done) {
                 return;
             }
@@ -265,7 +279,7 @@ impl<'a> Outlet<'a> {
     }
 
     /// Sends pages, given per area as sorted indices. Each page at most once per call. When that takes longer than a moment
-    /// `under_way` hears again and again what was sent, and in how many bytes.
+    /// `under_way` hears again and again what was sent.
     ///
     /// # Errors
     /// [`PumpError`].
@@ -274,7 +288,7 @@ impl<'a> Outlet<'a> {
         out: &mut FrameWriter<W>,
         pages: &[Vec<u64>],
         guest: Guest,
-        under_way: &mut dyn FnMut(Sent, u64),
+        under_way: &mut dyn FnMut(Sent),
     ) -> Result<Sent, PumpError> {
         let total: usize = pages.iter().map(Vec::len).sum();
         if let (Some(copies), Some(pages)) = (&self.copies, pages.first()) {
@@ -292,9 +306,8 @@ impl<'a> Outlet<'a> {
         if total <= SMALL_BATCH_PAGES * 2 {
             let mut desk = self.desk();
             for (area, indices) in jobs {
-                let (payloads, sent) = self.encode(area, &indices, &mut desk)?;
-                self.put(out, &payloads, &traffic)?;
-                traffic.note(Ok(sent));
+                let packed = self.encode(area, &indices, &mut desk)?;
+                traffic.note(Ok(self.put(out, packed, &traffic)?));
             }
             self.desks().push(desk);
             return traffic.finish();
@@ -335,7 +348,7 @@ impl<'a> Outlet<'a> {
                 if told.elapsed() >= NEWS {
                     told = Instant::now();
                     let sent = *traffic.result().as_ref().unwrap_or(&Sent::default());
-                    under_way(sent, traffic.bytes.load(Ordering::Relaxed));
+                    under_way(sent);
                 }
                 if self.lanes.another() {
                     let batches = done_out.clone();
@@ -362,18 +375,12 @@ pub enum Guest {
     Paused,
 }
 
-/// Lets this machine's harts run before this thread.
-fn give_way() {
-    // A machine that does not allow it is only less smooth.
-    if let Err(error) = rustix::process::nice(NICE) {
-        log::debug!("nice: {error}");
-    }
-}
-
 impl Sent {
     fn add(&mut self, other: Self) {
         self.pages += other.pages;
         self.zero += other.zero;
+        self.wire_bytes += other.wire_bytes;
+        self.waited += other.waited;
     }
 }
 

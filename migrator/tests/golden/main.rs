@@ -6,7 +6,7 @@ use quasar_migrator::message::{
     Accepted, Agreement, Codec, Door, Final, HandOver, Lane, Machine, Offer, Refused, RoundEnd, Running,
     StatePayload, decode, encode,
 };
-use quasar_migrator::pages::{Batch, Packer, Unpacker};
+use quasar_migrator::pages::{Batch, Packer, Unpacked, Unpacker};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
@@ -43,9 +43,11 @@ fn batch(differences: bool) -> Batch {
 }
 
 fn pages(name: &'static str, codec: Codec, differences: bool) -> Sample {
-    let payload = Packer::new(1).pack(&batch(differences), codec);
+    let payload = Packer::new(1).pack(&batch(differences), codec, vec![]);
     let look = move |bytes: &[u8]| {
-        assert_eq!(Unpacker::default().unpack(bytes).expect("decode"), batch(differences), "{name}")
+        let Batch { area, pages, differences, bytes: content } = batch(differences);
+        let expected = Unpacked { area, pages, differences, bytes: &content };
+        assert_eq!(Unpacker::default().unpack(bytes).expect("decode"), expected, "{name}");
     };
     Sample { name, kind: Kind::Pages, payload, look: Box::new(look) }
 }

@@ -47,7 +47,7 @@ fn pages(area: u8, indices: &[(u64, u8)]) -> Word {
     for (index, byte) in indices {
         batch.push(*index, &[*byte; 4096]);
     }
-    (Kind::Pages, Packer::new(1).pack(&batch, Codec::Raw))
+    (Kind::Pages, Packer::new(1).pack(&batch, Codec::Raw, vec![]))
 }
 
 /// The state of a guest that has not run yet, and the words that end its journey.

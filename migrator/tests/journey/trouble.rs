@@ -202,7 +202,10 @@ fn troubled(after: usize, damage: bool) -> (TcpStream, TcpStream) {
     let (client, mut near) = connected();
     let (mut far, server) = connected();
     let (mut back_in, mut back_out) = (far.try_clone().expect("clone"), near.try_clone().expect("clone"));
-    std::thread::spawn(move || std::io::copy(&mut back_in, &mut back_out));
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut back_in, &mut back_out);
+        let _ = back_out.shutdown(std::net::Shutdown::Write);
+    });
     std::thread::spawn(move || {
         let (mut passed, mut chunk) = (0, vec![0; 65536]);
         while let Ok(n @ 1..) = near.read(&mut chunk) {
