@@ -101,7 +101,7 @@ impl Traffic {
     fn note(&self, done: Result<Sent, PumpError>) -> bool {
         let mut result = self.result();
         match (&mut *result, done) {
-            (Ok(sum), Ok(sent)) => sum.add(sent),
+            (Ok(sum), Ok(sent)) => *sum = sum.and(sent),
             (Ok(_), Err(error)) => *result = Err(error),
             (Err(_), _) => {}
         }
@@ -376,11 +376,15 @@ pub enum Guest {
 }
 
 impl Sent {
-    fn add(&mut self, other: Self) {
-        self.pages += other.pages;
-        self.zero += other.zero;
-        self.wire_bytes += other.wire_bytes;
-        self.waited += other.waited;
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            pages: self.pages + other.pages,
+            zero: self.zero + other.zero,
+            wire_bytes: self.wire_bytes + other.wire_bytes,
+            waited: self.waited + other.waited,
+        }
     }
 }
 

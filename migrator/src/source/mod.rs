@@ -10,8 +10,10 @@
 //!    [`Attempt::back`] and the guest goes on here; from here on it never runs here again.
 //! 6. *release*: the destination says that it runs.
 
+mod rounds;
+
+use self::rounds::{Converged, Pages, both, drain};
 use crate::connection::{Peer, PeerError};
-use crate::convergence::{Decision, Measured, decide, stalled_after};
 use crate::delta::Copies;
 use crate::frame::Kind;
 use crate::lanes::{Connect, Lanes};
@@ -21,7 +23,7 @@ use crate::pump::{Area, Guest, Outlet, PumpError};
 use crate::state::{StateSegments, gather};
 use crate::store::{DiskStore, RamStore};
 use anyhow::Context;
-use quasar_abi::control::migrator::{Limits, LocalVm, MigrationEvent, Progress, RoundReport};
+use quasar_abi::control::migrator::{Limits, LocalVm, MigrationEvent, RoundReport};
 use quasar_abi::dirty::PageMaps;
 use quasar_abi::hash;
 use quasar_abi::machine::RAM_BASE;
@@ -32,12 +34,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// What the switch costs beside pages, before it has been measured: state, hash, acknowledgements.
-const FIXED_COST: Duration = Duration::from_micros(1500);
-/// How often a round that takes long is told of.
-const NEWS: Duration = Duration::from_millis(500);
 /// How long parties may take to acknowledge an epoch or to park.
 const SAFEPOINT: Duration = Duration::from_secs(5);
+
+pub use self::rounds::close_epoch;
 
 /// How a migration ended.
 #[derive(Debug)]
@@ -104,49 +104,6 @@ impl Attached {
             disks: local.disks.iter().map(|d| (d.slot, d.bytes)).collect(),
         }
     }
-}
-
-/// Closes the current epoch: returns it once everyone who could still write under it has let go.
-///
-/// # Errors
-/// When a party does not answer.
-pub fn close_epoch(vm: &Vm) -> anyhow::Result<u64> {
-    let closed = vm.next_epoch();
-    let start = Instant::now();
-    while !vm.epoch_acknowledged() {
-        if start.elapsed() > SAFEPOINT {
-            anyhow::bail!(
-                "a process of the VM does not acknowledge the end of a round; is it hung? (`quasar ps`)"
-            );
-        }
-        if start.elapsed() < Duration::from_micros(200) {
-            std::hint::spin_loop();
-        } else {
-            std::thread::sleep(Duration::from_micros(50));
-        }
-    }
-    Ok(closed)
-}
-
-/// What was marked in a closed epoch, per area.
-pub fn drain(areas: &[Area], epoch: u64) -> Vec<Vec<u64>> {
-    let pages = |area: &Area| {
-        let mut pages = vec![];
-        area.store.drain(epoch, &mut |index| pages.push(index));
-        pages
-    };
-    areas.iter().map(pages).collect()
-}
-
-fn populated(areas: &[Area]) -> std::io::Result<Vec<Vec<u64>>> {
-    areas.iter().map(|area| Ok(area.store.populated()?.into_iter().flatten().collect())).collect()
-}
-
-/// Whether copies of what is sent pay: enough of the pages sent so far have been written again (a guest that idles writes
-/// some dozens, whatever its size), and most of the time it was the link that was waited for. Fresh memory for copies takes
-/// longer than sending some pages whole over a link that has room.
-fn copies_pay(dirtied: u64, sent: u64, waited: Duration, took: Duration) -> bool {
-    dirtied > 64 + sent / 64 && waited > took / 2
 }
 
 /// Sends the VM and says how it ended. `further` makes connections beside the first to a port of the destination's.
@@ -250,7 +207,7 @@ impl Attempt<'_> {
             outlet.lanes = Lanes::new(further, door, self.limits.connections, self.cancelled);
         }
         tell(MigrationEvent::Phase("rounds".into()));
-        let (rounds, forecast) = self.rounds(peer, &outlet, tell)?;
+        let Converged { rounds, forecast, written } = self.rounds(peer, &outlet, tell)?;
         tell(MigrationEvent::Phase("pause".into()));
         let paused = Instant::now();
         let vm = &self.attached.vm;
@@ -264,7 +221,7 @@ impl Attempt<'_> {
                 "a process of the VM has failed, and what it had not published is lost; see its logs"
             );
         }
-        let hash = self.last(peer, &outlet, rounds, tell)?;
+        let hash = self.last(peer, &outlet, rounds, written, tell)?;
         let accepted: Accepted = peer.expect(Kind::Accepted).context("the destination did not accept")?;
         if accepted.hash != hash {
             anyhow::bail!(
@@ -309,120 +266,19 @@ impl Attempt<'_> {
         Ok((agreement, None))
     }
 
-    /// Rounds until it may be paused. Returns their number and the last forecast.
-    fn rounds(
-        &self,
-        peer: &mut Peer,
-        outlet: &Outlet<'_>,
-        tell: &mut dyn FnMut(MigrationEvent),
-    ) -> anyhow::Result<(u32, Duration)> {
-        let (vm, areas) = (&self.attached.vm, &self.attached.areas);
-        // Logging first, then an acknowledged epoch: from here on every write is marked, and whatever was
-        // granted before is gone. Only then the first page is read.
-        vm.log_active.store(1, Ordering::SeqCst);
-        drain(areas, close_epoch(vm)?);
-        let mut pages = populated(areas).context("the VM's memory cannot be listed")?;
-        let (mut round, mut stalled, mut throttle, mut previous, mut moved) = (0, 0, 0, None, (0.0, 0.0));
-        loop {
-            self.check()?;
-            let begun = Instant::now();
-            let before = peer.out.bytes() + outlet.lanes.bytes();
-            let dirty = || {
-                let epoch = vm.epoch.load(Ordering::SeqCst);
-                areas.iter().map(|a| a.store.dirty(epoch)).sum::<u64>()
-            };
-            let all = pages.iter().map(Vec::len).sum::<usize>() as u64;
-            let mut told = Instant::now();
-            let sent = outlet.send(&mut peer.out, &pages, Guest::Running, &mut |sent| {
-                let waited = sent.waited / u32::from(outlet.lanes.connections());
-                if copies_pay(dirty(), sent.pages, waited, begun.elapsed()) {
-                    outlet.copies.iter().for_each(Copies::begin);
-                }
-                if told.elapsed() < NEWS {
-                    return;
-                }
-                told = Instant::now();
-                tell(MigrationEvent::Progress(Progress {
-                    round,
-                    pages: all,
-                    sent_pages: sent.pages,
-                    wire_bytes: sent.wire_bytes,
-                    connections: outlet.lanes.connections(),
-                    took_us: micros(begun.elapsed()),
-                    dirtied: dirty(),
-                }));
-            })?;
-            peer.tell(Kind::RoundEnd, &RoundEnd { round, pages: sent.pages, last: false })?;
-            let () = peer.expect(Kind::RoundTaken)?;
-            let took = begun.elapsed();
-            let dirty = dirty();
-            let sent_bytes = (sent.pages - sent.zero) * PAGE_BYTES;
-            #[expect(clippy::cast_precision_loss, reason = "a rate")]
-            let bytes = sent_bytes as f64;
-            // What a round weighs halves with each one after it: differences make later rounds faster.
-            moved = (moved.0 / 2.0 + bytes, moved.1 / 2.0 + took.as_secs_f64());
-            let measured = Measured {
-                rounds: round + 1,
-                sent_bytes,
-                took,
-                dirty_bytes: dirty * PAGE_BYTES,
-                previous_dirty_bytes: previous,
-                throttle_permille: throttle,
-                fixed: FIXED_COST,
-                rate: moved.0 / f64::max(moved.1, 1e-6),
-            };
-            tell(MigrationEvent::Round(RoundReport {
-                round,
-                pages: sent.pages,
-                zero_pages: sent.zero,
-                raw_bytes: sent_bytes,
-                wire_bytes: peer.out.bytes() + outlet.lanes.bytes() - before,
-                connections: outlet.lanes.connections(),
-                took_us: micros(took),
-                dirtied: dirty,
-                forecast_us: micros(measured.forecast()),
-                throttle_permille: throttle,
-            }));
-            round += 1;
-            // What is sent now has been written twice.
-            if round > 1 {
-                outlet.copies.iter().for_each(Copies::begin);
-            }
-            stalled = stalled_after(&measured, stalled);
-            match decide(&measured, self.limits, stalled) {
-                Decision::Round => {}
-                Decision::Pause => return Ok((round, measured.forecast())),
-                Decision::Throttle(to) => {
-                    let explanation = measured.explanation(self.limits);
-                    let percent = to / 10;
-                    tell(MigrationEvent::NotConverging {
-                        explanation: format!(
-                            "{explanation}; the harts are held back {percent} % of the time from now on"
-                        ),
-                    });
-                    throttle = to;
-                    stalled = 0;
-                    self.throttle(to);
-                }
-                Decision::GiveUp(why) => anyhow::bail!("the migration does not converge: {why}"),
-            }
-            previous = Some(measured.dirty_bytes);
-            pages = drain(areas, close_epoch(vm)?);
-        }
-    }
-
-    /// The last pages and the state of the paused VM. Returns the hash over everything.
+    /// The last pages, `written` ones included, and the state of the paused VM. Returns the hash over everything.
     fn last(
         &self,
         peer: &mut Peer,
         outlet: &Outlet<'_>,
         round: u32,
+        written: Pages,
         tell: &mut dyn FnMut(MigrationEvent),
     ) -> anyhow::Result<[u8; 32]> {
         let (vm, areas) = (&self.attached.vm, &self.attached.areas);
         let begun = Instant::now();
         let before = peer.out.bytes() + outlet.lanes.bytes();
-        let pages = drain(areas, close_epoch(vm)?);
+        let pages = both(drain(areas, close_epoch(vm)?), written);
         outlet.copies.iter().for_each(Copies::end);
         let sent = outlet.send(&mut peer.out, &pages, Guest::Paused, &mut |_| ())?;
         peer.out
