@@ -39,10 +39,12 @@ impl Apt {
         command
     }
 
-    /// Looks into this suite from now on: at its packages ("deb") or their sources ("deb-src").
-    pub fn look_into(&self, what: &str, suite: &str) -> anyhow::Result<()> {
-        let source = format!("{what} [arch=amd64 signed-by={KEYRING}] {} {suite} main\n", self.mirror);
-        std::fs::write(self.dir.join("sources.list"), source)?;
+    /// Looks into these suites from now on: at their packages ("deb") or their sources ("deb-src").
+    pub fn look_into(&self, what: &str, suites: &[&str]) -> anyhow::Result<()> {
+        let source =
+            |suite| format!("{what} [arch=amd64 signed-by={KEYRING}] {} {suite} main\n", self.mirror);
+        let sources: String = suites.iter().map(source).collect();
+        std::fs::write(self.dir.join("sources.list"), sources)?;
         run(self.command("apt-get").arg("update"))
     }
 
@@ -53,7 +55,13 @@ impl Apt {
         Ok(file.context("apt downloaded nothing")?.path())
     }
 
-    /// The versions of a package in the suite it looks into.
+    /// The packages that were downloaded to be installed.
+    pub fn archives(&self) -> anyhow::Result<Vec<PathBuf>> {
+        let files = std::fs::read_dir(self.dir.join("cache/archives"))?.flatten().map(|file| file.path());
+        Ok(files.filter(|file| file.extension().is_some_and(|extension| extension == "deb")).collect())
+    }
+
+    /// The versions of a package in the suites it looks into.
     pub fn versions(&self, package: &str) -> anyhow::Result<Vec<String>> {
         let listed = output(self.command("apt-cache").args(["madison", package]))?;
         let versions = listed.lines().filter_map(|line| line.split('|').nth(1));

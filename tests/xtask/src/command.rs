@@ -10,6 +10,13 @@ pub fn root() -> PathBuf {
     manifest.ancestors().nth(2).unwrap_or(&manifest).to_path_buf()
 }
 
+/// The directory of what is made or fetched once: `quasar` in `$XDG_CACHE_HOME` or `~/.cache`.
+pub fn cache() -> anyhow::Result<PathBuf> {
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
+    Ok(base.context("HOME is not set")?.join("quasar"))
+}
+
 /// The cargo that runs us, with an environment as if it had been called by hand: build scripts that look at what it
 /// told us of our own package would run again, and half of the dependencies be built anew.
 pub fn cargo() -> Command {

@@ -10,6 +10,7 @@ mod demo;
 mod moves;
 mod passt;
 mod peers;
+mod qemu;
 mod qmp;
 mod rust_std;
 mod setup;
@@ -88,6 +89,7 @@ fn main() -> anyhow::Result<()> {
         }
         Task::Bench { quick, moves } => {
             setup::packages()?;
+            qemu::provide()?;
             if !moves {
                 bench::bench(quick)?;
             }

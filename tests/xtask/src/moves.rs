@@ -1,13 +1,14 @@
 //! Migrations: Quasar between two daemons, QEMU between two of its processes, of the same guest on this machine.
 
 use crate::demo;
+use crate::qemu;
 use crate::qmp::Qmp;
 use anyhow::{Context, ensure};
 use quasar_tests::guest::{APPEND, PROMPT};
 use quasar_tests::turn::Turn;
 use quasar_tests::{Console, Host, Recipe, http, images};
 use serde_json::{Value, json};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// What the guest does meanwhile.
@@ -104,7 +105,7 @@ fn quasar(what: &Load) -> anyhow::Result<Moved> {
 /// A QEMU with a socket for its machine protocol.
 fn qemu_process(socket: &std::path::Path, incoming: bool) -> anyhow::Result<(Console, Qmp)> {
     let images = images::images()?;
-    let mut command = Command::new("qemu-system-riscv64");
+    let mut command = qemu::command()?;
     command.args(["-M", "virt", "-smp", "1", "-m", "512M", "-nographic", "-no-reboot", "-monitor", "none"]);
     command.args(["-serial", "stdio", "-global", "virtio-mmio.force-legacy=false"]);
     command.arg("-kernel").arg(&images.kernel).arg("-initrd").arg(&images.initrd);
@@ -115,7 +116,7 @@ fn qemu_process(socket: &std::path::Path, incoming: bool) -> anyhow::Result<(Con
         command.args(["-incoming", "defer"]);
     }
     command.stderr(Stdio::inherit());
-    let console = Console::attach(&mut command).context("QEMU: cargo xtask setup installs it")?;
+    let console = Console::attach(&mut command).context("QEMU")?;
     Ok((console, Qmp::connect(socket)?))
 }
 

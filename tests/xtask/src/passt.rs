@@ -38,7 +38,7 @@ pub fn provide() -> anyhow::Result<()> {
     setup::provide(programs.into_iter(), files.into_iter())?;
     let work = tempfile::tempdir()?;
     let apt = Apt::new(work.path())?;
-    apt.look_into("deb-src", SUITE)?;
+    apt.look_into("deb-src", &[SUITE])?;
     run(apt.command("apt-get").args(["source", "--download-only", "--tar-only", "passt"]))?;
     let archive = apt.downloaded(".orig.tar")?;
     let version =

@@ -1,10 +1,11 @@
 //! Who is measured: Quasar, and QEMU with the same kernel, initramfs, memory and ports.
 
+use crate::qemu;
 use anyhow::Context;
 use quasar_tests::guest::APPEND;
 use quasar_tests::turn::Turn;
 use quasar_tests::{Console, Guest, Host, Recipe, http, images};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 /// Something that runs the small guest.
 pub trait Peer {
@@ -61,7 +62,7 @@ impl Qemu {
         let turn = Turn::take()?;
         let images = images::images()?;
         let port = http::free_port()?;
-        let mut command = Command::new("qemu-system-riscv64");
+        let mut command = qemu::command()?;
         command.args([
             "-M",
             "virt",
@@ -80,7 +81,7 @@ impl Qemu {
         command.args(["-netdev", &format!("user,id=net,hostfwd=tcp:127.0.0.1:{port}-:80")]);
         command.args(["-device", "virtio-net-device,netdev=net", "-device", "virtio-rng-device"]);
         command.stderr(Stdio::inherit());
-        let console = Console::attach(&mut command).context("QEMU (Debian package qemu-system-misc)")?;
+        let console = Console::attach(&mut command).context("QEMU")?;
         Ok(Self { console, port, _turn: turn })
     }
 }

@@ -5,7 +5,7 @@
 //! built once and kept in the cache.
 
 use crate::apt::Apt;
-use crate::command::{exists, output, run};
+use crate::command::{cache, exists, output, run};
 use anyhow::{Context, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -38,7 +38,7 @@ fn in_sysroot(sysroot: &Path, triple: &str) -> bool {
 pub fn provide(triples: &[&str]) -> anyhow::Result<Option<PathBuf>> {
     let version = rustc(&["-vV"])?.lines().find_map(|l| l.strip_prefix("release: ").map(str::to_owned));
     let version = version.context("rustc does not say its version")?;
-    let cache = cache()?.join(format!("rust-{version}"));
+    let cache = cache()?.join(format!("cross/rust-{version}"));
     let sysroot = cache.join("sysroot");
     let missing = || triples.iter().copied().filter(|t| !installed(t) && !in_sysroot(&sysroot, t));
     if missing().next().is_some() && exists("rustup") {
@@ -55,12 +55,6 @@ pub fn provide(triples: &[&str]) -> anyhow::Result<Option<PathBuf>> {
         build(&library, &wanted, &sysroot)?;
     }
     Ok(sysroot.is_dir().then_some(sysroot))
-}
-
-fn cache() -> anyhow::Result<PathBuf> {
-    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let base = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
-    Ok(base.context("HOME is not set")?.join("quasar/cross"))
 }
 
 /// The library's source of this version.
@@ -86,7 +80,7 @@ fn source(version: &str, cache: &Path) -> anyhow::Result<PathBuf> {
 /// Downloads `rust-src` of a version from the first suite that has it.
 fn download(apt: &Apt, version: &str) -> anyhow::Result<PathBuf> {
     for suite in SUITES {
-        if let Err(error) = apt.look_into("deb", suite) {
+        if let Err(error) = apt.look_into("deb", &[suite]) {
             eprintln!("{error:#}");
             continue;
         }

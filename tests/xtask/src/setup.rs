@@ -98,14 +98,11 @@ fn install(missing: &[&str]) -> anyhow::Result<()> {
     apt(&arguments)
 }
 
-/// Major version of the QEMU that is installed; 0 when there is none.
 fn qemu_version() -> u32 {
-    let text = output(Command::new("qemu-system-riscv64").arg("--version")).unwrap_or_default();
-    let version = text.split_whitespace().skip_while(|word| *word != "version").nth(1);
-    version.and_then(|v| v.split('.').next()?.parse().ok()).unwrap_or(0)
+    crate::qemu::version(Command::new("qemu-system-riscv64"))
 }
 
-/// QEMU: independent emulator of the differential tests and peer of the benchmarks. Debian 12's own gives wrong
+/// QEMU: independent emulator of the differential tests. Debian 12's own gives wrong
 /// causes for atomic instructions and ignores reserved bits of page tables; its backports have a newer one.
 fn qemu() -> anyhow::Result<()> {
     if qemu_version() >= OLDEST_QEMU {
@@ -115,7 +112,7 @@ fn qemu() -> anyhow::Result<()> {
         bail!("install qemu-system-riscv64, version {OLDEST_QEMU} or later, then run this again");
     }
     eprintln!(
-        "missing qemu-system-riscv64 {OLDEST_QEMU} or later (independent emulator and peer of the benchmarks)"
+        "missing qemu-system-riscv64 {OLDEST_QEMU} or later (independent emulator for differential tests)"
     );
     let release = std::fs::read_to_string("/etc/os-release")?;
     let codename = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
