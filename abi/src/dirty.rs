@@ -74,19 +74,20 @@ impl PageMaps {
     }
 
     /// Marks the pages of `[gpa, gpa + len)` as dirty in `epoch`. Idempotent. Ranges outside RAM are ignored.
-    pub fn mark(&self, epoch: u64, gpa: u64, len: u64) {
-        let Some(first) = self.page_of(gpa) else { return };
-        if len == 0 {
-            return;
-        }
+    /// Returns how many were not marked.
+    pub fn mark(&self, epoch: u64, gpa: u64, len: u64) -> u64 {
+        let Some(first) = self.page_of(gpa).filter(|_| len != 0) else { return 0 };
+        let mut marked = 0;
         let last = ((gpa - self.ram_base + (len - 1)) >> PAGE_SHIFT).min(self.pages - 1);
         for page in first..=last {
             if let Some((cell, bit)) = self.cell(usize::from(epoch & 1 != 0), page)
                 && cell.get() & bit == 0
             {
                 cell.fetch_or(bit, Ordering::AcqRel);
+                marked += 1;
             }
         }
+        marked
     }
 
     /// Whether the page of `gpa` is marked in `epoch`.

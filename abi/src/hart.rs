@@ -249,7 +249,9 @@ shm_struct! {
         pub tlb_flushes: AtomicLe64,
         /// fence.i executed.
         pub fence_i: AtomicLe64,
+        /// Pages marked dirty.
+        pub marked: AtomicLe64,
         /// Zero.
-        pub reserved: [AtomicLe64; 17],
+        pub reserved: [AtomicLe64; 16],
     }
 }

@@ -44,8 +44,6 @@ pub mod flag {
     pub const PMP_X: u64 = 1 << 10;
     /// All of the low bits above.
     pub const MASK: u64 = 0xfff;
-    /// Stores may go on without asking: D is set and, while dirtiness is logged, the page is marked.
-    pub const WRITE_GRANTED: u64 = 1 << 62;
     /// Not RAM: accesses go to the devices process.
     pub const IO: u64 = 1 << 63;
     /// The guest-physical page address.
@@ -193,7 +191,7 @@ impl HartTlb {
 
     /// Finds `va` under `space`: the `gpa_flags` of its 4 KiB page (a large page is narrowed to it).
     ///
-    /// `wanted` are flag bits that the entry must have all of (for example [`flag::WRITE_GRANTED`]); an
+    /// `wanted` are flag bits that the entry must have all of (for example [`flag::D`]); an
     /// entry without them is passed over, because a narrower one may have them.
     #[must_use]
     pub fn probe(&self, va: u64, space: u64, wanted: u64) -> Option<u64> {
@@ -315,9 +313,9 @@ mod tests {
         let tlb: &HartTlb = segment.view(0).expect("view");
         put(tlb, 0x4000_0000, 1, SV39, 0x8020_0000 | flag::R);
         assert_eq!(tlb.probe(0x4000_5123, SV39, 0), Some(0x8020_5000 | flag::R));
-        assert_eq!(tlb.probe(0x4000_5123, SV39, flag::WRITE_GRANTED), None);
-        put(tlb, 0x4000_5000, 0, SV39, 0x8020_5000 | flag::R | flag::WRITE_GRANTED);
-        assert!(tlb.probe(0x4000_5123, SV39, flag::WRITE_GRANTED).is_some());
+        assert_eq!(tlb.probe(0x4000_5123, SV39, flag::D), None);
+        put(tlb, 0x4000_5000, 0, SV39, 0x8020_5000 | flag::R | flag::D);
+        assert!(tlb.probe(0x4000_5123, SV39, flag::D).is_some());
         assert_eq!(tlb.probe(0x4000_5123, SV39 | 1, 0), None, "another root");
     }
 

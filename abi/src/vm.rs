@@ -119,14 +119,12 @@ shm_struct! {
         pub neighbours: AtomicLe64,
         /// PTEs whose A or D bit was set.
         pub ad_updates: AtomicLe64,
-        /// Pages marked dirty.
-        pub marked: AtomicLe64,
         /// Time spent serving.
         pub busy_ns: AtomicLe64,
         /// Times it went to sleep.
         pub sleeps: AtomicLe64,
         /// Zero.
-        pub reserved: [AtomicLe64; 8],
+        pub reserved: [AtomicLe64; 9],
     }
 }
 

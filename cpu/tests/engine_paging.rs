@@ -188,18 +188,8 @@ fn misaligned_atomics_and_missing_memory_raise_their_exceptions() {
     ends_with(machine, cause::LOAD_ACCESS << 32 | WINDOW);
 }
 
-#[test]
-fn after_an_epochs_acknowledgement_every_write_is_marked_again() {
-    // Two words on two pages count up for ever.
-    let [one, two] = [RAM_BASE + 0x20_0000, RAM_BASE + 0x20_1000];
-    let body = program(&[
-        &li(A1, WINDOW),
-        &li(A2, WINDOW + 0x1000),
-        &[i(Op::Addi, T0, T0, 1), s(Op::Sd, A1, T0, 0), r(Op::AmoaddD, ZERO, A2, T0), u(Op::Jal, ZERO, -12)],
-    ]);
-    let mut machine = with_handler(&body);
-    map(&machine, 0, one, RW | AD);
-    map(&machine, 1, two, RW | AD);
+/// Closes rounds while two words on two pages count up for ever, one by stores and one by AMOs.
+fn every_write_is_marked_again(mut machine: Machine, [one, two]: [u64; 2]) {
     machine.start();
     machine.resume();
     machine.vm.log_active.store(1, Ordering::SeqCst);
@@ -214,4 +204,43 @@ fn after_an_epochs_acknowledgement_every_write_is_marked_again() {
         assert!(machine.maps.is_dirty(epoch, one), "round {round}: a store was lost");
         assert!(machine.maps.is_dirty(epoch, two), "round {round}: an AMO was lost");
     }
+}
+
+/// Counts up in the words that A1 and A2 point to.
+fn count_up() -> [u32; 4] {
+    [i(Op::Addi, T0, T0, 1), s(Op::Sd, A1, T0, 0), r(Op::AmoaddD, ZERO, A2, T0), u(Op::Jal, ZERO, -12)]
+}
+
+#[test]
+fn after_an_epochs_acknowledgement_every_write_is_marked_again() {
+    let [one, two] = [RAM_BASE + 0x20_0000, RAM_BASE + 0x20_1000];
+    let body = program(&[&li(A1, WINDOW), &li(A2, WINDOW + 0x1000), &count_up()]);
+    let machine = with_handler(&body);
+    map(&machine, 0, one, RW | AD);
+    map(&machine, 1, two, RW | AD);
+    every_write_is_marked_again(machine, [one, two]);
+}
+
+#[test]
+fn pages_of_one_large_translation_are_marked_one_by_one() {
+    // M-mode: RAM is one entry, which the hart keeps from epoch to epoch.
+    let [one, two] = [RAM_BASE + 0x20_0000, RAM_BASE + 0x20_1000];
+    let machine = Machine::with(&program(&[&li(A1, one), &li(A2, two), &count_up()]));
+    every_write_is_marked_again(machine, [one, two]);
+}
+
+#[test]
+fn reading_a_page_lets_nobody_write_it_without_a_mark() {
+    let [one, two] = [RAM_BASE + 0x20_0000, RAM_BASE + 0x20_1000];
+    let forgetful = [
+        r(Op::SfenceVma, ZERO, ZERO, ZERO),
+        i(Op::Ld, T1, A1, 0),
+        i(Op::Ld, T1, A2, 0),
+        i(Op::Addi, T0, T0, 1),
+        s(Op::Sd, A1, T0, 0),
+        r(Op::AmoaddD, ZERO, A2, T0),
+        u(Op::Jal, ZERO, -24),
+    ];
+    let machine = Machine::with(&program(&[&li(A1, one), &li(A2, two), &forgetful]));
+    every_write_is_marked_again(machine, [one, two]);
 }

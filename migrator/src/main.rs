@@ -8,6 +8,7 @@ use quasar_abi::control::{Child, ProcessKind, Transport};
 use std::net::TcpStream;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 /// Mover of Quasar's VMs. It is started by `quasar host`.
 #[derive(Parser)]
@@ -35,7 +36,18 @@ enum Look {
     },
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        // One line, as from `quasar` itself, which calls this program for its users.
+        Err(error) => {
+            eprintln!("quasar: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
     let arguments = Arguments::parse();
     if let Some(Look::Inspect { file }) = arguments.look {

@@ -39,8 +39,6 @@ pub struct Effects {
     pub neighbours: u64,
     /// PTEs whose A or D was set.
     pub ad_updates: u64,
-    /// Pages marked dirty before they were granted.
-    pub marked: u64,
 }
 
 /// Everything that a request of one hart is answered from.
@@ -58,7 +56,7 @@ pub struct Keeper<'a> {
     pub pmp: &'a Pmp,
 }
 
-/// A page that may be used, before dirtiness is looked at.
+/// A page that may be used.
 #[derive(Clone, Copy, Debug)]
 struct Target {
     va: u64,
@@ -72,13 +70,12 @@ struct Target {
     machine: bool,
 }
 
-/// What was true when serving began. All of it is read after the cache's generations, so that a hart that
-/// acknowledged a later epoch has outdated what is filled from this.
+/// What was true when serving began. All of it is read after the cache's generations, so that a hart that has
+/// flushed since has outdated what is filled from this.
 #[derive(Clone, Copy, Debug)]
 struct Moment {
     generation: u64,
     global_generation: u64,
-    logged: Option<u64>,
     residency: bool,
 }
 
@@ -88,7 +85,7 @@ impl Keeper<'_> {
         let mut effects = Effects::default();
         let now = self.moment(request.space);
         let answer = match request.translation {
-            Translation::Identity { machine } => self.identity(request, machine, &now, &mut effects),
+            Translation::Identity { machine } => self.identity(request, machine, &now),
             Translation::Paged { root, mode, sum, mxr, adue, pbmte } => {
                 let how = Walk { root, va: request.va, kind: request.kind, mode, sum, mxr, adue, pbmte };
                 self.paged(request, &how, &now, &mut effects)
@@ -101,23 +98,21 @@ impl Keeper<'_> {
         let generation = self.tlb.generation_word(space, 0);
         let global_generation = self.tlb.generation_word(space, flag::G);
         std::sync::atomic::fence(Ordering::SeqCst);
-        let logging = self.control.log_active.load(Ordering::SeqCst) != 0;
         Moment {
             generation,
             global_generation,
-            logged: logging.then(|| self.control.epoch.load(Ordering::SeqCst)),
             residency: self.control.residency_active.load(Ordering::SeqCst) != 0,
         }
     }
 
     /// Bare and M-mode. All of R, W, X, U, A and D are set: only PMP limits such an access, and whoever
     /// probes without translation looks at the PMP flags alone, whatever its privilege.
-    fn identity(&self, request: &Request, machine: bool, now: &Moment, effects: &mut Effects) -> Answer {
+    fn identity(&self, request: &Request, machine: bool, now: &Moment) -> Answer {
         let page = request.va & !(PAGE_BYTES - 1);
         let Some(place) = place(self.ram, page) else { return Answer::AccessFault };
         let flags = flag::R | flag::W | flag::X | flag::U | flag::A | flag::D;
         let target = Target { va: request.va, page, place, level: 2, flags, machine };
-        self.grant(request, &target, now, effects)
+        self.grant(request, &target, now)
     }
 
     fn paged(&self, request: &Request, how: &Walk, now: &Moment, effects: &mut Effects) -> Answer {
@@ -138,7 +133,7 @@ impl Keeper<'_> {
             flags: leaf.flags,
             machine: false,
         };
-        let answer = self.grant(request, &target, now, effects);
+        let answer = self.grant(request, &target, now);
         if matches!(answer, Answer::Ok(_)) && leaf.level == 0 {
             self.neighbours(request, &leaf, how.pbmte, now, effects);
         }
@@ -155,12 +150,12 @@ impl Keeper<'_> {
         }
     }
 
-    /// Protection, residency and dirtiness of a page that translation allows; fills the cache.
-    fn grant(&self, request: &Request, target: &Target, now: &Moment, effects: &mut Effects) -> Answer {
+    /// Protection and residency of a page that translation allows; fills the cache.
+    fn grant(&self, request: &Request, target: &Target, now: &Moment) -> Answer {
         if target.place == Place::Device && request.kind == AccessKind::Fetch {
             return Answer::AccessFault;
         }
-        let shared = self.largest(target, request.kind, now);
+        let shared = self.largest(target, now);
         let access = target.page + target.va % PAGE_BYTES;
         let rights = match shared {
             Some((_, rights)) => rights,
@@ -172,32 +167,17 @@ impl Keeper<'_> {
         if now.residency && target.place == Place::Ram && !self.maps.is_resident(target.page) {
             return Answer::Later;
         }
-        let mut flags = describe(target, rights);
-        if may_write(flags) && target.place == Place::Ram && request.kind == AccessKind::Write {
-            // The order is the point: first the mark, then the grant (abi::dirty).
-            if let Some(epoch) = now.logged
-                && !self.maps.is_dirty(epoch, target.page)
-            {
-                self.maps.mark(epoch, target.page, 1);
-                effects.marked += 1;
-            }
-        }
-        let Some((level, _)) = shared else {
-            // The hart has asked for this access and may do it; nothing else follows from the answer.
-            flags |= if request.kind == AccessKind::Write { flag::WRITE_GRANTED } else { 0 };
-            return Answer::Once(target.page | flags);
-        };
-        flags |= self.write_grant(target.page, target.place, level, flags, now);
+        let flags = describe(target, rights);
+        // The hart has asked for this access and may do it; nothing else follows from the answer.
+        let Some((level, _)) = shared else { return Answer::Once(target.page | flags) };
         self.put(request, target, level, flags, now);
         Answer::Ok(target.page | flags)
     }
 
     /// The largest level up to the leaf's at which one entry tells the truth about all its pages.
-    fn largest(&self, target: &Target, kind: AccessKind, now: &Moment) -> Option<(u32, u64)> {
-        // Devices, absent pages and pages that are marked one by one are kept as 4 KiB entries.
-        let by_page = target.place == Place::Device
-            || now.residency
-            || (now.logged.is_some() && kind == AccessKind::Write);
+    fn largest(&self, target: &Target, now: &Moment) -> Option<(u32, u64)> {
+        // Devices, and pages while some are absent, are kept as 4 KiB entries.
+        let by_page = target.place == Place::Device || now.residency;
         let top = if by_page { 0 } else { target.level.min(LARGEST) };
         (0..=top).rev().find_map(|level| {
             let size = 1 << level_shift(level);
@@ -206,16 +186,6 @@ impl Keeper<'_> {
             let rights = if whole { self.pmp.uniform(start, size, target.machine) } else { None };
             rights.map(|rights| (level, rights))
         })
-    }
-
-    /// [`flag::WRITE_GRANTED`] when stores need not ask: nothing is logged, or the page is marked already.
-    fn write_grant(&self, page: u64, place: Place, level: u32, flags: u64, now: &Moment) -> u64 {
-        let known = match now.logged {
-            _ if place == Place::Device => true,
-            None => true,
-            Some(epoch) => level == 0 && self.maps.is_dirty(epoch, page),
-        };
-        if known && may_write(flags) { flag::WRITE_GRANTED } else { 0 }
     }
 
     fn put(&self, request: &Request, target: &Target, level: u32, flags: u64, now: &Moment) {
@@ -228,8 +198,8 @@ impl Keeper<'_> {
         self.tlb.fill(target.va, level, request.space, base | flags, generation);
     }
 
-    /// Fills what the rest of the leaf's 16 PTEs says. Sets no A or D and marks nothing: the guest has not
-    /// touched those pages.
+    /// Fills what the rest of the leaf's 16 PTEs says. Sets no A or D: the guest has not touched
+    /// those pages.
     fn neighbours(&self, request: &Request, leaf: &Leaf, pbmte: bool, now: &Moment, effects: &mut Effects) {
         let tables = self.tables(now);
         let group = leaf.pte_gpa & !(BATCH * 8 - 1);
@@ -251,24 +221,17 @@ impl Keeper<'_> {
             }
             let flags = flags | leaf.inherited;
             let target = Target { va, page, place, level: 0, flags, machine: false };
-            let flags = describe(&target, rights);
-            let flags = flags | self.write_grant(page, place, 0, flags, now);
-            self.put(request, &target, 0, flags, now);
+            self.put(request, &target, 0, describe(&target, rights), now);
             effects.neighbours += 1;
         }
     }
 }
 
-/// The flags of an entry without its write grant.
+/// The flags of an entry.
 fn describe(target: &Target, rights: u64) -> u64 {
     match target.place {
         Place::Ram => target.flags | rights,
         // Nothing executes from device registers.
         Place::Device => target.flags | (rights & !flag::PMP_X) | flag::IO,
     }
-}
-
-fn may_write(flags: u64) -> bool {
-    let all = flag::W | flag::D | flag::PMP_W;
-    flags & all == all
 }

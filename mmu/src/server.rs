@@ -222,7 +222,6 @@ impl Server {
         }
         counters.neighbours.bump(effects.neighbours);
         counters.ad_updates.bump(effects.ad_updates);
-        counters.marked.bump(effects.marked);
     }
 }
 

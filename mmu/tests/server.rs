@@ -46,7 +46,7 @@ fn untranslated_accesses_are_kept_large() {
             let (status, flags) = vm.ask(0, ask);
             assert_eq!((status, flags & flag::GPA), (OK, DATA));
             let far = RAM_BASE + RAM_BYTES - 8;
-            let found = vm.cache(0).probe(far, key, flag::WRITE_GRANTED).expect("a gigabyte in one entry");
+            let found = vm.cache(0).probe(far, key, flag::D).expect("a gigabyte in one entry");
             assert_eq!(found & flag::GPA, far & !0xfff);
         }
         assert_eq!(vm.ask(0, Ask::machine(RAM_BASE - 8, access::READ)).0, ACCESS_FAULT);
@@ -94,7 +94,7 @@ fn a_miss_brings_its_neighbours() {
             assert_eq!(probe(n).is_some(), wanted, "page {n}");
             if let Some(flags) = probe(n) {
                 assert_eq!(flags & flag::GPA, DATA + n * 4096);
-                assert_eq!(flags & flag::WRITE_GRANTED != 0, !matches!(n, 3 | 4), "page {n}");
+                assert_eq!(flags & flag::D != 0, !matches!(n, 3 | 4), "page {n}");
             }
         }
         assert_eq!(vm.vm.mmu_counters.neighbours.get(), 12);
@@ -103,8 +103,8 @@ fn a_miss_brings_its_neighbours() {
         assert_eq!(vm.ask(0, Ask::read(page(5))).0, ACCESS_FAULT);
         assert_eq!(vm.ask(0, Ask::write(page(3))).0, PAGE_FAULT);
         let (status, flags) = vm.ask(0, Ask::write(page(4)));
-        assert_eq!((status, flags & flag::WRITE_GRANTED), (OK, flag::WRITE_GRANTED));
-        assert!(vm.cache(0).probe(page(4), SATP, flag::WRITE_GRANTED).is_some(), "replaced, not doubled");
+        assert_eq!((status, flags & flag::D), (OK, flag::D));
+        assert!(vm.cache(0).probe(page(4), SATP, flag::D).is_some(), "replaced, not doubled");
         assert_eq!(vm.vm.mmu_counters.ad_updates.get(), 1);
     });
 }
@@ -119,10 +119,10 @@ fn superpages_stay_one_entry_and_shrink_where_they_must() {
     vm.map(0xc000_0000, 2, build(hole, RWX | USED));
     served(&vm, || {
         assert_eq!(vm.ask(0, Ask::read(0x4000_5000)).0, OK);
-        let found = vm.cache(0).probe(0x401f_f000, SATP, flag::WRITE_GRANTED).expect("2 MiB");
+        let found = vm.cache(0).probe(0x401f_f000, SATP, flag::D).expect("2 MiB");
         assert_eq!(found & flag::GPA, DATA + 0x1f_f000);
         assert_eq!(vm.ask(0, Ask::read(0x8000_5000)).0, OK);
-        assert!(vm.cache(0).probe(0xbfff_f000, SATP, flag::WRITE_GRANTED).is_some(), "1 GiB");
+        assert!(vm.cache(0).probe(0xbfff_f000, SATP, flag::D).is_some(), "1 GiB");
         assert_eq!(vm.ask(0, Ask::read(0xc000_0000)).0, ACCESS_FAULT);
         assert_eq!(vm.cache(0).fractured.get(), 0);
         // PMP that ends inside leaves 2 MiB of the gigabyte, and the hart is told that there are parts.

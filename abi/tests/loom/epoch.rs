@@ -58,23 +58,23 @@ impl Machine {
     }
 }
 
-/// A hart: `HartRunner::acknowledge_epoch` between stores, and the mmu's part of a store that is not granted
-/// (first the mark, then the grant). The grant is the hart's own translation, private to it.
+/// A hart: `HartRunner::acknowledge_epoch` between stores, and `Memory::log` before one to a page that its own
+/// translations do not let it write yet (first the mark, then the store).
 fn hart(machine: &Arc<Machine>, stores: u64) -> thread::JoinHandle<()> {
     let machine = Arc::clone(machine);
     machine.vm.party(HART).status.store(status::RUNNING, Ordering::SeqCst);
     thread::spawn(move || {
         let party = machine.vm.party(HART);
-        let mut granted = false;
+        let mut writable = false;
         for value in 1..=stores {
             let epoch = machine.vm.epoch.load(Ordering::SeqCst);
             if party.epoch_ack.load(Ordering::SeqCst) != epoch {
-                granted = false;
+                writable = false;
                 party.epoch_ack.store(epoch, Ordering::SeqCst);
             }
-            if !granted {
+            if !writable {
                 machine.mark();
-                granted = true;
+                writable = true;
             }
             machine.page.set(value);
         }

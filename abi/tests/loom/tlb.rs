@@ -1,13 +1,10 @@
 //! A hart's translation cache: filled by the mmu, probed and flushed by the hart.
 
-use loom::sync::atomic::fence;
 use loom::thread;
-use quasar_abi::dirty::PageMaps;
 use quasar_abi::mailbox::Mailbox;
 use quasar_abi::sync::model;
 use quasar_abi::tlb::{HartTlb, flag};
-use quasar_abi::vm::{Vm, VmControl};
-use quasar_abi::{AtomicLe64, Segment, ShmLayout};
+use quasar_abi::{AtomicLe64, ShmLayout};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -102,38 +99,5 @@ fn a_hart_that_goes_on_takes_the_answer_it_left_behind_first() {
             assert_eq!(shared.tlb.probe(va, SV39, 0), None);
         }
         mmu.join().unwrap();
-    });
-}
-
-/// The mmu's `moment` and `grant`, with no mailbox between it and the hart: what was granted in an epoch is
-/// outdated by the flush with which the hart acknowledges the next.
-#[test]
-fn a_grant_does_not_outlive_its_epoch() {
-    model(3, || {
-        let vm = Vm::new(Arc::new(Segment::of::<VmControl>(1))).unwrap();
-        let maps = PageMaps::new(Arc::new(Segment::of::<AtomicLe64>(3)), 0, 4096).unwrap();
-        let tlb = Arc::new(HartTlb::zeroed());
-        let mmu = {
-            let (vm, maps, tlb) = (vm.clone(), maps.clone(), Arc::clone(&tlb));
-            thread::spawn(move || {
-                let generation = tlb.generation_word(SV39, 0);
-                fence(Ordering::SeqCst);
-                let epoch = vm.epoch.load(Ordering::SeqCst);
-                maps.mark(epoch, 0, 1);
-                tlb.fill(0x1000, 0, SV39, flag::R | flag::WRITE_GRANTED, generation);
-            })
-        };
-        let collector = {
-            let vm = vm.clone();
-            thread::spawn(move || vm.next_epoch())
-        };
-        let epoch = vm.epoch.load(Ordering::SeqCst);
-        tlb.flush_all();
-        mmu.join().unwrap();
-        let granted = tlb.probe(0x1000, SV39, flag::WRITE_GRANTED).is_some();
-        collector.join().unwrap();
-        // A mark in a later epoch than the hart knows of is as good: that round is still to come.
-        let marked = (epoch..=vm.epoch.load(Ordering::SeqCst)).any(|e| maps.is_dirty(e, 0));
-        assert!(!granted || marked, "granted without a mark");
     });
 }

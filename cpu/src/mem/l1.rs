@@ -163,6 +163,11 @@ impl L1 {
         }
     }
 
+    /// Drops what may be written.
+    pub fn wipe_writes(&mut self) {
+        self.write.fill(EMPTY);
+    }
+
     /// Drops everything.
     pub fn wipe(&mut self) {
         for table in [&mut self.read, &mut self.write, &mut self.fetch] {

@@ -25,6 +25,7 @@ use crate::trap::Trap;
 use context::{Contexts, View};
 use filter::PageFilter;
 use l1::{Context, L1};
+use quasar_abi::dirty::PageMaps;
 use quasar_abi::party::PartyId;
 use quasar_abi::segment::{Segment, SegmentError};
 use quasar_abi::tlb::{HartTlb, space};
@@ -92,6 +93,7 @@ pub struct Memory {
     alone: bool,
     vm: Vm,
     ram: GuestRam,
+    maps: PageMaps,
     tlb: Arc<Segment>,
     hart: u8,
     spins: u32,
@@ -102,7 +104,13 @@ impl Memory {
     ///
     /// # Errors
     /// [`SegmentError::Range`] when the segment of translation caches is too small.
-    pub fn new(vm: Vm, ram: GuestRam, tlb: Arc<Segment>, hart: u8) -> Result<Self, SegmentError> {
+    pub fn new(
+        vm: Vm,
+        ram: GuestRam,
+        maps: PageMaps,
+        tlb: Arc<Segment>,
+        hart: u8,
+    ) -> Result<Self, SegmentError> {
         tlb.view::<HartTlb>(usize::from(hart) * size_of::<HartTlb>())?;
         let mut contexts = Contexts::new();
         let (context, _) = contexts.of(View::MACHINE);
@@ -124,6 +132,7 @@ impl Memory {
             alone: false,
             vm,
             ram,
+            maps,
             tlb,
             hart,
             spins: doorbell::default_spins(),
@@ -274,6 +283,11 @@ impl Memory {
     pub fn flush_all(&mut self) {
         self.own_tlb().flush_all();
         self.forget();
+    }
+
+    /// Forgets which pages may be written without a mark, when an epoch ends ([`quasar_abi::dirty`]).
+    pub fn drop_writes(&mut self) {
+        self.l1.wipe_writes();
     }
 
     fn forget(&mut self) {

@@ -71,19 +71,23 @@ impl Memory {
             access::FETCH => (self.fetch_view, self.fetch),
             _ => (self.data_view, self.data),
         };
-        // An entry may do without the grant when it is a device's: nothing there is ever marked dirty.
-        let wanted = if access == access::WRITE { flag::WRITE_GRANTED } else { 0 };
+        // Of several entries of a page the one is wanted that knows of an earlier write.
+        let wanted = if access == access::WRITE { flag::D } else { 0 };
         let flags = match self.own_tlb().probe(va, view.space, wanted) {
             Some(flags) if permits(flags, view, access) => {
                 self.counters().l2_hits.bump(1);
+                self.log(flags, access);
                 self.enter(va, flags, view, context, access);
                 flags
             }
             _ => {
                 let (status, flags) = self.ask_mmu(va, len, access, view)?;
                 match status {
-                    mmu_status::OK => self.enter(va, flags, view, context, access),
-                    mmu_status::ONCE => {}
+                    mmu_status::OK => {
+                        self.log(flags, access);
+                        self.enter(va, flags, view, context, access);
+                    }
+                    mmu_status::ONCE => self.log(flags, access),
                     mmu_status::PAGE_FAULT => return Err(self.refuse(access, true, va)),
                     _ => return Err(self.refuse(access, false, va)),
                 }
@@ -100,7 +104,23 @@ impl Memory {
         }
     }
 
-    /// Enters a page into L1 as far as its rights go.
+    /// Marks a page that is about to be written. What L1 lets through until the next safepoint is marked by
+    /// this: the epoch ends when the hart has acknowledged it and dropped what it may write.
+    fn log(&self, flags: u64, access: u64) {
+        let logged = access == access::WRITE && flags & flag::IO == 0;
+        if logged && self.vm.log_active.load(Ordering::SeqCst) != 0 {
+            let marked = self.maps.mark(self.vm.epoch.load(Ordering::SeqCst), flags & flag::GPA, 1);
+            self.counters().marked.bump(marked);
+        }
+    }
+
+    /// Whether stores to a page may go on without a look until the next safepoint.
+    fn needs_no_mark(&self, gpa: u64) -> bool {
+        self.vm.log_active.load(Ordering::SeqCst) == 0
+            || self.maps.is_dirty(self.vm.epoch.load(Ordering::SeqCst), gpa)
+    }
+
+    /// Enters a page into L1 as far as its rights go and as it is marked.
     fn enter(&mut self, va: u64, flags: u64, view: View, context: Context, access: u64) {
         if flags & flag::IO != 0 {
             return;
@@ -113,8 +133,8 @@ impl Memory {
             if access == access::READ || permits(flags, view, access::READ) {
                 self.l1.fill_data(context, va, gpa, false);
             }
-            let granted = flags & flag::WRITE_GRANTED != 0 && permits(flags, view, access::WRITE);
-            if granted && !self.holds_tohost(gpa) {
+            let writable = permits(flags, view, access::WRITE) && self.needs_no_mark(gpa);
+            if writable && !self.holds_tohost(gpa) {
                 self.l1.fill_data(context, va, gpa, true);
             }
         }

@@ -87,7 +87,7 @@ impl HartRunner {
         if u32::from(hart) >= harts || usize::from(hart) >= MAX_HARTS {
             return Err(RunError::NoSuchHart { hart, harts });
         }
-        let memory = Memory::new(vm.clone(), ram, tlb, hart)?;
+        let memory = Memory::new(vm.clone(), ram, maps.clone(), tlb, hart)?;
         let me = PartyId::Hart(hart);
         let timer = TimerThread::start(vm.clone(), me)?;
         let tally = Tally::new();

@@ -58,11 +58,11 @@ impl HartRunner {
         Ok(())
     }
 
-    /// Drops writable translations and says so, when a new epoch has begun.
+    /// Drops what may be written without a mark and says so, when a new epoch has begun.
     pub(super) fn acknowledge_epoch(&mut self) {
         let epoch = self.context.vm.epoch.load(Ordering::SeqCst);
         if self.party().epoch_ack.load(Ordering::SeqCst) != epoch {
-            self.context.memory.flush_all();
+            self.context.memory.drop_writes();
             self.party().epoch_ack.store(epoch, Ordering::SeqCst);
         }
     }

@@ -35,11 +35,24 @@ fn hart_row(name: String, hart: &HartStats, ns: u64) -> Vec<String> {
         percent(hart.mmio_wait_ns, hart.run_ns),
         per_second(hart.exceptions),
         per_second(hart.interrupts),
+        per_second(hart.marked),
     ]
 }
 
-const HART_HEADING: [&str; 11] =
-    ["HART", "MIPS", "RUN", "WFI", "MMU/s", "L2 HITS", "MMU WAIT", "MMIO/s", "MMIO WAIT", "EXC/s", "IRQ/s"];
+const HART_HEADING: [&str; 12] = [
+    "HART",
+    "MIPS",
+    "RUN",
+    "WFI",
+    "MMU/s",
+    "L2 HITS",
+    "MMU WAIT",
+    "MMIO/s",
+    "MMIO WAIT",
+    "EXC/s",
+    "IRQ/s",
+    "DIRTIED/s",
+];
 
 fn render(before: &VmStats, now: &VmStats) -> String {
     let span = now.at_ns.saturating_sub(before.at_ns);
@@ -63,22 +76,11 @@ fn render(before: &VmStats, now: &VmStats) -> String {
             m.page_faults.to_string(),
             m.access_faults.to_string(),
             m.ad_updates.to_string(),
-            m.marked.to_string(),
             m.sleeps.to_string(),
         ]
     };
-    let heading = [
-        "MMU",
-        "SERVED",
-        "SERVED/s",
-        "BUSY",
-        "NEIGHBOURS",
-        "PAGE FAULTS",
-        "ACCESS FAULTS",
-        "A/D",
-        "DIRTIED",
-        "SLEEPS",
-    ];
+    let heading =
+        ["MMU", "SERVED", "SERVED/s", "BUSY", "NEIGHBOURS", "PAGE FAULTS", "ACCESS FAULTS", "A/D", "SLEEPS"];
     let rows = [row("all", &now.mmu, now.guest_ns), row("now", &mmu, span)];
     text.push('\n');
     text.push_str(&table::render(&heading, &rows));

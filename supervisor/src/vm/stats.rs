@@ -56,14 +56,14 @@ counters! {
     /// A hart's counters since its process started; times in nanoseconds.
     HartStats from HartCounters {
         instructions l2_hits mmu_requests mmu_wait_ns mmio_requests mmio_wait_ns notifications exceptions
-        interrupts sbi_calls wfi_ns run_ns blocks_decoded tlb_flushes fence_i
+        interrupts sbi_calls wfi_ns run_ns blocks_decoded tlb_flushes fence_i marked
     }
 }
 
 counters! {
     /// The mmu process's counters; times in nanoseconds.
     MmuStats from MmuCounters {
-        served page_faults access_faults neighbours ad_updates marked busy_ns sleeps
+        served page_faults access_faults neighbours ad_updates busy_ns sleeps
     }
 }
 
