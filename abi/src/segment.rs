@@ -2,6 +2,11 @@
 
 use crate::le::{AtomicLe32, AtomicLe64, ShmLayout};
 use crate::shm_struct;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, posix_fallocate};
+use nix::libc;
+use nix::sys::mman::shm_open;
+use nix::sys::stat::Mode;
 use shared_memory::{Shmem, ShmemConf, ShmemError};
 use std::sync::atomic::Ordering;
 
@@ -30,17 +35,18 @@ pub enum SegmentKind {
 }
 
 impl SegmentKind {
+    /// Whether most of it is never touched: the guest's memory, and the caches of harts that are not there.
+    const fn is_sparse(self) -> bool {
+        matches!(self, Self::Ram | Self::Tlb)
+    }
+
     /// The layout's version; a process that knows another one refuses the segment.
     #[must_use]
     pub const fn layout_version(self) -> u32 {
         match self {
-            Self::Ram
-            | Self::Control
-            | Self::Tlb
-            | Self::Maps
-            | Self::Devices
-            | Self::Console
-            | Self::Port => 1,
+            Self::Ram | Self::Maps | Self::Devices | Self::Console | Self::Port => 1,
+            // 2: harts mark what they write, and count it; nothing is granted through the cache.
+            Self::Control | Self::Tlb => 2,
         }
     }
 }
@@ -55,6 +61,14 @@ pub enum SegmentError {
         name: String,
         /// What the library reported.
         source: ShmemError,
+    },
+    /// There is no memory for it.
+    #[error("shared-memory segment {name}: /dev/shm has no room for it: {source}")]
+    Room {
+        /// The segment's name.
+        name: String,
+        /// What the system said.
+        source: Errno,
     },
     /// The header says that this is something else.
     #[error(
@@ -125,11 +139,13 @@ impl Segment {
     /// Makes a segment with `len` zeroed payload bytes; the name must be new.
     ///
     /// # Errors
-    /// [`SegmentError::System`] when the name exists or memory is short.
+    /// [`SegmentError::System`] when the name exists, [`SegmentError::Room`] when memory is short.
     pub fn create(name: &str, kind: SegmentKind, len: usize, generation: u64) -> Result<Self, SegmentError> {
         let system = |source| SegmentError::System { name: name.to_owned(), source };
         let shmem = ShmemConf::new().os_id(name).size(HEADER_BYTES + len).create().map_err(system)?;
         let segment = Self { shmem, name: name.to_owned() };
+        let all = HEADER_BYTES + len;
+        segment.allocate(if kind.is_sparse() { size_of::<SegmentHeader>() } else { all })?;
         let header = segment.header();
         header.kind.set(kind as u32);
         header.layout_version.set(kind.layout_version());
@@ -137,6 +153,15 @@ impl Segment {
         header.generation.set(generation);
         header.magic.store(MAGIC, Ordering::Release);
         Ok(segment)
+    }
+
+    /// Takes memory for the first so many bytes now: a lack of it at the first touch would be a signal, SIGBUS,
+    /// to whoever touches, and that may be the daemon.
+    fn allocate(&self, bytes: usize) -> Result<(), SegmentError> {
+        let room = |source| SegmentError::Room { name: self.name.clone(), source };
+        let file = shm_open(self.name.as_str(), OFlag::O_RDWR, Mode::empty()).map_err(room)?;
+        let bytes = libc::off_t::try_from(bytes).map_err(|_| room(Errno::EFBIG))?;
+        posix_fallocate(file, 0, bytes).map_err(room)
     }
 
     /// Attaches to a segment that another process made, and checks its header.
@@ -231,6 +256,7 @@ impl Segment {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::MetadataExt;
 
     fn name(test: &str) -> String {
         format!("/quasar-test-{}-{test}", std::process::id())
@@ -267,6 +293,24 @@ mod tests {
                 assert!(attached.view::<AtomicLe64>(len).is_err());
             }
         }
+    }
+
+    #[test]
+    fn memory_is_taken_at_once_for_what_is_not_sparse() {
+        let taken = |kind, what| {
+            let made = Segment::create(&name(what), kind, 64 << 20, 1).expect("create");
+            let file = std::fs::metadata(format!("/dev/shm{}", made.name())).expect("a file");
+            file.blocks() * 512
+        };
+        assert!(taken(SegmentKind::Console, "taken") >= 64 << 20);
+        assert!(taken(SegmentKind::Ram, "sparse") < 16 << 20);
+    }
+
+    #[test]
+    fn a_lack_of_room_is_said() {
+        // More than any file may have: the system's answer to a lack of memory, without taking it from others.
+        let made = Segment::create(&name("room"), SegmentKind::Ram, 4096, 1).expect("create");
+        assert!(matches!(made.allocate(usize::MAX >> 1), Err(SegmentError::Room { .. })));
     }
 
     #[test]

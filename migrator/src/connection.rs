@@ -46,6 +46,8 @@ pub struct Half {
     stream: Arc<Mutex<Box<dyn Stream>>>,
     cancelled: Arc<AtomicBool>,
     patience: Duration,
+    /// Whether one direction's patience has ended. Then nobody waits again: for last words, or to say some.
+    gone: Arc<AtomicBool>,
 }
 
 impl Half {
@@ -68,7 +70,8 @@ impl Half {
                     if self.cancelled.load(Ordering::Acquire) {
                         return Err(std::io::Error::other("cancelled"));
                     }
-                    if start.elapsed() > self.patience {
+                    if self.gone.load(Ordering::Acquire) || start.elapsed() > self.patience {
+                        self.gone.store(true, Ordering::Release);
                         let what =
                             format!("the other side has been silent for {} s", self.patience.as_secs());
                         return Err(std::io::Error::new(ErrorKind::TimedOut, what));
@@ -133,7 +136,13 @@ impl Peer {
     #[must_use]
     pub fn new(stream: Box<dyn Stream>, cancelled: &Arc<AtomicBool>, patience: Duration) -> Self {
         let stream = Arc::new(Mutex::new(stream));
-        let half = || Half { stream: Arc::clone(&stream), cancelled: Arc::clone(cancelled), patience };
+        let gone = Arc::<AtomicBool>::default();
+        let half = || Half {
+            stream: Arc::clone(&stream),
+            cancelled: Arc::clone(cancelled),
+            patience,
+            gone: Arc::clone(&gone),
+        };
         Self {
             out: FrameWriter::new(BufWriter::with_capacity(256 * 1024, half())),
             input: FrameReader::new(BufReader::with_capacity(256 * 1024, half())),
@@ -186,5 +195,52 @@ impl Peer {
     /// Says that we give up; whether the other side hears it does not matter.
     pub fn refuse(&mut self, reason: &str) {
         let _ = self.tell(Kind::Refused, &Refused { reason: reason.to_owned() });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+
+    /// Takes and gives nothing, and counts how often it was asked.
+    struct Silence(Arc<AtomicUsize>);
+
+    impl Silence {
+        fn asked<T>(&self) -> std::io::Result<T> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Err(ErrorKind::WouldBlock.into())
+        }
+    }
+
+    impl Read for Silence {
+        fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+            self.asked()
+        }
+    }
+
+    impl Write for Silence {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            self.asked()
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            self.asked()
+        }
+    }
+
+    #[test]
+    fn patience_with_a_silent_side_ends_once() {
+        let asked = Arc::<AtomicUsize>::default();
+        let patience = Duration::from_millis(50);
+        let mut peer = Peer::new(Box::new(Silence(Arc::clone(&asked))), &Arc::default(), patience);
+        let error = peer.expect::<u64>(Kind::RoundTaken).expect_err("silence");
+        assert!(error.to_string().contains("silent"), "{error}");
+        let before = asked.load(Ordering::Relaxed);
+        assert_eq!(peer.last_words(), None);
+        peer.refuse("enough");
+        drop(peer);
+        let more = asked.load(Ordering::Relaxed) - before;
+        assert!(more < 10, "asked {more} times more");
     }
 }

@@ -1,13 +1,16 @@
 //! Two machines' networks on one: namespaces joined by a cable, each with an address of its own.
 
 use crate::process::output;
+use crate::wait_for;
 use anyhow::{Context, anyhow, ensure};
 use nix::sched::{CloneFlags, setns};
 use std::ffi::OsStr;
 use std::fs::File;
-use std::net::{IpAddr, Ipv4Addr};
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 /// The cable's name at both ends.
 const CABLE: &str = "cable0";
@@ -60,6 +63,21 @@ impl Namespace {
     /// When `ip` fails.
     pub fn plug(&self, into: bool) -> anyhow::Result<()> {
         ip(&["-n", &self.name, "link", "set", CABLE, if into { "up" } else { "down" }]).map(drop)
+    }
+
+    /// Waits until packets get through to the other end, some moments after the cable was plugged in.
+    ///
+    /// # Errors
+    /// When they do not.
+    pub fn reaches(&self, other: &Self) -> anyhow::Result<()> {
+        // Nobody listens at the discard port: that it is refused comes from the other end.
+        let answers = |target| match TcpStream::connect_timeout(&target, Duration::from_secs(1)) {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(()),
+            Err(error) => Err(error.into()),
+        };
+        let target = SocketAddr::new(other.address(), 9);
+        wait_for("packets to get through", || self.inside(|| answers(target)).ok())
     }
 
     /// Its address on the cable.

@@ -2,7 +2,7 @@
 //! and back under open connections, also when the cable is pulled out on the way. One boot, about a minute and a half.
 //! Needs root, for network namespaces.
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use quasar_tests::http::get_patiently;
 use quasar_tests::images::images;
 use quasar_tests::namespace::Namespace;
@@ -61,8 +61,17 @@ impl Session {
 fn begin(from: &Host, to: &Host) -> anyhow::Result<Child> {
     let address = to.address()?;
     let mut command = from.command(&["migrate", "web", "--to", &address, "--bandwidth", "16M", "--json"]);
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("quasar migrate")?;
-    wait_for("its arrival", || to.view("web").ok().filter(|vm| vm["phase"] == "arriving"))?;
+    let mut child =
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("quasar migrate")?;
+    let arrives = || to.view("web").is_ok_and(|vm| vm["phase"] == "arriving");
+    let ended = wait_for("its arrival", || match child.try_wait() {
+        Ok(None) => arrives().then_some(false),
+        _ => Some(true),
+    })?;
+    if ended {
+        let out = child.wait_with_output()?;
+        bail!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    }
     // Into a round.
     std::thread::sleep(Duration::from_millis(500));
     Ok(child)
@@ -122,6 +131,7 @@ fn a_guest_moves_between_two_networks_under_open_connections() -> anyhow::Result
         ensure!(a.view("web")?["phase"] == "running", "{}", a.view("web")?);
         stream.flows(50)?;
         right.plug(true)?;
+        left.reaches(&right)?;
         wait_for("its remains to go", || b.view("web").is_err().then_some(()))?;
 
         // For a moment: the journey goes on where it was.

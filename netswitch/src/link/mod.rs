@@ -327,9 +327,9 @@ impl Dial {
 
     fn keep(&self, switch: &Arc<Switch>) {
         let mut pause = RETRY.0;
-        let mut reported = String::new();
+        let (mut reported, mut peer) = (String::new(), None);
         while !self.stopped() {
-            let state = match self.call(switch) {
+            let state = match self.call(switch, &mut peer) {
                 Ok(Some((session, records))) => {
                     log::info!("link {}: connected to {}", self.name, self.to);
                     *lock(&self.state) = "connected".into();
@@ -363,9 +363,13 @@ impl Dial {
         }
     }
 
-    /// Connects; nothing when the other side has connected to us already.
-    fn call(&self, switch: &Arc<Switch>) -> anyhow::Result<Greeted> {
+    /// Connects; nothing when the other side has connected to us already. `peer` is who was there last: while it is
+    /// connected nobody is called.
+    fn call(&self, switch: &Arc<Switch>, peer: &mut Option<Instance>) -> anyhow::Result<Greeted> {
         let links = &switch.links;
+        if peer.is_some_and(|peer| !links.wanted(peer, true)) {
+            return Ok(None);
+        }
         let mut last = anyhow::anyhow!("it has no address");
         let found = self.to.to_socket_addrs().context("it is no address:port")?.find_map(|target| {
             TcpStream::connect_timeout(&target, CONNECT).map_err(|e| last = e.into()).ok()
@@ -376,6 +380,7 @@ impl Dial {
         if greeting.peer == links.instance {
             bail!("it is this very switch; remove the link");
         }
+        *peer = Some(greeting.peer);
         if !links.wanted(greeting.peer, true) {
             channel.close();
             return Ok(None);
