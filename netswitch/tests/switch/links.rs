@@ -133,12 +133,40 @@ impl Wire {
         wire
     }
 
+    /// Connections passed on since the last cut.
+    fn calls(&self) -> usize {
+        self.alive.lock().expect("lock").len() / 2
+    }
+
     fn cut(&self) {
         for end in self.alive.lock().expect("lock").drain(..) {
             // One of the two may have ended first.
             let _ = end.shutdown(Shutdown::Both);
         }
     }
+}
+
+#[test]
+fn who_stands_back_does_not_go_on_calling() {
+    let (a, b) = (Host::default(), Host::default());
+    let _cards = (Card::attach(&a, "calls", 1), Card::attach(&b, "calls", 2));
+    let wires = [&a, &b].map(|host| Wire::to(&host.listen(&Security::Insecure)));
+    a.link("b", &wires[1].address, &Security::Insecure);
+    b.link("a", &wires[0].address, &Security::Insecure);
+    until("one side calls, the other stands back", || {
+        let mut states = [a.link_state("b"), b.link_state("a")];
+        states.sort();
+        states == ["connected", "connected by the other side"]
+    });
+    let calls = wires.each_ref().map(Wire::calls);
+    // Several of its pauses.
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(wires.each_ref().map(Wire::calls), calls);
+    // When the connection breaks, one comes again.
+    wires.iter().for_each(Wire::cut);
+    until("they call again", || wires.iter().map(Wire::calls).sum::<usize>() > 0);
+    a.spans("calls", 1);
+    b.spans("calls", 1);
 }
 
 #[test]
