@@ -161,7 +161,12 @@ impl Segment {
         let room = |source| SegmentError::Room { name: self.name.clone(), source };
         let file = shm_open(self.name.as_str(), OFlag::O_RDWR, Mode::empty()).map_err(room)?;
         let bytes = libc::off_t::try_from(bytes).map_err(|_| room(Errno::EFBIG))?;
-        posix_fallocate(file, 0, bytes).map_err(room)
+        loop {
+            match posix_fallocate(&file, 0, bytes) {
+                Err(Errno::EINTR) => {}
+                done => return done.map_err(room),
+            }
+        }
     }
 
     /// Attaches to a segment that another process made, and checks its header.

@@ -1,5 +1,5 @@
 //! Two hosts with networks of their own, joined by a cable, who know one another by certificates: a guest moves there
-//! and back under open connections, also when the cable is pulled out on the way. One boot, about a minute and a half.
+//! and back under open connections, also when the cable is pulled out on the way. One boot, half a minute.
 //! Needs root, for network namespaces.
 
 use anyhow::{Context, bail, ensure};

@@ -1,5 +1,6 @@
 //! The bytes of every frame and message, frozen in `wire.txt`: what this build writes is what is written there, and
 //! what is written there is what it reads. A change of these bytes is a new version of the stream.
+#![forbid(unsafe_code)]
 
 use quasar_migrator::frame::{FrameReader, FrameWriter, Kind};
 use quasar_migrator::message::{

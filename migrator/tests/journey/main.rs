@@ -1,4 +1,5 @@
 //! Whole journeys between two VMs of this process over a real TCP connection.
+#![forbid(unsafe_code)]
 
 mod file;
 mod guest;
