@@ -87,16 +87,21 @@ impl Console {
         count
     }
 
-    /// Devices: takes one byte of input.
-    pub fn pop_input(&self) -> Option<u8> {
+    /// Devices: the waiting input, `most` bytes of it. It goes on waiting until [`Console::input_taken`], so that what
+    /// a killed process had looked at is not lost.
+    #[must_use]
+    pub fn waiting_input(&self, most: usize) -> Vec<u8> {
         let tail = self.input_tail.get();
-        if tail == self.input_head.load(Ordering::Acquire) {
-            return None;
-        }
-        let byte = self.input[at(tail, INPUT_BYTES)].load(Ordering::Relaxed);
-        self.input_tail.store(tail.wrapping_add(1), Ordering::Release);
+        let waiting = self.input_head.load(Ordering::Acquire).wrapping_sub(tail);
+        let count = usize::try_from(waiting).unwrap_or(INPUT_BYTES).min(INPUT_BYTES).min(most);
+        let byte = |ahead: u64| self.input[at(tail.wrapping_add(ahead), INPUT_BYTES)].load(Ordering::Relaxed);
+        (0..).take(count).map(byte).collect()
+    }
+
+    /// Devices: input has been taken up to this value of `input_tail`, by the guest or into a saved state.
+    pub fn input_taken(&self, tail: u64) {
+        self.input_tail.store(tail, Ordering::Release);
         self.room_bell.ring();
-        Some(byte)
     }
 
     /// Whether input waits.

@@ -15,12 +15,13 @@ use crate::virtio::Card;
 use quasar_abi::console::UART_CONSOLE;
 use quasar_abi::dirty::PageMaps;
 use quasar_abi::machine::{self, Region, VIRTIO_SLOTS, VIRTIO_STRIDE, VirtioDevice, VmSegments};
+use quasar_abi::party::PartyId;
 use quasar_abi::saved::{DEVICE_SLOTS, DeviceSlot};
 use quasar_abi::vm::{Vm, pause};
 use quasar_abi::{GuestRam, Segment, SegmentKind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What every device may need of its VM.
 #[derive(Clone, Debug)]
@@ -86,6 +87,12 @@ fn place(gpa: u64, len: u32) -> Option<(Place, u64)> {
         return (offset + u64::from(len) <= VIRTIO_STRIDE).then_some((Place::Virtio(slot), offset));
     }
     PLACES.iter().find_map(|(region, place)| Some((*place, region.offset(gpa, len.into())?)))
+}
+
+/// Whether every hart waits for something to happen: those that were not started, too.
+fn harts_sleep(vm: &Vm) -> bool {
+    let mut harts = vm.actors().filter(|id| matches!(id, PartyId::Hart(_)));
+    harts.all(|id| vm.party(id).doorbell.sleepers.load(Ordering::SeqCst) != 0)
 }
 
 /// All devices of a VM.
@@ -183,10 +190,11 @@ impl Board {
     /// Looks after what no hart asks for: console input, alarms, stalled queues. Returns when to look again
     /// at the latest, if there is such a time.
     pub fn poll(&mut self) -> Option<Duration> {
-        self.uart.poll();
+        let vm = &self.host.vm;
+        let line = self.uart.poll(Instant::now(), || harts_sleep(vm));
         let alarm = if self.host.vm.clock.is_deterministic() { None } else { self.rtc.poll() };
         let cards = self.cards.iter().filter_map(|card| card.poll());
-        cards.chain(alarm).min()
+        cards.chain(alarm).chain(line).min()
     }
 
     /// Before going to sleep: output that was gathered goes out.

@@ -182,9 +182,9 @@ fn an_epoch_is_acknowledged_and_notifications_are_taken() {
 fn an_access_done_by_a_killed_process_is_answered_and_not_done_again() {
     let machine = Machine::new(1);
     let served = Served::start(&machine, &[]);
+    served.access(0, UART.base + 2, 1, Some(1)).expect("uart");
     machine.console(UART_CONSOLE).push_input(b"ab");
     machine.vm.party(ME).doorbell.ring();
-    served.access(0, UART.base + 2, 1, Some(1)).expect("uart");
     wait_until("input", || machine.console(UART_CONSOLE).input_tail.get() == 2);
     assert_eq!(served.access(0, UART.base, 1, None), Ok(b'a'.into()));
     served.end();

@@ -98,10 +98,12 @@ fn console_bytes_arrive_in_both_directions() {
                 console.write(b"c");
                 let mut input = vec![];
                 while input.len() < 2 {
-                    match console.pop_input() {
-                        Some(byte) => input.push(byte),
-                        None => thread::yield_now(),
+                    let waiting = console.waiting_input(2);
+                    if waiting.is_empty() {
+                        thread::yield_now();
                     }
+                    input.extend(waiting);
+                    console.input_taken(input.len() as u64);
                 }
                 assert_eq!(input, b"xy");
             })

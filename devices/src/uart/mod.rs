@@ -1,5 +1,6 @@
 //! 16550A serial port on the VM's first console.
 
+pub mod pace;
 pub mod registers;
 pub mod state;
 
@@ -8,9 +9,11 @@ use crate::console::ConsolePort;
 use crate::error::DevicesError;
 use crate::plic::IrqLine;
 use crate::saved::{Slot, index};
+use pace::Pace;
 use quasar_abi::Segment;
-use state::UartState;
+use state::{FIFO, UartState};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use zerocopy::IntoBytes;
 
 /// The serial port.
@@ -19,6 +22,7 @@ pub struct Uart {
     console: ConsolePort,
     irq: IrqLine,
     state: UartState,
+    pace: Pace,
     /// The saved state's slot.
     pub slot: Slot,
 }
@@ -31,7 +35,13 @@ impl Uart {
     pub fn new(console: ConsolePort, saved: &Arc<Segment>, irq: IrqLine) -> Result<Self, DevicesError> {
         let mut slot = Slot::new(saved, index::UART, "uart", state::VERSION);
         let state = slot.load()?.unwrap_or_default();
-        let mut uart = Self { console, irq, state, slot };
+        let mut uart = Self { console, irq, state, pace: Pace::default(), slot };
+        let (taken, tail) = (uart.state.taken.get(), uart.console.input_tail.get());
+        if (1..=FIFO as u64).contains(&taken.wrapping_sub(tail)) {
+            uart.console.input_taken(taken);
+        } else {
+            uart.state.taken = tail.into();
+        }
         if uart.state.flushed.get() != uart.console.written.get() {
             uart.state.clear_sent(uart.console.written.get());
         }
@@ -43,7 +53,9 @@ impl Uart {
     /// Puts the port into its state after power-on.
     pub fn reset(&mut self) {
         self.flush();
-        self.state = UartState { flushed: self.state.flushed, ..UartState::default() };
+        let UartState { flushed, taken, .. } = self.state;
+        self.state = UartState { flushed, taken, ..UartState::default() };
+        self.pace = Pace::default();
         self.slot.forget_reply();
         self.settle();
     }
@@ -55,6 +67,8 @@ impl Uart {
     pub fn take_up(&mut self) -> Result<(), DevicesError> {
         if self.slot.was_replaced() {
             self.state = self.slot.take_up()?;
+            // Positions in the other host's console mean nothing here.
+            self.state.taken = self.console.input_tail.get().into();
             // Output that the other host's process gathered and did not show any more is shown here.
             if self.state.flushed.get() != self.console.written.get() {
                 self.state.clear_sent(self.console.written.get());
@@ -87,17 +101,27 @@ impl Uart {
         Some(value)
     }
 
-    /// Takes in waiting input while the receiver has room.
-    pub fn poll(&mut self) {
-        let mut changed = false;
-        while self.state.has_room() && self.console.has_input() {
-            let Some(byte) = self.console.pop_input() else { break };
-            self.state.receive(byte);
-            changed = true;
+    /// Takes in waiting input at the line's [`pace`]; returns when to ask again, if somebody has to. `idle` says whether
+    /// every hart sleeps.
+    pub fn poll(&mut self, now: Instant, idle: impl FnOnce() -> bool) -> Option<Duration> {
+        if self.state.is_read() {
+            self.pace.emptied(now);
         }
-        if changed {
-            self.settle();
+        let room = self.state.room();
+        if room == 0 || !self.console.has_input() {
+            return None;
         }
+        if let Some(wait) = self.pace.wait(now, idle) {
+            return Some(wait);
+        }
+        let bytes = self.console.waiting_input(room);
+        bytes.iter().for_each(|byte| self.state.receive(*byte));
+        self.state.taken += bytes.len() as u64;
+        // Published before the console lets go of it: a process killed in between loses nothing.
+        self.settle();
+        self.console.input_taken(self.state.taken.get());
+        self.pace.filled(now);
+        None
     }
 
     /// Hands what the guest has sent to the console, in one go.

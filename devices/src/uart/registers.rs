@@ -22,6 +22,7 @@ const LCR_DLAB: u8 = 1 << 7;
 const LSR_DATA: u8 = 1 << 0;
 const LSR_OVERRUN: u8 = 1 << 1;
 const LSR_EMPTY: u8 = 0x60;
+const MCR_RTS: u8 = 1 << 1;
 const MCR_LOOP: u8 = 1 << 4;
 /// A terminal that is there and ready: carrier, data set ready, clear to send.
 const MSR_READY: u8 = 0xb0;
@@ -31,10 +32,22 @@ impl UartState {
         self.fcr & FCR_ENABLE != 0
     }
 
-    /// Whether the receiver can take a byte.
+    /// How many bytes the line may hand over now: none while the guest has not read all of the last ones, so that each
+    /// of its services comes to an end.
     #[must_use]
-    pub fn has_room(&self) -> bool {
-        usize::from(self.rx_len) < if self.fifo_enabled() { FIFO } else { 1 } && self.mcr & MCR_LOOP == 0
+    pub fn room(&self) -> usize {
+        let held = self.mcr & MCR_LOOP != 0 || self.rts_used != 0 && self.mcr & MCR_RTS == 0;
+        match self.fifo_enabled() {
+            _ if held || self.rx_len > 0 => 0,
+            true => FIFO,
+            false => 1,
+        }
+    }
+
+    /// Whether nothing received waits to be read.
+    #[must_use]
+    pub fn is_read(&self) -> bool {
+        self.rx_len == 0
     }
 
     fn trigger(&self) -> u8 {
@@ -133,6 +146,9 @@ impl UartState {
     fn set_mcr(&mut self, value: u8) {
         let before = self.modem_lines();
         self.mcr = value & 0x1f;
+        if self.mcr & (MCR_LOOP | MCR_RTS) == MCR_RTS {
+            self.rts_used = 1;
+        }
         let after = self.modem_lines();
         // The ring indicator counts when it falls, the others when they change.
         let changed = (before ^ after) >> 4 & 0b1011 | (before & !after) >> 4 & 0b0100;
@@ -254,11 +270,40 @@ mod tests {
         let mut uart = UartState::default();
         uart.write(1, IER_LINE);
         uart.receive(1);
-        assert!(!uart.has_room());
+        assert_eq!(uart.room(), 0);
         uart.receive(2);
         assert_eq!(uart.read(2), IIR_LINE);
         assert_eq!(uart.read(5), LSR_EMPTY | LSR_DATA | LSR_OVERRUN);
         assert_eq!((uart.read(5), uart.read(0), uart.raises()), (LSR_EMPTY | LSR_DATA, 1, false));
+    }
+
+    #[test]
+    fn the_line_hands_over_when_all_was_read() {
+        let mut uart = UartState::default();
+        assert_eq!(uart.room(), 1);
+        uart.write(2, FCR_ENABLE);
+        assert_eq!(uart.room(), FIFO);
+        (0..16).for_each(|byte| uart.receive(byte));
+        for byte in 0..16 {
+            assert_eq!((uart.room(), uart.read(0)), (0, byte));
+        }
+        assert_eq!((uart.room(), uart.read(5) & LSR_DATA), (FIFO, 0));
+    }
+
+    #[test]
+    fn a_guest_that_uses_rts_stops_the_line_with_it() {
+        let mut uart = UartState::default();
+        uart.write(2, FCR_ENABLE);
+        // As Linux looks for the port: RTS in loopback is on no line.
+        uart.write(4, MCR_LOOP | MCR_RTS);
+        uart.write(4, 0);
+        assert_eq!(uart.room(), FIFO);
+        uart.write(4, MCR_RTS | 1);
+        assert_eq!(uart.room(), FIFO);
+        uart.write(4, 1);
+        assert_eq!(uart.room(), 0);
+        uart.write(4, MCR_RTS);
+        assert_eq!(uart.room(), FIFO);
     }
 
     #[test]

@@ -5,7 +5,9 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 /// Version of [`UartState`].
-pub const VERSION: u32 = 1;
+///
+/// 2: how far the console's input was taken, and whether the guest uses RTS.
+pub const VERSION: u32 = 2;
 /// Bytes of the receiver's FIFO.
 pub const FIFO: usize = 16;
 /// Sent bytes that are gathered before they go to the console.
@@ -35,11 +37,14 @@ pub struct UartState {
     pub thre: u8,
     /// Bytes in `rx`.
     pub rx_len: u8,
-    /// Zero.
-    pub reserved: u8,
+    /// The guest has raised RTS: from then on input waits while it is down (hardware flow control). 0 or 1.
+    pub rts_used: u8,
     /// [`quasar_abi::console::Console::written`] when `tx` was last emptied. If the console is further, `tx`
     /// is on it already: a killed process writes no byte twice.
     pub flushed: U64,
+    /// [`quasar_abi::console::Console::input_tail`] after what was received. If the console is behind, a killed process
+    /// has not said there that it had taken it.
+    pub taken: U64,
     /// Bytes in `tx`.
     pub tx_len: U32,
     /// Received bytes, oldest first.
@@ -61,6 +66,7 @@ impl UartState {
         require(self.ier < 0x10, "ier", self.ier)?;
         require(self.mcr < 0x20, "mcr", self.mcr)?;
         require(self.msr_delta < 0x10, "msr_delta", self.msr_delta)?;
+        require(self.rts_used <= 1, "rts_used", self.rts_used)?;
         require(self.thre <= 1 && self.overrun <= 1, "thre or overrun", self.thre.max(self.overrun))
     }
 }

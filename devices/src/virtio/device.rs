@@ -50,6 +50,10 @@ pub trait Device: std::fmt::Debug + Send {
     /// [`BadState`].
     fn load(&mut self, state: &[u8]) -> Result<(), BadState>;
 
+    /// Since the state that was loaded was saved, a process that is gone had finished buffers of this queue, with so
+    /// many bytes written to them.
+    fn recovered(&mut self, index: usize, written: u64);
+
     /// Back to the state after power-on.
     fn reset(&mut self);
 

@@ -75,6 +75,8 @@ impl Device for Block {
         plain_state::<[u8; 0]>("blk", state).map(drop)
     }
 
+    fn recovered(&mut self, _index: usize, _written: u64) {}
+
     fn reset(&mut self) {}
 
     fn press_power(&mut self, _live: bool) -> Option<bool> {

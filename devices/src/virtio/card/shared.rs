@@ -115,8 +115,11 @@ impl Shared {
                 continue;
             }
             match core.queue(&self.host, index).0.recover() {
-                Ok(0) => {}
-                Ok(_) => core.transport.interrupt |= interrupt::USED,
+                Ok(written) if written.is_empty() => {}
+                Ok(written) => {
+                    core.device.recovered(index, written.into_iter().map(u64::from).sum());
+                    core.transport.interrupt |= interrupt::USED;
+                }
                 Err(error) => core.break_down(&error),
             }
         }

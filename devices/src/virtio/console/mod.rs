@@ -19,10 +19,12 @@ const CHUNK: usize = 4096;
 /// would keep the server busy for minutes.
 const MAX_OUTPUT: u64 = 1 << 20;
 
-/// The console. It keeps nothing: what waits, waits in the rings.
+/// The console. What waits, waits in the rings; it keeps how far it has taken its input.
 #[derive(Debug)]
 pub struct VirtioConsole {
     console: ConsolePort,
+    /// The console's `input_tail` in the state that was loaded.
+    loaded: u64,
 }
 
 impl VirtioConsole {
@@ -31,7 +33,7 @@ impl VirtioConsole {
     /// # Errors
     /// [`DevicesError::Segment`].
     pub fn new(consoles: &Arc<Segment>) -> Result<Self, DevicesError> {
-        Ok(Self { console: ConsolePort::new(consoles, VIRTIO_CONSOLE)? })
+        Ok(Self { console: ConsolePort::new(consoles, VIRTIO_CONSOLE)?, loaded: 0 })
     }
 
     fn receive(&self, queue: &mut Queue<'_>) -> Result<(), RingError> {
@@ -41,9 +43,10 @@ impl VirtioConsole {
             if room == 0 {
                 return Err(RingError::Short { needed: 1, found: 0 });
             }
-            let bytes: Vec<u8> = std::iter::from_fn(|| self.console.pop_input()).take(room).collect();
+            let bytes = self.console.waiting_input(room);
             chain.write(queue.dma(), 0, &bytes)?;
             queue.finish(&[(chain.head, u32::try_from(bytes.len()).unwrap_or(0))])?;
+            self.console.input_taken(self.console.input_tail.get().wrapping_add(bytes.len() as u64));
         }
         Ok(())
     }
@@ -97,11 +100,23 @@ impl Device for VirtioConsole {
     }
 
     fn save(&self) -> Vec<u8> {
-        vec![]
+        self.console.input_tail.get().to_le_bytes().to_vec()
     }
 
     fn load(&mut self, state: &[u8]) -> Result<(), BadState> {
-        plain_state::<[u8; 0]>("console", state).map(drop)
+        self.loaded = u64::from_le_bytes(plain_state("console", state)?);
+        Ok(())
+    }
+
+    /// What the guest has got is taken, whether that was still said to the console or not. (The state of a VM from
+    /// another host, whose positions mean nothing here, has nothing to recover.)
+    fn recovered(&mut self, index: usize, written: u64) {
+        if index == RECEIVE {
+            let taken = self.loaded.wrapping_add(written);
+            if taken.wrapping_sub(self.console.input_tail.get()) <= written {
+                self.console.input_taken(taken);
+            }
+        }
     }
 
     fn reset(&mut self) {}

@@ -94,6 +94,8 @@ impl Device for PowerKey {
         Ok(())
     }
 
+    fn recovered(&mut self, _index: usize, _written: u64) {}
+
     fn reset(&mut self) {
         self.state = InputState::default();
     }

@@ -197,6 +197,8 @@ impl Device for Net {
         plain_state::<[u8; 0]>("net", state).map(drop)
     }
 
+    fn recovered(&mut self, _index: usize, _written: u64) {}
+
     fn reset(&mut self) {
         self.port.ring().card_up.store(0, Ordering::SeqCst);
         self.held.clear();

@@ -42,17 +42,26 @@ impl<'a> Queue<'a> {
         self.state.size.get().into()
     }
 
-    /// After a restart: takes in what the guest can already see as finished. Returns how many buffers.
+    /// After a restart: takes in what the guest can already see as finished. Returns how many bytes were written to
+    /// each of those buffers.
     ///
     /// # Errors
     /// [`RingError`] when the guest has overwritten its used index.
-    pub fn recover(&mut self) -> Result<u16, RingError> {
+    pub fn recover(&mut self) -> Result<Vec<u32>, RingError> {
         let used = self.dma.load16(self.state.used.get() + 2)?;
         let finished = arithmetic::distance(self.state.next_used.get(), used, self.state.size.get())
             .ok_or(RingError::Index { ring: "used", index: used, expected: self.state.next_used.get() })?;
+        let mut written = vec![];
+        for ahead in 0..finished {
+            let at =
+                arithmetic::place(self.state.next_used.get().wrapping_add(ahead), self.state.size.get());
+            let mut len = [0; 4];
+            self.dma.read(self.state.used.get() + 8 + 8 * at, &mut len)?;
+            written.push(u32::from_le_bytes(len));
+        }
         self.state.next_used = used.into();
         self.state.next_avail += finished;
-        Ok(finished)
+        Ok(written)
     }
 
     /// The buffer `ahead` places after the next one, if the driver has made it available. It stays there

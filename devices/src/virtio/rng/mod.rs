@@ -97,6 +97,8 @@ impl Device for Rng {
         plain_state::<[u8; 0]>("rng", state).map(drop)
     }
 
+    fn recovered(&mut self, _index: usize, _written: u64) {}
+
     fn reset(&mut self) {}
 
     fn press_power(&mut self, _live: bool) -> Option<bool> {

@@ -6,7 +6,9 @@ use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Version of [`TransportState`] and of the devices' states behind it.
-pub const VERSION: u32 = 1;
+///
+/// 2: a console says how far its input was taken.
+pub const VERSION: u32 = 2;
 /// Queues a device may have.
 pub const MAX_QUEUES: usize = 4;
 /// Largest queue offered.
