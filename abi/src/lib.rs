@@ -23,6 +23,8 @@ pub mod hart;
 #[cfg(not(loom))]
 pub mod hash;
 pub mod le;
+#[cfg(not(loom))]
+pub mod logging;
 pub mod machine;
 pub mod mailbox;
 pub mod page;

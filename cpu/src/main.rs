@@ -32,7 +32,7 @@ enum Command {
 }
 
 fn main() -> anyhow::Result<()> {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+    let _log = quasar_abi::logging::start("warn");
     let arguments = Arguments::parse();
     if let Some(Command::Disassemble { elf }) = arguments.command {
         return quasar_cpu::listing::print(&elf);

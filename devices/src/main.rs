@@ -61,7 +61,7 @@ fn carry_out(command: DevicesCommand, service: &mut Option<Service>) -> Result<R
 }
 
 fn main() -> anyhow::Result<()> {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    let _log = quasar_abi::logging::start("info");
     let arguments = Arguments::parse();
     let child = Child::<DevicesCommand>::inherit(
         arguments.control_fd,

@@ -48,7 +48,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> anyhow::Result<()> {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    let _log = quasar_abi::logging::start("info");
     let arguments = Arguments::parse();
     if let Some(Look::Inspect { file }) = arguments.look {
         let found = quasar_migrator::resume::inspect(&file)?;

@@ -55,7 +55,7 @@ impl Service {
 }
 
 fn main() -> Result<()> {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    let _log = quasar_abi::logging::start("info");
     let arguments = Arguments::parse();
     let child = Child::<MmuCommand>::inherit(
         arguments.control_fd,

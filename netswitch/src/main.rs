@@ -20,7 +20,7 @@ struct Arguments {
 }
 
 fn main() -> anyhow::Result<()> {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    let _log = quasar_abi::logging::start("info");
     let arguments = Arguments::parse();
     let child = Child::inherit(
         arguments.control_fd,

@@ -7,7 +7,7 @@ use quasar_supervisor::cli;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+    let _log = quasar_abi::logging::start("warn");
     match cli::execute(cli::args::Arguments::parse()) {
         Ok(code) => code,
         Err(error) => {

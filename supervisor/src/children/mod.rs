@@ -5,10 +5,12 @@
 
 pub mod exec;
 mod launcher;
+mod logs;
 pub mod policy;
 mod process;
 mod spawn;
 
 pub use launcher::{BuildError, Launcher, kind_named};
+pub use logs::CappedLog;
 pub use process::{Command, Note, Process, SendError};
 pub use spawn::{PidFd, spawn_bound};

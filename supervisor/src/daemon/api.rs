@@ -1,7 +1,6 @@
 //! The API: HTTP and JSON. `docs/api.md` describes it for its users.
 
 use super::console::{self, Attachment};
-use super::entry::Entry;
 use super::host::{Host, HostError};
 use super::journeys;
 use super::spec::VmSpec;
@@ -18,7 +17,6 @@ use axum::routing::{get, post};
 use hyper_util::rt::TokioIo;
 use quasar_abi::console::{UART_CONSOLE, VIRTIO_CONSOLE};
 use serde::{Deserialize, Serialize};
-use std::io::{Read, Seek, SeekFrom};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -289,19 +287,13 @@ async fn logs(
     let Query(query) = query?;
     let entry = host.find(&name)?;
     let (text, next) = blocking(move || {
-        read_log(&entry, query.from)
+        entry
+            .log
+            .read(query.from, LOG_CHUNK)
             .map_err(|source| HostError::Io { what: format!("the log of {name} cannot be read"), source })
     })
     .await?;
-    json(serde_json::json!({ "text": text, "next": next }))
-}
-
-fn read_log(entry: &Entry, from: u64) -> std::io::Result<(String, u64)> {
-    let mut file = std::fs::File::open(entry.log_path())?;
-    let from = file.seek(SeekFrom::Start(from))?;
-    let mut bytes = vec![];
-    let read = file.take(LOG_CHUNK).read_to_end(&mut bytes)?;
-    Ok((String::from_utf8_lossy(&bytes).into_owned(), from + read as u64))
+    json(serde_json::json!({ "text": String::from_utf8_lossy(&text), "next": next }))
 }
 
 #[derive(Deserialize)]

@@ -4,13 +4,13 @@ use super::host::HostError;
 use super::journey::description::{Description, Place};
 use super::journey::{Journey, JourneyView};
 use super::spec::VmSpec;
-use crate::children::Launcher;
+use crate::children::{CappedLog, Launcher};
 use crate::vm::{Phase, VmHandle, VmStatus};
 use quasar_abi::Segment;
 use quasar_abi::console::{Console, OUTPUT_BYTES};
 use quasar_abi::control::migrator::{LocalDisk, LocalVm};
 use serde::{Deserialize, Serialize};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,6 +24,8 @@ pub struct Entry {
     pub handle: VmHandle,
     /// Its directory.
     pub directory: PathBuf,
+    /// What its processes say.
+    pub log: CappedLog,
     /// Where it was before, and where its network's way out is.
     pub past: Past,
     /// Seconds since 1970 when it was made.
@@ -108,12 +110,20 @@ pub fn console_text(console: &Console) -> Vec<u8> {
 impl Entry {
     /// An entry of a VM that has just been started.
     #[must_use]
-    pub fn new(spec: VmSpec, handle: VmHandle, directory: PathBuf, held: Held, past: Past) -> Self {
+    pub fn new(
+        spec: VmSpec,
+        handle: VmHandle,
+        directory: PathBuf,
+        log: CappedLog,
+        held: Held,
+        past: Past,
+    ) -> Self {
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
         Self {
             spec,
             handle,
             directory,
+            log,
             past,
             created,
             held: Mutex::new(held),
@@ -212,7 +222,7 @@ impl Entry {
     /// # Errors
     /// When it cannot be opened.
     pub fn open_log(&self) -> std::io::Result<File> {
-        OpenOptions::new().create(true).append(true).open(self.log_path())
+        self.log.writer()
     }
 
     /// The VM as a migrator sees it, while it has memory. Without `shared_disks` its disks' content travels.
@@ -227,12 +237,6 @@ impl Entry {
         });
         let disks = disks.collect();
         Some(LocalVm { segments, description: serde_json::to_string(description).ok()?, disks })
-    }
-
-    /// The file that holds its processes' messages.
-    #[must_use]
-    pub fn log_path(&self) -> PathBuf {
-        self.directory.join("log")
     }
 
     /// What is shown of it.

@@ -6,13 +6,13 @@ use super::make::Start;
 use super::network::{LinkOptions, NetworkHandle};
 use super::paths::Paths;
 use super::spec::{Disk, SpecError, VmSpec};
-use crate::children::Launcher;
+use crate::children::{CappedLog, Launcher};
 use crate::vm::{Phase, ProcessInfo};
 use quasar_abi::SegmentError;
 use quasar_abi::control::migrator::Security;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
@@ -155,6 +155,7 @@ pub struct Host {
     pub(super) births: AtomicU64,
     /// VMs on their way here, or not yet known.
     arrivals: Mutex<Vec<Weak<Journey>>>,
+    arrivals_log: CappedLog,
 }
 
 pub(super) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> HostError {
@@ -162,9 +163,8 @@ pub(super) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Host
     |source| HostError::Io { what, source }
 }
 
-pub(super) fn open_log(path: &Path) -> Result<File, HostError> {
-    let opened = OpenOptions::new().create(true).append(true).open(path);
-    opened.map_err(io(format!("cannot write {}", path.display())))
+pub(super) fn open_log(path: &Path) -> Result<CappedLog, HostError> {
+    CappedLog::open(path).map_err(io(format!("cannot write {}", path.display())))
 }
 
 fn random_id() -> std::io::Result<String> {
@@ -217,7 +217,9 @@ impl Host {
     pub fn new(paths: Paths, launcher: Launcher, neighbours: Neighbours) -> Result<Arc<Self>, HostError> {
         let directory = paths.directory();
         let launcher = Launcher { scratch: Some(paths.scratch()), ..launcher };
-        let log = Arc::new(open_log(&directory.join("network.log"))?);
+        let arrivals_log = open_log(&directory.join("arrivals.log"))?;
+        let log = open_log(&directory.join("network.log"))?;
+        let log = Arc::new(log.writer().map_err(io("the network's log"))?);
         let (outbox, ended) = crossbeam_channel::unbounded();
         let network = NetworkHandle::start(launcher.clone(), directory, log, outbox)
             .map_err(io("the network thread cannot be started"))?;
@@ -230,6 +232,7 @@ impl Host {
             registry: Mutex::default(),
             births: AtomicU64::new(0),
             arrivals: Mutex::default(),
+            arrivals_log,
         });
         let listed = Arc::downgrade(&host);
         let strike = move || {
@@ -251,7 +254,7 @@ impl Host {
     /// # Errors
     /// When it cannot be written.
     pub fn arrivals_log(&self) -> Result<File, HostError> {
-        open_log(&self.paths.directory().join("arrivals.log"))
+        self.arrivals_log.writer().map_err(io("the log of arrivals"))
     }
 
     fn arrivals(&self) -> MutexGuard<'_, Vec<Weak<Journey>>> {

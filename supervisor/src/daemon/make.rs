@@ -67,7 +67,7 @@ impl Host {
         let name = spec.name.clone();
         let directory = self.paths.vm(&name);
         std::fs::create_dir_all(&directory).map_err(io(format!("cannot make {}", directory.display())))?;
-        let log = Arc::new(open_log(&directory.join("log"))?);
+        let log = open_log(&directory.join("log"))?;
         let id = format!("{name}.{}", self.births.fetch_add(1, Ordering::Relaxed));
         let mut machine = Machine::create(&id, &spec.machine)?;
         machine.names.vm.clone_from(&name);
@@ -88,7 +88,7 @@ impl Host {
             machine: Arc::new(machine),
             virtio: spec.virtio(&held),
             launcher: self.launcher.clone(),
-            log,
+            log: Arc::new(log.writer().map_err(io("a VM's log"))?),
             board: Arc::new(StatusBoard::default()),
             arriving: start != Start::Boot,
         };
@@ -99,7 +99,7 @@ impl Host {
         let reason = match status.phase {
             Phase::Starting => format!("its processes were not ready within {START_DEADLINE:?}"),
             Phase::Failed => status.reason.unwrap_or_default(),
-            _ => return Ok(Entry::new(spec, handle, directory, held, past)),
+            _ => return Ok(Entry::new(spec, handle, directory, log, held, past)),
         };
         handle.stop_and_release();
         detach();
