@@ -69,6 +69,8 @@ pub enum VirtioDevice {
         /// Segment with the disk's dirty maps ([`crate::dirty::PageMaps`] with base 0), when its content is to
         /// travel with the VM.
         map_segment: Option<String>,
+        /// What becomes of a write for which the host has no room.
+        on_enospc: OnEnospc,
     },
     /// Network card attached to a switch port (virtio 1.3, 5.1).
     Net {
@@ -83,6 +85,17 @@ pub enum VirtioDevice {
     Rng,
     /// A key device with one key: power (virtio 1.3, 5.8). How a stock guest is asked to shut down.
     PowerButton,
+}
+
+/// What becomes of a guest's write for which the host has no room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnEnospc {
+    /// The VM is paused ([`crate::vm::pause::DISK`]) until there is room; then the write is tried again.
+    #[default]
+    Pause,
+    /// The guest is told of an I/O error.
+    Error,
 }
 
 /// Where a VM's segments are and how big it is: what every process of the VM is started with.

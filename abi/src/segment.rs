@@ -46,7 +46,9 @@ impl SegmentKind {
         match self {
             Self::Ram | Self::Maps | Self::Devices | Self::Console | Self::Port => 1,
             // 2: harts mark what they write, and count it; nothing is granted through the cache.
-            Self::Control | Self::Tlb => 2,
+            Self::Tlb => 2,
+            // 3: disks for which the host has no room.
+            Self::Control => 3,
         }
     }
 }

@@ -30,6 +30,19 @@ pub mod pause {
     pub const LIMIT: u32 = 1 << 5;
     /// The supervisor, while it copies the VM.
     pub const COPY: u32 = 1 << 6;
+    /// A disk has no room on the host ([`super::VmControl::full_disks`]). Lifted by the devices when there is room, or
+    /// by the user, who has it tried again.
+    pub const DISK: u32 = 1 << 7;
+}
+
+/// Why a disk's file takes no more: the bytes of [`VmControl::full_disks`], zero for none.
+pub mod full {
+    /// Its file system is full.
+    pub const FILE_SYSTEM: u8 = 1;
+    /// The user's quota is used up.
+    pub const QUOTA: u8 = 2;
+    /// The file would become longer than this system or process may make it.
+    pub const FILE_SIZE: u8 = 3;
 }
 
 /// Values of [`VmControl::guest_request`].
@@ -160,8 +173,10 @@ shm_struct! {
         /// A hart parks with [`pause::LIMIT`] when it has executed this many instructions, those that trapped
         /// included; 0 for no limit.
         pub instruction_limit: AtomicLe64,
+        /// The disks that wait for room on the host: byte n is virtio slot n's, a value of [`full`].
+        pub full_disks: AtomicLe64,
         /// Zero.
-        pub reserved1: [AtomicLe64; 4],
+        pub reserved1: [AtomicLe64; 3],
         /// Queue notifications posted by harts: bit q of slot n is queue q of virtio slot n.
         pub notifications: [AtomicLe64; VIRTIO_SLOTS],
         /// Guest time.
@@ -330,6 +345,30 @@ impl VmControl {
             party.epoch_ack.load(Ordering::SeqCst) == epoch
                 || party.status.load(Ordering::SeqCst) != status::RUNNING
         })
+    }
+
+    /// Devices: the disk at virtio slot `slot` has no room, for a reason of [`full`]. Pauses the VM and tells the
+    /// supervisor.
+    pub fn wait_for_room(&self, slot: usize, why: u8) {
+        self.full_disks.fetch_or(u64::from(why) << (8 * slot), Ordering::SeqCst);
+        self.pause(pause::DISK);
+        self.party(PartyId::Supervisor).doorbell.ring();
+    }
+
+    /// Why the disk at virtio slot `slot` waits for room: a value of [`full`].
+    #[must_use]
+    pub fn full_disk(&self, slot: usize) -> Option<u8> {
+        let bytes = self.full_disks.load(Ordering::SeqCst).to_le_bytes();
+        bytes.get(slot).copied().filter(|why| *why != 0)
+    }
+
+    /// Devices: that disk's write is tried again. The VM goes on when no other disk waits.
+    pub fn try_room(&self, slot: usize) {
+        let mask = !(0xff_u64 << (8 * slot));
+        if self.full_disks.fetch_and(mask, Ordering::SeqCst) & mask == 0 {
+            self.unpause(pause::DISK);
+        }
+        self.party(PartyId::Supervisor).doorbell.ring();
     }
 
     /// Posts the guest's wish, pauses the VM for it and tells the supervisor.

@@ -7,7 +7,7 @@ use kit::driver::{
     WRITE, encode,
 };
 use kit::{Bus, Machine, Rig, wait_until};
-use quasar_abi::machine::VirtioDevice;
+use quasar_abi::machine::{OnEnospc, VirtioDevice};
 use quasar_devices::DevicesError;
 use std::io::{Seek, SeekFrom, Write};
 use tempfile::NamedTempFile;
@@ -28,6 +28,7 @@ fn device(file: &NamedTempFile, read_only: bool) -> VirtioDevice {
         read_only,
         serial: "quasar-disk".into(),
         map_segment: None,
+        on_enospc: OnEnospc::default(),
     }
 }
 

@@ -8,7 +8,7 @@ use kit::driver::{
 };
 use kit::{Bus, Machine, RAM_BYTES, Rig, wait_until};
 use quasar_abi::Segment;
-use quasar_abi::machine::{RAM_BASE, VirtioDevice};
+use quasar_abi::machine::{OnEnospc, RAM_BASE, VirtioDevice};
 use std::sync::Arc;
 
 /// Every kind of device, and what it needs to live.
@@ -33,6 +33,7 @@ fn all() -> All {
             read_only: false,
             serial: "s".into(),
             map_segment: None,
+            on_enospc: OnEnospc::default(),
         },
         VirtioDevice::Net { port_segment: port.name().to_owned(), mac: [2, 0, 0, 0, 0, 1] },
         VirtioDevice::Console,

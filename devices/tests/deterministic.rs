@@ -5,7 +5,7 @@ mod kit;
 use kit::driver::{Desc, Driver, INTERRUPT_STATUS, NEXT, WRITE};
 use kit::{Bus, Machine};
 use quasar_abi::clock::mode;
-use quasar_abi::machine::{ACLINT, RTC, VirtioDevice};
+use quasar_abi::machine::{ACLINT, OnEnospc, RTC, VirtioDevice};
 
 const NS_PER_INSTRUCTION: u64 = 10;
 
@@ -29,6 +29,7 @@ fn a_disk_has_served_every_request_when_the_notification_is_answered() {
         read_only: false,
         serial: "quasar-disk".into(),
         map_segment: None,
+        on_enospc: OnEnospc::default(),
     };
     let machine = machine();
     let mut rig = machine.board(&[device]);

@@ -7,7 +7,7 @@ use kit::{Bus, Hart, Machine, wait_until};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use quasar_abi::control::devices::DevicesCommand;
 use quasar_abi::control::{CommandSender, Event, EventReceiver, Parent, ProcessKind, Reply, Transport};
-use quasar_abi::machine::{IRQ_VIRTIO, PLIC, VirtioDevice};
+use quasar_abi::machine::{IRQ_VIRTIO, OnEnospc, PLIC, VirtioDevice};
 use quasar_abi::party::{PartyId, status};
 use std::os::fd::AsRawFd;
 use std::process::{Child, Command};
@@ -73,6 +73,7 @@ fn disk() -> (NamedTempFile, VirtioDevice) {
         read_only: false,
         serial: String::new(),
         map_segment: None,
+        on_enospc: OnEnospc::default(),
     };
     (file, device)
 }
@@ -88,6 +89,7 @@ fn commands_are_answered_over_both_transports() {
             read_only: true,
             serial: String::new(),
             map_segment: None,
+            on_enospc: OnEnospc::default(),
         };
         let start = |virtio| DevicesCommand::Start { segments: machine.names.clone(), virtio };
         let error = program.answer(start(vec![missing])).expect_err("no such disk");

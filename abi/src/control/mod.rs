@@ -23,7 +23,9 @@ pub use channel::{
 use serde::{Deserialize, Serialize};
 
 /// Version of the messages. Ends that differ refuse each other.
-pub const PROTOCOL_VERSION: u32 = 1;
+///
+/// 2: a disk says what becomes of a write for which the host has no room.
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// Which program a child is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -199,7 +199,8 @@ fn has_more(input: &PipeReader, timeout: PollTimeout) -> bool {
 fn keep(mut input: PipeReader, store: &Mutex<Store>) {
     let mut chunk = vec![0; CHUNK];
     loop {
-        let timeout = if lock(store).dropped > 0 { PollTimeout::from(SAY_AFTER_MS) } else { PollTimeout::NONE };
+        let timeout =
+            if lock(store).dropped > 0 { PollTimeout::from(SAY_AFTER_MS) } else { PollTimeout::NONE };
         let mut fds = [PollFd::new(input.as_fd(), PollFlags::POLLIN)];
         let found = poll(&mut fds, timeout);
         let mut store = lock(store);
@@ -264,7 +265,10 @@ mod tests {
         let (mut from, mut seen) = (0, 0);
         for line in 0..60_000 {
             now += Duration::from_secs(1);
-            store.take(format!("line {line:06} and what it says, so that a file is full some time\n").as_bytes(), now);
+            store.take(
+                format!("line {line:06} and what it says, so that a file is full some time\n").as_bytes(),
+                now,
+            );
             if line % 1000 == 999 {
                 while let (text, next) = store.read(from, 5000).expect("read")
                     && next != from
@@ -279,7 +283,10 @@ mod tests {
         assert!(sizes.iter().all(|size| *size <= FILE_BYTES), "{sizes:?}");
         let (text, _) = store.read(0, 200).expect("read");
         let text = String::from_utf8(text).expect("text");
-        assert!(text.starts_with("… ") && text.contains(" bytes before this are not kept any more\nline 0"), "{text}");
+        assert!(
+            text.starts_with("… ") && text.contains(" bytes before this are not kept any more\nline 0"),
+            "{text}"
+        );
     }
 
     #[test]

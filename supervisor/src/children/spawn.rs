@@ -74,6 +74,10 @@ pub fn spawn_bound(command: &mut Command, inherit: &[BorrowedFd<'_>]) -> io::Res
             let mut none = std::mem::zeroed::<libc::sigset_t>();
             libc::sigemptyset(&raw mut none);
             check(libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()))?;
+            // A file that may not become longer is an error of the write, and no reason to die.
+            if libc::signal(libc::SIGXFSZ, libc::SIG_IGN) == libc::SIG_ERR {
+                return Err(io::Error::last_os_error());
+            }
             check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
             if u32::try_from(libc::getppid()) != Ok(parent) {
                 // The parent died before the line above: nobody will send the signal.

@@ -100,7 +100,7 @@ fn spec(run: &Run, name: &str) -> anyhow::Result<VmSpec> {
         bail!("--publish needs a network card, which --net none leaves out");
     }
     let machine = MachineConfig { memory: run.memory.0, harts: run.harts, boot, icount: run.icount };
-    Ok(VmSpec { name: name.to_owned(), machine, disks, net: net(run) })
+    Ok(VmSpec { name: name.to_owned(), machine, disks, net: net(run), on_enospc: run.on_enospc.into() })
 }
 
 /// Starts a daemon in the background when none serves.

@@ -3,7 +3,7 @@
 use super::entry::Held;
 use crate::machine::MachineConfig;
 use crate::machine::config::{Boot, ConfigError};
-use quasar_abi::machine::{VIRTIO_SLOTS, VirtioDevice};
+use quasar_abi::machine::{OnEnospc, VIRTIO_SLOTS, VirtioDevice};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;
@@ -29,6 +29,13 @@ pub struct VmSpec {
     /// Its network card.
     #[serde(default)]
     pub net: Option<Net>,
+    /// What becomes of a write for which this host has no room.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub on_enospc: OnEnospc,
+}
+
+fn is_default(on_enospc: &OnEnospc) -> bool {
+    *on_enospc == OnEnospc::default()
 }
 
 /// A disk.
@@ -188,6 +195,7 @@ impl VmSpec {
             read_only: disk.read_only,
             serial: format!("quasar-disk{index}"),
             map_segment: map(index).map(|(_, _, maps)| maps.name().to_owned()),
+            on_enospc: self.on_enospc,
         });
         let card = self.net.as_ref().zip(held.port.as_ref()).map(|(net, port)| VirtioDevice::Net {
             port_segment: port.name().to_owned(),

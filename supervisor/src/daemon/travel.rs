@@ -104,7 +104,7 @@ impl Host {
         Ok(Description {
             version: VERSION,
             spec,
-            paused: stays_paused && phase == Phase::Paused,
+            paused: stays_paused && entry.handle.is_paused_by_user(),
             from: HostSwitch { id: self.id.clone(), switch },
             home: entry.past.home.clone(),
             trail: entry.past.trail.clone(),

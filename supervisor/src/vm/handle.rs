@@ -5,6 +5,8 @@ use super::status::{Phase, StatusBoard, VmStatus};
 use crate::machine::Machine;
 use crossbeam_channel::{Sender, unbounded};
 use quasar_abi::party::PartyId;
+use quasar_abi::vm::pause;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -51,6 +53,12 @@ impl VmHandle {
     #[must_use]
     pub fn status(&self) -> VmStatus {
         self.board.get()
+    }
+
+    /// Whether a user has paused it: with it away from a disk that has no room here, say, it may go on.
+    #[must_use]
+    pub fn is_paused_by_user(&self) -> bool {
+        self.machine().is_some_and(|m| m.vm.pause_mask.load(Ordering::SeqCst) & pause::USER != 0)
     }
 
     /// Asks the controller; the answer is called from its thread, or here when it has ended.

@@ -53,7 +53,10 @@ pub fn provide() -> anyhow::Result<()> {
     if command().is_ok() {
         return Ok(());
     }
-    ensure!(cfg!(target_arch = "x86_64"), "install {PROGRAM} {WHOLE} or later: it is fetched for x86_64 alone");
+    ensure!(
+        cfg!(target_arch = "x86_64"),
+        "install {PROGRAM} {WHOLE} or later: it is fetched for x86_64 alone"
+    );
     eprintln!("missing {PROGRAM} {WHOLE} or later (peer of the benchmarks)");
     setup::provide([("dpkg-deb", "dpkg", "unpacks Debian packages")].into_iter(), [].into_iter())?;
     let tree = unpacked()?;

@@ -4,6 +4,7 @@ use super::config::SECTOR;
 use crate::error::DevicesError;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
+use nix::sys::statvfs::fstatvfs;
 use quasar_abi::dirty::PageMaps;
 use quasar_abi::ram::PAGE_BYTES;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -11,6 +12,9 @@ use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Bytes for which room is looked for at a time.
+const PROBE_BYTES: u64 = 1 << 20;
 
 /// A raw disk image, locked: any number of readers, or one writer. The lock goes with the process.
 #[derive(Debug)]
@@ -149,6 +153,19 @@ impl Backing {
             Ok(()) => Ok(()),
             Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => self.write_zeros(offset, len),
             Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Whether a write to this range would find room, as far as that can be known. Nothing of the content changes.
+    #[must_use]
+    pub fn has_room(&self, offset: u64, len: u64) -> bool {
+        let signed = i64::try_from(offset).ok().zip(i64::try_from(len.min(PROBE_BYTES)).ok());
+        let Some((offset, len)) = signed else { return false };
+        match fallocate(&self.file, FallocateFlags::FALLOC_FL_KEEP_SIZE, offset, len) {
+            Ok(()) => true,
+            Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => fstatvfs(&self.file)
+                .is_ok_and(|fs| fs.blocks_available().saturating_mul(fs.fragment_size()) >= PROBE_BYTES),
+            Err(_) => false,
         }
     }
 

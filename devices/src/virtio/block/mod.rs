@@ -3,17 +3,16 @@
 pub mod backing;
 pub mod config;
 pub mod request;
+pub mod room;
 pub mod worker;
 
 use super::device::{Device, Wants};
 use super::queue::{Queue, RingError};
 use super::transport::registers::Identity;
 use super::transport::{self, state::MAX_QUEUE_SIZE};
-use crate::error::{BadState, DevicesError};
+use crate::error::BadState;
 use crate::virtio::card::plain_state;
-use backing::Backing;
 use request::Disk;
-use std::path::Path;
 use std::sync::Arc;
 
 /// The device as the card sees it. It keeps nothing: requests in hand are those the guest still waits for.
@@ -23,20 +22,11 @@ pub struct Block {
 }
 
 impl Block {
-    /// Opens the file, locks it against other VMs' writing, and makes the device.
-    ///
-    /// # Errors
-    /// [`DevicesError::Disk`], [`DevicesError::DiskInUse`], [`DevicesError::Config`].
-    pub fn open(
-        path: &Path,
-        read_only: bool,
-        serial: &str,
-        map_segment: Option<&str>,
-        arriving: bool,
-    ) -> Result<(Self, Arc<Disk>), DevicesError> {
-        let backing = Backing::open(path, read_only, map_segment, arriving)?;
-        let disk = Arc::new(Disk::new(backing, serial)?);
-        Ok((Self { disk: Arc::clone(&disk) }, disk))
+    /// The device of a disk, and the disk for its worker.
+    #[must_use]
+    pub fn new(disk: Disk) -> (Self, Arc<Disk>) {
+        let disk = Arc::new(disk);
+        (Self { disk: Arc::clone(&disk) }, disk)
     }
 }
 

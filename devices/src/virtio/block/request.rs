@@ -2,9 +2,11 @@
 
 use super::backing::Backing;
 use super::config::{F_FLUSH, MAX_RANGE_SECTORS, MAX_RANGES, SECTOR};
+use super::room::NoRoom;
 use crate::dma::Dma;
 use crate::error::DevicesError;
 use crate::virtio::queue::{Chain, RingError};
+use quasar_abi::machine::OnEnospc;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -49,13 +51,24 @@ struct Counters {
 pub struct Disk {
     backing: Backing,
     serial: [u8; ID_BYTES],
+    on_enospc: OnEnospc,
     counters: Counters,
+}
+
+/// What came of a request.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It is done, with so many bytes of the chain written, or was none.
+    Done(Result<u32, RingError>),
+    /// The host has no room for it: to be repeated when there is.
+    NoRoom(NoRoom),
 }
 
 /// Why a request was not carried out: the driver broke the ring, or the status says what happened.
 enum Failure {
     Ring(RingError),
     Status(Status),
+    NoRoom(NoRoom),
 }
 
 impl From<RingError> for Failure {
@@ -69,14 +82,14 @@ impl Disk {
     ///
     /// # Errors
     /// [`DevicesError::Config`] when the serial is longer than 20 bytes.
-    pub fn new(backing: Backing, serial: &str) -> Result<Self, DevicesError> {
+    pub fn new(backing: Backing, serial: &str, on_enospc: OnEnospc) -> Result<Self, DevicesError> {
         let mut padded = [0; ID_BYTES];
         let Some(place) = padded.get_mut(..serial.len()) else {
             let what = format!("the serial {serial:?} is longer than {ID_BYTES} bytes; choose a shorter one");
             return Err(DevicesError::Config { device: backing.path().display().to_string(), what });
         };
         place.copy_from_slice(serial.as_bytes());
-        Ok(Self { backing, serial: padded, counters: Counters::default() })
+        Ok(Self { backing, serial: padded, on_enospc, counters: Counters::default() })
     }
 
     /// The file.
@@ -95,11 +108,18 @@ impl Disk {
         })
     }
 
-    /// Carries out a request. Repeating one is harmless. Returns how many bytes of the chain were written.
-    ///
-    /// # Errors
-    /// [`RingError`] when the chain is no request.
-    pub fn execute(&self, dma: &Dma, chain: &Chain, features: u64) -> Result<u32, RingError> {
+    /// Carries out a request. Repeating one is harmless.
+    pub fn execute(&self, dma: &Dma, chain: &Chain, features: u64) -> Outcome {
+        match self.carry_out(dma, chain, features) {
+            Ok(written) => Outcome::Done(Ok(written)),
+            Err(Failure::Ring(error)) => Outcome::Done(Err(error)),
+            Err(Failure::NoRoom(what)) => Outcome::NoRoom(what),
+            // Every status is in the chain.
+            Err(Failure::Status(_)) => Outcome::Done(Ok(0)),
+        }
+    }
+
+    fn carry_out(&self, dma: &Dma, chain: &Chain, features: u64) -> Result<u32, Failure> {
         let mut header = [0; 16];
         chain.read(dma, 0, &mut header)?;
         let [t0, t1, t2, t3, _, _, _, _, s0, s1, s2, s3, s4, s5, s6, s7] = header;
@@ -119,7 +139,7 @@ impl Disk {
         let (status, written) = match result {
             Ok(written) => (Status::Ok, written),
             Err(Failure::Status(status)) => (status, 0),
-            Err(Failure::Ring(error)) => return Err(error),
+            Err(failure) => return Err(failure),
         };
         self.counters.errors.fetch_add(u64::from(status == Status::IoError), Ordering::Relaxed);
         chain.write(dma, status_at, &[status as u8])?;
@@ -143,6 +163,15 @@ impl Disk {
         })
     }
 
+    /// [`Disk::done`] for what may lack room. Not for flushes: the system tells of a write that it could not carry out
+    /// late once, and a flush that is repeated succeeds without it.
+    fn written(&self, what: &str, offset: u64, len: u64, result: io::Result<()>) -> Result<(), Failure> {
+        match result.as_ref().err().and_then(|error| NoRoom::of(error, offset, len)) {
+            Some(no_room) if self.on_enospc == OnEnospc::Pause => Err(Failure::NoRoom(no_room)),
+            _ => self.done(what, result),
+        }
+    }
+
     fn read(&self, dma: &Dma, chain: &Chain, sector: u64, len: u64) -> Result<u64, Failure> {
         let offset = self.range(sector, len)?;
         self.counters.reads.fetch_add(1, Ordering::Relaxed);
@@ -160,7 +189,8 @@ impl Disk {
         for_pieces(len, |at, bounce| {
             chain.read(dma, HEADER + at, bounce)?;
             let write = || self.backing.write(offset + at, bounce);
-            self.done("write", dma.write_disk(self.backing.maps(), offset + at, bounce.len() as u64, write))
+            let (at, len) = (offset + at, bounce.len() as u64);
+            self.written("write", at, len, dma.write_disk(self.backing.maps(), at, len, write))
         })?;
         self.write_through(features)?;
         Ok(0)
@@ -204,7 +234,7 @@ impl Disk {
             let offset = self.range(u64::from_le_bytes([s0, s1, s2, s3, s4, s5, s6, s7]), len)?;
             if len > 0 {
                 let zero = || self.backing.zero(offset, len, discard || flags & UNMAP != 0);
-                self.done("zero", dma.write_disk(self.backing.maps(), offset, len, zero))?;
+                self.written("zero", offset, len, dma.write_disk(self.backing.maps(), offset, len, zero))?;
             }
         }
         self.write_through(features)

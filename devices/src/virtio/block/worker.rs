@@ -1,6 +1,7 @@
 //! The thread that carries out a disk's requests, one after the other.
 
-use super::request::Disk;
+use super::request::{Disk, Outcome};
+use super::room;
 use crate::virtio::card::Shared;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -44,10 +45,19 @@ pub fn run(card: &Shared, disk: &Disk) {
     if !wait_for_file(card, disk) {
         return;
     }
+    room::resume(card);
     while card.wait_for_work() {
-        while let Some(_pass) = card.host.gate.enter() {
+        while let Some(pass) = card.host.gate.enter() {
             let Some((chain, features)) = card.begin_request(REQUESTS) else { break };
-            let written = disk.execute(&card.host.dma, &chain, features);
+            let written = match disk.execute(&card.host.dma, &chain, features) {
+                Outcome::Done(written) => written,
+                Outcome::NoRoom(what) => {
+                    card.put_back();
+                    drop(pass);
+                    room::wait(card, disk, what);
+                    continue;
+                }
+            };
             card.counted.fetch_add(1, Ordering::Relaxed);
             card.bytes.fetch_add(chain.readable_len() + chain.writable_len(), Ordering::Relaxed);
             card.finish_request(REQUESTS, &chain, written);

@@ -9,6 +9,8 @@ use crate::lock;
 use crate::plic::IrqLine;
 use crate::saved::Slot;
 use crate::virtio::block::Block;
+use crate::virtio::block::backing::Backing;
+use crate::virtio::block::request::Disk;
 use crate::virtio::block::worker as block_worker;
 use crate::virtio::console::VirtioConsole;
 use crate::virtio::input::PowerKey;
@@ -58,9 +60,9 @@ impl Card {
     ) -> Result<Arc<Self>, DevicesError> {
         let make = |device| Shared::new(host, slot, irq, device).map(Arc::new);
         let (shared, worker) = match device {
-            VirtioDevice::Block { path, read_only, serial, map_segment } => {
-                let (device, disk) =
-                    Block::open(path, *read_only, serial, map_segment.as_deref(), host.arriving())?;
+            VirtioDevice::Block { path, read_only, serial, map_segment, on_enospc } => {
+                let backing = Backing::open(path, *read_only, map_segment.as_deref(), host.arriving())?;
+                let (device, disk) = Block::new(Disk::new(backing, serial, *on_enospc)?);
                 let shared = make(Box::new(device))?;
                 lock(&shared.core).takes_kicks = true;
                 let (at_work, backing) = (Arc::clone(&shared), Arc::clone(&disk));

@@ -24,6 +24,8 @@ pub(super) struct Core {
     busy: bool,
     /// Work may wait for the worker.
     kicked: bool,
+    /// The worker waits for the host, with a request that it has put back.
+    stuck: bool,
     /// There is a worker that looks for requests when it is kicked.
     pub(super) takes_kicks: bool,
     /// The worker shall go home.
@@ -37,6 +39,8 @@ pub(super) struct Core {
 pub struct Shared {
     /// The VM.
     pub host: Host,
+    /// Its virtio slot.
+    pub slot: usize,
     irq: IrqLine,
     pub(super) core: Mutex<Core>,
     pub(super) changed: Condvar,
@@ -54,13 +58,15 @@ impl Shared {
         device: Box<dyn Device>,
     ) -> Result<Self, DevicesError> {
         let name = format!("virtio{slot}.{}", device.name());
-        let slot = Slot::new(&host.saved, index::VIRTIO + slot as usize, name, VERSION);
+        let place = slot as usize;
+        let slot = Slot::new(&host.saved, index::VIRTIO + place, name, VERSION);
         let core = Core {
             transport: TransportState::default(),
             device,
             slot,
             busy: false,
             kicked: false,
+            stuck: false,
             takes_kicks: false,
             stopped: false,
             broken: 0,
@@ -68,6 +74,7 @@ impl Shared {
         };
         let shared = Self {
             host: host.clone(),
+            slot: place,
             irq,
             core: Mutex::new(core),
             changed: Condvar::new(),
@@ -171,9 +178,11 @@ impl Shared {
     }
 
     /// Waits until the worker has found no request left: in deterministic mode a notification is answered then, so
-    /// that everything a disk does happens between two instructions.
+    /// that everything a disk does happens between two instructions; or until it waits for the host, for which the VM is
+    /// about to be paused.
     pub(super) fn drained<'a>(&'a self, core: MutexGuard<'a, Core>) -> MutexGuard<'a, Core> {
-        let at_work = |core: &mut Core| core.takes_kicks && !core.stopped && (core.busy || core.kicked);
+        let at_work =
+            |core: &mut Core| core.takes_kicks && !core.stopped && !core.stuck && (core.busy || core.kicked);
         self.changed.wait_while(core, at_work).unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -219,7 +228,7 @@ impl Shared {
     /// [`Shared::finish_request`]. The caller holds a pass.
     pub fn begin_request(&self, index: usize) -> Option<(Chain, u64)> {
         let mut core = lock(&self.core);
-        core.kicked = false;
+        (core.kicked, core.stuck) = (false, false);
         let next = if core.usable(index) { core.queue(&self.host, index).0.next_buffer() } else { Ok(None) };
         if !matches!(next, Ok(Some(_))) {
             self.changed.notify_all();
@@ -236,6 +245,15 @@ impl Shared {
                 None
             }
         }
+    }
+
+    /// Worker: the request in hand cannot be done now; it is the next one still.
+    pub fn put_back(&self) {
+        let mut core = lock(&self.core);
+        core.busy = false;
+        (core.kicked, core.stuck) = (true, true);
+        drop(core);
+        self.changed.notify_all();
     }
 
     /// Worker: the request in hand is done, with so many bytes written, or was no request.

@@ -53,8 +53,7 @@ impl<'a> Queue<'a> {
             .ok_or(RingError::Index { ring: "used", index: used, expected: self.state.next_used.get() })?;
         let mut written = vec![];
         for ahead in 0..finished {
-            let at =
-                arithmetic::place(self.state.next_used.get().wrapping_add(ahead), self.state.size.get());
+            let at = arithmetic::place(self.state.next_used.get().wrapping_add(ahead), self.state.size.get());
             let mut len = [0; 4];
             self.dma.read(self.state.used.get() + 8 + 8 * at, &mut len)?;
             written.push(u32::from_le_bytes(len));

@@ -4,6 +4,7 @@ use super::DiskArgument;
 use crate::cli::size::Size;
 use crate::daemon::spec::{Mac, Publish, UplinkSpec};
 use clap::{Args, ValueEnum};
+use quasar_abi::machine::OnEnospc;
 use std::path::PathBuf;
 
 /// `quasar run`.
@@ -27,6 +28,10 @@ pub struct Run {
     /// A raw disk image; `,ro` behind it makes it read-only. Repeatable.
     #[arg(long = "disk", value_name = "FILE[,ro]")]
     pub disks: Vec<DiskArgument>,
+    /// When this host has no room for what the guest writes to a disk: pause the VM until there is, or tell the guest
+    /// of an I/O error.
+    #[arg(long, value_enum, default_value_t = FullChoice::Pause, value_name = "ACTION")]
+    pub on_enospc: FullChoice,
     /// Firmware started in M-mode (OpenSBI's fw_dynamic) instead of the built-in SBI.
     #[arg(long, value_name = "FILE")]
     pub firmware: Option<PathBuf>,
@@ -59,6 +64,24 @@ pub struct Run {
     /// Remove the VM when it has stopped.
     #[arg(long)]
     pub rm: bool,
+}
+
+/// What to do when the host has no room for a guest's write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FullChoice {
+    /// The VM stands still until there is room.
+    Pause,
+    /// The guest hears of an I/O error.
+    Error,
+}
+
+impl From<FullChoice> for OnEnospc {
+    fn from(choice: FullChoice) -> Self {
+        match choice {
+            FullChoice::Pause => Self::Pause,
+            FullChoice::Error => Self::Error,
+        }
+    }
 }
 
 /// A guest of ours.

@@ -1,6 +1,7 @@
 //! The life of one VM, as a thread that reacts: to its children, to its guest's wishes, to its user's.
 
 mod children;
+mod disks;
 mod reboot;
 mod requests;
 
@@ -116,6 +117,7 @@ pub struct Controller {
     config: MachineConfig,
     machine: Arc<Machine>,
     slots: usize,
+    disks: disks::Disks,
     crew: Crew,
     board: Arc<StatusBoard>,
     log: Arc<File>,
@@ -139,7 +141,7 @@ impl Controller {
     #[must_use]
     pub fn new(setup: Setup, outbox: Sender<Input>, inbox: Receiver<Input>) -> Self {
         let Setup { config, machine, virtio, launcher, log, board, arriving } = setup;
-        let slots = virtio.len();
+        let (slots, disks) = (virtio.len(), disks::Disks::of(&virtio));
         let notify = Arc::new(move |note| drop(outbox.send(Input::Seat(note))));
         let crew =
             Crew::new(launcher, machine.names.clone(), virtio, machine.vm.clone(), Arc::clone(&log), notify);
@@ -147,6 +149,7 @@ impl Controller {
             config,
             machine,
             slots,
+            disks,
             crew,
             board,
             log,
@@ -220,7 +223,9 @@ impl Controller {
             Step::Starting => Phase::Starting,
             Step::Running if self.arriving => Phase::Arriving,
             Step::Running if !self.shutdowns.is_empty() => Phase::Stopping,
-            Step::Running if held & pause::USER != 0 || self.unclear.is_some() => Phase::Paused,
+            Step::Running if held & (pause::USER | pause::DISK) != 0 || self.unclear.is_some() => {
+                Phase::Paused
+            }
             Step::Running
             | Step::Swap(..)
             | Step::RebootHarts { .. }
@@ -299,6 +304,7 @@ impl Controller {
     /// Looks at everything that no note tells.
     fn look(&mut self) {
         self.look_at_pauses();
+        self.look_at_disks();
         self.look_at_shutdowns();
         match self.step {
             Step::Starting | Step::RebootStart if self.crew.all_serving(|_| true) => {

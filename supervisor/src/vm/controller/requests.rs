@@ -38,7 +38,9 @@ impl Controller {
                     self.board.update(|status| status.reason = None);
                     self.machine.vm.unpause(pause::MIGRATOR);
                 }
-                self.machine.vm.unpause(pause::USER);
+                // A disk that had no room tries again.
+                self.machine.vm.unpause(pause::USER | pause::DISK);
+                self.look_at_disks();
                 answer(Ok(serde_json::Value::Null));
             }
             (Request::PowerButton, _) => self.ask_devices(DevicesCommand::PowerButton, answer),
@@ -48,6 +50,10 @@ impl Controller {
             }
             (Request::Swap(_), _) => {
                 answer(Err("it is starting, or another swap is under way; try again".into()))
+            }
+            (Request::Shutdown { .. }, _) if self.disks.waiting().is_some() => {
+                let why = self.disks.waiting().unwrap_or_default();
+                answer(Err(format!("{why}: it hears no power key until then; --force ends it")));
             }
             (Request::Shutdown { timeout }, _) => {
                 // A paused guest hears no key.
