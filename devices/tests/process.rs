@@ -3,67 +3,15 @@
 mod kit;
 
 use kit::driver::{Driver, F_EVENT_IDX, INTERRUPT_ACK, INTERRUPT_STATUS};
+use kit::program::Program;
 use kit::{Bus, Hart, Machine, wait_until};
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use quasar_abi::control::devices::DevicesCommand;
-use quasar_abi::control::{CommandSender, Event, EventReceiver, Parent, ProcessKind, Reply, Transport};
+use quasar_abi::control::{Reply, Transport};
 use quasar_abi::machine::{IRQ_VIRTIO, OnEnospc, PLIC, VirtioDevice};
 use quasar_abi::party::{PartyId, status};
-use std::os::fd::AsRawFd;
-use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tempfile::NamedTempFile;
-
-const PATIENCE: Option<Duration> = Some(Duration::from_secs(60));
-
-/// Killed when dropped.
-struct Guard(Child);
-
-/// A running program and the supervisor's end of its channel.
-struct Program {
-    child: Guard,
-    commands: CommandSender<DevicesCommand>,
-    events: EventReceiver,
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
-
-impl Program {
-    fn start(transport: Transport) -> Self {
-        let (parent, theirs) = Parent::new().expect("channel");
-        fcntl(&theirs, FcntlArg::F_SETFD(FdFlag::empty())).expect("fcntl");
-        let child = Command::new(env!("CARGO_BIN_EXE_quasar-devices"))
-            .args(["--control-fd", &theirs.as_raw_fd().to_string(), "--transport", &transport.to_string()])
-            .spawn()
-            .expect("spawn");
-        drop(theirs);
-        let (hello, commands, events) = parent.greet(PATIENCE).expect("greet").expect("hello in time");
-        assert_eq!(hello.kind, ProcessKind::Devices);
-        Self { child: Guard(child), commands, events }
-    }
-
-    fn answer(&mut self, command: DevicesCommand) -> Result<Reply, String> {
-        let sent = self.commands.send(command).expect("send");
-        match self.events.recv(PATIENCE).expect("recv").expect("answer in time") {
-            Event::Done { id, reply } if id == sent => Ok(reply),
-            Event::Failed { id, error } if id == sent => Err(error),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn serve(machine: &Machine, virtio: &[VirtioDevice]) -> Self {
-        let mut program = Self::start(Transport::Socket);
-        let start = DevicesCommand::Start { segments: machine.names.clone(), virtio: virtio.to_vec() };
-        assert_eq!(program.answer(start), Ok(Reply::Unit));
-        program
-    }
-}
 
 fn disk() -> (NamedTempFile, VirtioDevice) {
     let file = NamedTempFile::new().expect("file");

@@ -114,7 +114,7 @@ impl Uart {
         if let Some(wait) = self.pace.wait(now, idle) {
             return Some(wait);
         }
-        let bytes = self.console.waiting_input(room);
+        let bytes = self.console.waiting_input(room.min(self.pace.burst()));
         bytes.iter().for_each(|byte| self.state.receive(*byte));
         self.state.taken += bytes.len() as u64;
         // Published before the console lets go of it: a process killed in between loses nothing.

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test program uses its part")]
 
 pub mod driver;
+pub mod program;
 
 use quasar_abi::clock::host_monotonic_ns;
 use quasar_abi::console::{Console, ConsoleSegment};

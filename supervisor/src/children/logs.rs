@@ -8,6 +8,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs::{File, OpenOptions};
 use std::io::{self, PipeReader, PipeWriter, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -185,6 +186,22 @@ impl CappedLog {
     }
 }
 
+/// Cuts the file at `path`, which `out` writes to, when it has become too long: it becomes the old one's content and
+/// begins anew. For a process's own standard error, which was given to it as a file opened to append.
+///
+/// # Errors
+/// When it cannot be looked at or written.
+pub fn cap_own(path: &Path, out: &File) -> io::Result<()> {
+    let (ours, there) = (out.metadata()?, std::fs::metadata(path)?);
+    let same = ours.is_file() && (ours.dev(), ours.ino()) == (there.dev(), there.ino());
+    if same && ours.len() > FILE_BYTES {
+        // What is said between these two lines is lost.
+        std::fs::copy(path, old_path(path))?;
+        out.set_len(0)?;
+    }
+    Ok(())
+}
+
 fn lock(store: &Mutex<Store>) -> MutexGuard<'_, Store> {
     store.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -303,6 +320,25 @@ mod tests {
         assert!(size < FILE_BYTES, "{size} bytes");
         writer.write_all(b"and then it was sane again\n").expect("write");
         wait_until("what comes later", || whole(&log, 0).0.ends_with("sane again\n"));
+    }
+
+    #[test]
+    fn a_log_of_ones_own_begins_anew_and_a_strangers_is_left_alone() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("host.log");
+        let mut out = super::open(&path).expect("open");
+        let much = vec![b'x'; usize::try_from(FILE_BYTES).expect("small")];
+        out.write_all(&much).expect("write");
+        cap_own(&path, &out).expect("look");
+        assert_eq!(out.metadata().expect("metadata").len(), FILE_BYTES, "not too long yet");
+        out.write_all(b"y").expect("write");
+        let other = tempfile::NamedTempFile::new().expect("file");
+        cap_own(other.path(), &out).expect("look");
+        assert_eq!(out.metadata().expect("metadata").len(), FILE_BYTES + 1, "it is written to another file");
+        cap_own(&path, &out).expect("cut");
+        out.write_all(b"z").expect("write");
+        assert_eq!(std::fs::read(&path).expect("log"), b"z");
+        assert_eq!(std::fs::metadata(old_path(&path)).expect("old").len(), FILE_BYTES + 1);
     }
 
     #[test]

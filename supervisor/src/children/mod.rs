@@ -11,6 +11,6 @@ mod process;
 mod spawn;
 
 pub use launcher::{BuildError, Launcher, kind_named};
-pub use logs::CappedLog;
+pub use logs::{CappedLog, cap_own};
 pub use process::{Command, Note, Process, SendError};
 pub use spawn::{PidFd, spawn_bound};

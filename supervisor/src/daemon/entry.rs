@@ -1,5 +1,6 @@
 //! A VM as the daemon lists it.
 
+use super::disks::DiskId;
 use super::host::HostError;
 use super::journey::description::{Description, Place};
 use super::journey::{Journey, JourneyView};
@@ -70,6 +71,8 @@ pub struct Held {
     pub port: Option<Segment>,
     /// Its disks' dirty maps, by slot, with the disks' lengths.
     pub disk_maps: Vec<(u8, u64, Segment)>,
+    /// Which files its disks are, in order.
+    pub disks: Vec<DiskId>,
 }
 
 /// What the API shows of a VM.
@@ -209,6 +212,17 @@ impl Entry {
     #[must_use]
     pub fn doubt(&self) -> Option<Doubt> {
         self.doubt.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether a disk cannot be given to another VM beside this one's.
+    #[must_use]
+    pub fn needs_alone(&self, disk: &DiskId, read_only: bool) -> bool {
+        let held = self.held();
+        self.spec
+            .disks
+            .iter()
+            .zip(&held.disks)
+            .any(|(spec, id)| id.overlaps(disk) && !(spec.read_only && read_only))
     }
 
     /// The segment of its card's rings.

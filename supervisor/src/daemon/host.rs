@@ -1,5 +1,6 @@
 //! All VMs of a host: making, finding and removing them.
 
+use super::disks::{self, DiskId};
 use super::entry::{Doubt, Entry, Past, VmView};
 use super::journey::Journey;
 use super::make::Start;
@@ -196,12 +197,11 @@ pub(super) fn remove_disk(path: &Path) {
 }
 
 /// Two VMs may read one disk; a disk that is written belongs to one.
-fn disks_are_free(registry: &Registry, spec: &VmSpec) -> Result<(), HostError> {
+fn disks_are_free(registry: &Registry, spec: &VmSpec, ids: &[DiskId]) -> Result<(), HostError> {
     let live = |entry: &&Arc<Entry>| entry.handle.status().phase != Phase::Stopped;
     for other in registry.vms.values().flatten().filter(live) {
-        for disk in &spec.disks {
-            let clash = |theirs: &Disk| theirs.path == disk.path && !(theirs.read_only && disk.read_only);
-            if other.spec.disks.iter().any(clash) {
+        for (disk, id) in spec.disks.iter().zip(ids) {
+            if other.needs_alone(id, disk.read_only) {
                 return Err(HostError::DiskInUse { path: disk.path.clone(), user: other.spec.name.clone() });
             }
         }
@@ -362,6 +362,9 @@ impl Host {
         start: Start,
     ) -> Result<Arc<Entry>, HostError> {
         let name = spec.name.clone();
+        let identify =
+            |disk: &Disk| disks::identify(&disk.path).map_err(io(format!("disk {}", disk.path.display())));
+        let ids = spec.disks.iter().map(identify).collect::<Result<Vec<_>, _>>()?;
         {
             let mut registry = self.registry();
             if registry.ending {
@@ -370,7 +373,7 @@ impl Host {
             if registry.vms.contains_key(&name) {
                 return Err(HostError::Exists(name));
             }
-            disks_are_free(&registry, &spec)?;
+            disks_are_free(&registry, &spec, &ids)?;
             registry.vms.insert(name.clone(), None);
         }
         let made = self.make(spec, past, start);

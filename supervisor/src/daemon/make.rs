@@ -1,5 +1,6 @@
 //! Making a VM: its segments, its port, its controller.
 
+use super::disks::DiskId;
 use super::entry::{Entry, Held, Past};
 use super::host::{Host, HostError, io, open_log};
 use super::network::Attachment;
@@ -28,9 +29,10 @@ pub(super) enum Start {
     },
 }
 
-/// The length of a disk: a block device has none but its end.
-fn disk_bytes(path: &Path) -> std::io::Result<u64> {
-    std::fs::File::open(path)?.seek(SeekFrom::End(0))
+/// The length of a disk: a block device has none but its end. And which it is.
+fn disk_bytes(path: &Path) -> std::io::Result<(u64, DiskId)> {
+    let mut file = std::fs::File::open(path)?;
+    Ok((file.seek(SeekFrom::End(0))?, DiskId::of(&file.metadata()?)))
 }
 
 impl Host {
@@ -38,7 +40,8 @@ impl Host {
         let mut held = Held::default();
         for (slot, disk) in (0..).zip(&spec.disks) {
             let cannot = io(format!("disk {}", disk.path.display()));
-            let bytes = disk_bytes(&disk.path).map_err(cannot)?;
+            let (bytes, file) = disk_bytes(&disk.path).map_err(cannot)?;
+            held.disks.push(file);
             if bytes > 0 {
                 held.disk_maps.push((slot, bytes, segments::create_disk_maps(id, slot, bytes)?));
             }

@@ -2,6 +2,7 @@
 
 mod api;
 mod console;
+mod disks;
 mod entry;
 mod host;
 pub mod journey;

@@ -4,11 +4,12 @@ use super::host::{Host, Neighbours};
 use super::journey::incoming::Origin;
 use super::paths::Paths;
 use super::{api, host::HostError};
-use crate::children::Launcher;
+use crate::children::{Launcher, cap_own};
 use crate::machine::segments;
 use nix::fcntl::{Flock, FlockArg};
 use quasar_abi::control::migrator::Security;
 use std::fs::{File, OpenOptions};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,9 @@ use tokio::signal::unix::{SignalKind, signal};
 const IDLE_EXIT: Duration = Duration::from_secs(3);
 /// How long it waits for its first VM.
 const FIRST_VM: Duration = Duration::from_secs(20);
+
+/// How often it is looked how long the daemon's own log has become.
+const LOG_LOOK: Duration = Duration::from_secs(20);
 
 /// VMs, or strangers, that may be on their way here at one time.
 const MAX_ARRIVALS: usize = 16;
@@ -121,6 +125,7 @@ async fn listen(paths: &Paths, host: &Arc<Host>, exit_when_idle: bool) -> Result
             log::info!("{name}: stopping every VM");
             Ok(())
         }
+        () = tend_log(paths.log()) => Ok(()),
         () = idle(host, exit_when_idle) => {
             log::info!("no VM is left");
             Ok(())
@@ -178,6 +183,19 @@ fn interrupted() -> std::io::Result<impl Future<Output = &'static str>> {
             _ = hang_up.recv() => "SIGHUP",
         }
     })
+}
+
+/// Keeps the log of a daemon in the background from growing without end.
+async fn tend_log(path: PathBuf) {
+    loop {
+        tokio::time::sleep(LOG_LOOK).await;
+        let own = std::io::stderr().as_fd().try_clone_to_owned().map(File::from);
+        if let Err(error) = own.and_then(|own| cap_own(&path, &own))
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            log::warn!("{}: {error}", path.display());
+        }
+    }
 }
 
 async fn idle(host: &Host, exit_when_idle: bool) {

@@ -1,5 +1,6 @@
 //! What a VM is made of, as the API is asked for it, and the small languages in it.
 
+use super::disks;
 use super::entry::Held;
 use crate::machine::MachineConfig;
 use crate::machine::config::{Boot, ConfigError};
@@ -122,6 +123,17 @@ pub enum SpecError {
         /// Why.
         source: std::io::Error,
     },
+    /// One disk is there twice.
+    #[error(
+        "disk {path} is the same as disk {other}, or a part of it; a disk that is written can be there once: give a copy, \
+         or make both read-only (`,ro`)"
+    )]
+    Twice {
+        /// One of its names.
+        path: PathBuf,
+        /// The other.
+        other: PathBuf,
+    },
     /// Published ports need an uplink that forwards.
     #[error("published ports need the uplink passt, which {0} has not; use --uplink passt")]
     Publish(String),
@@ -141,6 +153,8 @@ impl VmSpec {
     /// [`SpecError`].
     pub fn check(&self) -> Result<(), SpecError> {
         self.check_form()?;
+        // Before one is opened: a FIFO would wait for its other end.
+        disks::check(&self.disks)?;
         for disk in &self.disks {
             let opened = std::fs::OpenOptions::new().read(true).write(!disk.read_only).open(&disk.path);
             opened.map_err(|source| SpecError::Disk { path: disk.path.clone(), source })?;
