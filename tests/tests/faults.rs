@@ -1,9 +1,11 @@
-//! Processes that are killed under a running guest. One boot, about 20 s.
+//! Processes that are killed under a running guest, and a paste into its console. One boot, about half a minute.
 
 use anyhow::{Context, ensure};
 use nix::sys::signal::Signal;
 use quasar_tests::http::{Connection, get_patiently};
 use quasar_tests::{Guest, Host, Recipe, process, wait_for};
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 /// Kills a process of the VM or host, and waits for its successor.
 fn replace(host: &Host, vm: &str, role: &str) -> anyhow::Result<()> {
@@ -19,6 +21,56 @@ fn works(guest: &mut Guest<'_>) -> anyhow::Result<()> {
     ensure!(guest.console.command("/bench/sha256 1")?.contains("sum="));
     ensure!(get_patiently(guest.port(80)?, "/100k.bin")?.len() == 100 << 10);
     Ok(())
+}
+
+/// Text that the guest's terminal passes on as it is.
+fn paste(len: usize) -> String {
+    let mut state = 1_u64;
+    let mut letter = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(b'0' + u8::try_from(state >> 58).unwrap_or(0))
+    };
+    (0..len).map(|_| letter()).collect()
+}
+
+/// Pastes into a raw terminal while `during` happens; returns how long that took. What comes is what was sent.
+fn pasted(
+    host: &Host,
+    guest: &mut Guest<'_>,
+    len: usize,
+    during: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<Duration> {
+    let text = paste(len);
+    let into =
+        format!("stty raw -echo; echo REA''DY; head -c {len} > /tmp/paste; stty sane; echo PAS''TED\n");
+    guest.console.send(&into)?;
+    guest.console.expect("READY")?;
+    let start = Instant::now();
+    guest.console.send(&text)?;
+    during()?;
+    guest.console.expect("PASTED")?;
+    let took = start.elapsed();
+    let file = host.directory().join("paste");
+    std::fs::write(&file, text)?;
+    let sum = process::output(Command::new("sha256sum").arg(file))?;
+    let sum = sum.split_whitespace().next().context("a sum")?;
+    let found = guest.console.command("sha256sum < /tmp/paste")?;
+    ensure!(found.contains(sum), "the guest has something else: {found}");
+    Ok(took)
+}
+
+/// A paste leaves time for everything else, and nothing of it is lost or doubled when the devices are killed meanwhile.
+fn lives_on_under_a_paste(host: &Host, guest: &mut Guest<'_>) -> anyhow::Result<()> {
+    guest.console.command("(/bench/tick > /tmp/tick &)")?;
+    let took = pasted(host, guest, 20_000, || Ok(()))?;
+    let ticks = guest.console.command("sleep 2; killall tick; cat /tmp/tick")?;
+    let gaps = ticks
+        .lines()
+        .filter_map(|line| line.split_once("max gap ")?.1.strip_suffix(" ms")?.parse::<f64>().ok());
+    let longest = gaps.fold(0.0, f64::max) / 1e3;
+    // It stood still for all of it once. A loaded machine has gaps of its own.
+    ensure!(longest > 0.0 && longest < took.as_secs_f64() / 2.0, "stood still for {longest} s of {took:?}");
+    pasted(host, guest, 5000, || replace(host, "tough", "devices")).map(drop)
 }
 
 #[test]
@@ -39,7 +91,7 @@ fn killed_processes_are_replaced_under_the_guest() -> anyhow::Result<()> {
         }
         replace(&host, "tough", "netswitch")?;
         works(&mut guest).context("netswitch was killed")?;
-        Ok(())
+        lives_on_under_a_paste(&host, &mut guest).context("a paste")
     })();
     guest.explain(survived)?;
 

@@ -159,6 +159,14 @@ impl CappedLog {
         Ok(log)
     }
 
+    /// Removes the files of a log that nobody needs any more.
+    pub fn remove(path: &Path) {
+        for path in [path, &old_path(path)] {
+            // Mostly there is none.
+            drop(std::fs::remove_file(path));
+        }
+    }
+
     /// What to write to: for children, and for us.
     ///
     /// # Errors

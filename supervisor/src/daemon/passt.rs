@@ -2,15 +2,15 @@
 //! without privileges. One process per uplink; its address plan is that of QEMU's user network.
 
 use super::spec::Publish;
-use crate::children::{PidFd, spawn_bound};
-use std::fs::File;
-use std::io::{Read, Seek};
+use crate::children::{CappedLog, PidFd, spawn_bound};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 /// The guest's address, offered by DHCP.
 pub const GUEST: &str = "10.0.2.15";
+/// Bytes of what it said that are looked at for its last words.
+const WORDS: u64 = 1 << 20;
 const PREFIX: &str = "24";
 /// The gateway's address, which is the host as the guest sees it.
 pub const GATEWAY: &str = "10.0.2.2";
@@ -33,7 +33,11 @@ pub struct Passt {
     /// Its process id.
     pub pid: u32,
     pidfd: Arc<PidFd>,
-    output: File,
+    output: CappedLog,
+}
+
+fn log_path(socket: &Path) -> PathBuf {
+    socket.with_added_extension("log")
 }
 
 fn arguments(socket: &Path, publish: &[Publish], root: bool) -> Vec<String> {
@@ -72,11 +76,13 @@ impl Passt {
         if socket.exists() {
             std::fs::remove_file(socket)?;
         }
-        let output = tempfile::tempfile()?;
+        let said = log_path(socket);
+        CappedLog::remove(&said);
+        let output = CappedLog::open(&said)?;
         let own = beside.join("passt");
         let mut command = Command::new(if own.is_file() { &own } else { Path::new("passt") });
         command.args(arguments(socket, publish, nix::unistd::geteuid().is_root()));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output.try_clone()?);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output.writer()?);
         let (mut child, pidfd) = spawn_bound(&mut command, &[]).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => PasstError::Missing,
             _ => PasstError::Start(error),
@@ -102,10 +108,9 @@ impl Passt {
     /// The last thing it said.
     #[must_use]
     pub fn last_words(&self) -> String {
-        let mut text = String::new();
-        let mut output = &self.output;
         // What cannot be read was not said.
-        drop(output.rewind().and_then(|()| output.read_to_string(&mut text)));
+        let text = self.output.read(0, WORDS).unwrap_or_default().0;
+        let text = String::from_utf8_lossy(&text);
         let line = |line: &&str| {
             !line.trim().is_empty() && !["syslog", "AVX2"].iter().any(|noise| line.contains(noise))
         };
@@ -124,6 +129,7 @@ impl Drop for Passt {
         self.pidfd.kill();
         // Not there, or already gone with its directory.
         drop(std::fs::remove_file(&self.socket));
+        CappedLog::remove(&log_path(&self.socket));
     }
 }
 
