@@ -27,6 +27,8 @@ pub mod le;
 pub mod logging;
 pub mod machine;
 pub mod mailbox;
+#[cfg(not(loom))]
+pub mod os_path;
 pub mod page;
 pub mod party;
 #[cfg(not(loom))]
@@ -39,6 +41,7 @@ pub mod segment;
 pub mod sync;
 pub mod tlb;
 pub mod vm;
+pub mod words;
 
 pub use le::{AtomicLe32, AtomicLe64, ShmLayout};
 #[cfg(not(loom))]

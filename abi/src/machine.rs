@@ -61,6 +61,7 @@ pub enum VirtioDevice {
     /// Block device over a raw file (virtio 1.3, 5.2).
     Block {
         /// The file.
+        #[serde(with = "crate::os_path")]
         path: std::path::PathBuf,
         /// Refuse writes.
         read_only: bool,

@@ -39,7 +39,7 @@ pub fn receive(
 ) -> anyhow::Result<()> {
     let result = receive_whole(peer, doorway, prepare, tell);
     if let Err(error) = &result {
-        peer.refuse(&format!("{error:#}"));
+        peer.refuse(&quasar_abi::words::whole(error.as_ref()));
     }
     result
 }

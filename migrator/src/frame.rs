@@ -10,7 +10,7 @@
 //! | 8 | first 8 bytes of the BLAKE3 hash of the 16 bytes before and the payload |
 //! | n | payload |
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 
 const MAGIC: [u8; 4] = *b"QMF1";
 const HEADER: usize = 24;
@@ -80,9 +80,28 @@ pub enum FrameError {
     /// Reading or writing failed.
     #[error("the stream broke: {0}")]
     Io(#[from] std::io::Error),
+    /// It ended between frames, before what ends it.
+    #[error("the stream is cut: it ended at byte {at}, where another frame is due")]
+    Ended {
+        /// Bytes that there were.
+        at: u64,
+    },
+    /// It ended within a frame.
+    #[error("the stream is cut: it ended at byte {at}, where {missing} more bytes of a frame are due")]
+    Cut {
+        /// Bytes that there were.
+        at: u64,
+        /// Bytes that are missing for certain: of the frame's header, or of what it announced.
+        missing: u64,
+    },
     /// Not our protocol, or out of step.
-    #[error("no Quasar stream: a frame begins with {0:02x?}")]
-    Magic([u8; 4]),
+    #[error("no Quasar stream: at byte {at} a frame begins with {found:02x?}")]
+    Magic {
+        /// What is there instead.
+        found: [u8; 4],
+        /// Where the frame is.
+        at: u64,
+    },
     /// Unknown kind.
     #[error("frame of unknown kind {0}; the other side is newer or the stream is damaged")]
     Kind(u16),
@@ -197,10 +216,10 @@ impl<R: Read> FrameReader<R> {
     /// As [`Self::read`].
     pub fn read_into(&mut self, mut payload: Vec<u8>) -> Result<(Kind, Vec<u8>), FrameError> {
         let mut header = [0; HEADER];
-        self.input.read_exact(&mut header)?;
+        self.fill(&mut header, 0)?;
         let [m0, m1, m2, m3, k0, k1, _, _, l0, l1, l2, l3, s0, s1, s2, s3, hash @ ..] = header;
         if [m0, m1, m2, m3] != MAGIC {
-            return Err(FrameError::Magic([m0, m1, m2, m3]));
+            return Err(FrameError::Magic { found: [m0, m1, m2, m3], at: self.bytes });
         }
         let len = usize::try_from(u32::from_le_bytes([l0, l1, l2, l3])).unwrap_or(usize::MAX);
         if len > MAX_PAYLOAD {
@@ -208,7 +227,7 @@ impl<R: Read> FrameReader<R> {
         }
         let found = u32::from_le_bytes([s0, s1, s2, s3]);
         payload.resize(len, 0);
-        self.input.read_exact(&mut payload)?;
+        self.fill(&mut payload, HEADER as u64)?;
         if check(&header[..16], &payload) != hash {
             return Err(FrameError::Hash(found));
         }
@@ -218,6 +237,24 @@ impl<R: Read> FrameReader<R> {
         self.sequence = self.sequence.wrapping_add(1);
         self.bytes += (HEADER + len) as u64;
         Ok((Kind::try_from(u16::from_le_bytes([k0, k1]))?, payload))
+    }
+
+    /// Reads all of a frame's part, which begins `before` bytes into it.
+    fn fill(&mut self, part: &mut [u8], before: u64) -> Result<(), FrameError> {
+        let mut have = 0;
+        while have < part.len() {
+            match self.input.read(&mut part[have..]) {
+                Ok(0) if before == 0 && have == 0 => return Err(FrameError::Ended { at: self.bytes }),
+                Ok(0) => {
+                    let at = self.bytes + before + have as u64;
+                    return Err(FrameError::Cut { at, missing: (part.len() - have) as u64 });
+                }
+                Ok(count) => have += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 
     /// The stream itself.
@@ -246,8 +283,26 @@ mod tests {
         assert_eq!(reader.read().expect("frame"), (Kind::Offer, b"first".to_vec()));
         assert_eq!(reader.read().expect("frame"), (Kind::Ready, vec![]));
         assert_eq!(reader.read().expect("frame"), (Kind::Pages, vec![7; 5000]));
-        assert!(matches!(reader.read(), Err(FrameError::Io(_))));
+        assert!(matches!(reader.read(), Err(FrameError::Ended { at }) if at == bytes.len() as u64));
         assert_eq!(reader.bytes(), bytes.len() as u64);
+    }
+
+    #[test]
+    fn a_stream_that_is_cut_says_where() {
+        let bytes = stream();
+        let frames = [0, HEADER + 5, 2 * HEADER + 5];
+        for end in 0..bytes.len() {
+            let mut reader = FrameReader::new(&bytes[..end]);
+            let error = (0..3).find_map(|_| reader.read().err()).expect("it is cut");
+            match error {
+                FrameError::Ended { at } => assert!(at == end as u64 && frames.contains(&end), "{end}"),
+                FrameError::Cut { at, missing } => {
+                    assert!(at == end as u64 && !frames.contains(&end), "{end}");
+                    assert!(missing > 0 && end as u64 + missing <= bytes.len() as u64, "{end}: {missing}");
+                }
+                other => panic!("cut at {end}: {other}"),
+            }
+        }
     }
 
     #[test]

@@ -108,7 +108,13 @@ impl<'a> Lanes<'a> {
         let (connect, door, cancelled) = self.way.as_ref()?;
         let lane = knock(connect(door.port), door, cancelled);
         self.state().judge.opened(lane.is_ok(), Instant::now());
-        lane.inspect_err(|error| log::warn!("no further connection to the other host: {error:#}")).ok()
+        lane.inspect_err(|error| {
+            log::warn!(
+                "no further connection to the other host: {}",
+                quasar_abi::words::whole(error.as_ref())
+            )
+        })
+        .ok()
     }
 }
 
@@ -280,6 +286,7 @@ fn bring(peer: &mut Peer, inlet: &Inlet) -> Option<PumpError> {
             Ok((Kind::Pages, payload)) => inlet.push(payload),
             Ok((kind, _)) => return Some(PumpError::Lane(format!("{kind:?} came where pages were due"))),
             // Whether pages are missing shows at the end of the round.
+            Err(FrameError::Ended { .. } | FrameError::Cut { .. }) => return None,
             Err(FrameError::Io(error)) if error.kind() == ErrorKind::UnexpectedEof => return None,
             Err(error) => return Some(PumpError::Lane(error.to_string())),
         }

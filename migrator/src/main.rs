@@ -41,7 +41,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         // One line, as from `quasar` itself, which calls this program for its users.
         Err(error) => {
-            eprintln!("quasar: {error:#}");
+            eprintln!("quasar: {}", quasar_abi::words::whole(error.as_ref()));
             ExitCode::FAILURE
         }
     }

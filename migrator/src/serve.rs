@@ -123,7 +123,7 @@ impl Errand {
         let result = self.errand(command, peer);
         let event = match result {
             Ok(reply) => Event::Done { id: self.id, reply },
-            Err(error) => Event::Failed { id: self.id, error: format!("{error:#}") },
+            Err(error) => Event::Failed { id: self.id, error: quasar_abi::words::whole(error.as_ref()) },
         };
         if let Err(error) = self.events.send(&event) {
             log::error!("the supervisor could not be told the end ({event:?}): {error}");
@@ -147,7 +147,7 @@ impl Errand {
                     }
                     Outcome::StaysHere(error) => Err(error),
                     Outcome::Unclear(error) => {
-                        let reason = format!("{error:#}");
+                        let reason = quasar_abi::words::whole(error.as_ref());
                         self.tell(MigrationEvent::Unclear { reason: reason.clone() });
                         bail!(
                             "{reason}; the VM is paused here and may run at {to}: look there before you resume it"
@@ -160,7 +160,11 @@ impl Errand {
                 let protection = security.clone();
                 let doorway =
                     Doorway::beside(&socket, Box::new(move |socket| tls::accept(socket, &protection)));
-                let doorway = doorway.inspect_err(|error| log::warn!("one connection alone: {error:#}")).ok();
+                let doorway = doorway
+                    .inspect_err(|error| {
+                        log::warn!("one connection alone: {}", quasar_abi::words::whole(error.as_ref()))
+                    })
+                    .ok();
                 let mut peer = Peer::new(tls::accept(socket, &security)?, &self.cancelled, PATIENCE);
                 destination::receive(&mut peer, doorway, |machine| self.prepare(machine), &mut |event| {
                     self.tell(event)

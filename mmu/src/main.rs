@@ -91,7 +91,7 @@ fn main() -> Result<()> {
                         service = Some(new);
                         Event::Done { id, reply: Reply::Unit }
                     }
-                    Err(error) => Event::Failed { id, error: format!("{error:#}") },
+                    Err(error) => Event::Failed { id, error: quasar_abi::words::whole(error.as_ref()) },
                 };
                 child.events.send(&event).context("answering Start")?;
             }

@@ -9,6 +9,7 @@ use crate::network::{Attached, Card, Counters, Network, Role, lock};
 use crate::port::{Ingress, Port};
 use crate::table::PortId;
 use quasar_abi::control::netswitch::NetworkEvent;
+use quasar_abi::words::whole;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -45,7 +46,7 @@ pub enum SwitchError {
         network: String,
     },
     /// A port could not be opened.
-    #[error("port {name}: {source:#}")]
+    #[error("port {name}: {}", whole(source.as_ref()))]
     Open {
         /// The port.
         name: String,
@@ -62,7 +63,7 @@ pub enum SwitchError {
     #[error("network {0} is not here any more")]
     NoNetwork(String),
     /// A link could not be made, or a listener.
-    #[error("{0:#}")]
+    #[error("{}", whole(.0.as_ref()))]
     Link(#[from] anyhow::Error),
 }
 

@@ -2,16 +2,17 @@
 
 #![forbid(unsafe_code)]
 
-use clap::Parser;
 use quasar_supervisor::cli;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let _log = quasar_abi::logging::start("warn");
-    match cli::execute(cli::args::Arguments::parse()) {
+    cli::answer_shells();
+    let arguments = cli::args::parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    match cli::execute(arguments) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("quasar: {error:#}");
+            eprintln!("quasar: {}", quasar_abi::words::whole(error.as_ref()));
             ExitCode::FAILURE
         }
     }

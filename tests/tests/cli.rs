@@ -6,7 +6,9 @@ use nix::sys::signal::Signal;
 use quasar_tests::images::images;
 use quasar_tests::turn::Turn;
 use quasar_tests::{Console, Host, PATIENCE, Recipe, leftovers, process, programs, wait_for};
+use std::ffi::OsStr;
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 
 #[test]
@@ -35,7 +37,10 @@ fn errors_say_what_to_do() -> anyhow::Result<()> {
     says(&["run", "a", "--kernel", &kernel, "--harts", "99", "--detach"], &["99", "16"])?;
     says(&["run", "a/b", "--kernel", &kernel, "--detach"], &["a/b"])?;
     says(&["run", "a", "--kernel", &kernel, "--publish", &publish, "--detach"], &["in use"])?;
+    let long = "x=".repeat(600);
+    says(&["run", "a", "--kernel", &kernel, "--append", &long, "--detach"], &["1200 bytes", "keeps 1023"])?;
     says(&["stop", "nobody"], &["nobody", "quasar ps"])?;
+    says(&["ssh", "nobody"], &["nobody"])?;
     says(&["isa", "run", "/nonexistent/elf"], &["/nonexistent/elf"])?;
     ensure!(host.json(&["ps", "--json"])?.as_array().is_some_and(Vec::is_empty), "a refused VM is listed");
 
@@ -55,7 +60,114 @@ fn without_a_daemon() -> anyhow::Result<()> {
     let out = process::run(&mut command)?;
     let text = String::from_utf8_lossy(&out.stderr);
     ensure!(!out.status.success() && text.contains("quasar host"), "{text}");
+    for arguments in [&["ps"][..], &["host"]] {
+        let mut command = Command::new(programs::quasar()?);
+        command.env("QUASAR_SOCKET", directory.path().join("s".repeat(100))).args(arguments);
+        let out = process::run(&mut command)?;
+        let text = String::from_utf8_lossy(&out.stderr);
+        ensure!(!out.status.success() && text.contains("107") && !text.contains("belongs"), "{text}");
+    }
     Ok(())
+}
+
+/// Runs it, and expects it to fail for one of the VMs; what it printed.
+fn in_part(host: &Host, arguments: &[&str]) -> anyhow::Result<String> {
+    let out = process::run(&mut host.command(arguments))?;
+    let errors = String::from_utf8_lossy(&out.stderr);
+    ensure!(out.status.code() == Some(1) && errors.contains("nobody"), "quasar {arguments:?}: {errors}");
+    Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+}
+
+#[test]
+fn vms_are_made_started_killed_and_started_again() -> anyhow::Result<()> {
+    let host = Host::start()?;
+    let (kernel, initrd) = (images()?.kernel.display().to_string(), images()?.initrd.display().to_string());
+    // A name that is not UTF-8, and ends as an option does.
+    let disk = host.directory().join(OsStr::from_bytes(b"disk\xff,ro"));
+    std::fs::File::create(&disk)?.set_len(1 << 20)?;
+    let guest = ["--kernel", &kernel, "--initrd", &initrd, "--net", "none", "-m", "256MB", "--cpus", "2"];
+    for name in [&["--name", "a"][..], &["b"]] {
+        let mut command = host.command(&[&["create"], name, &guest].concat());
+        process::output(command.arg("--disk").arg(&disk).args(["--append", "console=ttyS0"]))?;
+    }
+    ensure!(host.view("a")?["phase"] == "stopped" && host.view("a")?["processes"] == serde_json::json!([]));
+    ensure!(host.quasar(&["ps", "-q"])? == "a\nb\n");
+    // They would write one disk.
+    ensure!(host.quasar(&["start", "a"])?.contains("a: running"));
+    ensure!(host.refusal(&["start", "b"])?.contains("in use by VM a"));
+    host.quasar(&["rm", "b"])?;
+    host.quasar(&[&["run", "b", "-d"], &guest[..]].concat())?;
+    ensure!(host.quasar(&["start", "a", "b"])?.contains("b: running"), "what runs is left as it is");
+
+    let pid = |vm: &str, role: &str| host.pid_of(vm, role);
+    let (mmu, other, cpu) = (pid("a", "mmu")?, pid("b", "mmu")?, pid("a", "cpu1")?);
+    let list = host.quasar(&["ps", "--processes"])?;
+    ensure!(
+        list.lines().any(|l| l.starts_with("a ") && l.contains("mmu") && l.contains(&mmu.to_string())),
+        "{list}"
+    );
+    let killed = host.quasar(&["kill", "a", "mmu"])?;
+    ensure!(killed.contains("mmu") && killed.contains(&mmu.to_string()), "{killed}");
+    wait_for("another mmu", || pid("a", "mmu").ok().filter(|now| *now != mmu))?;
+    ensure!((pid("b", "mmu")?, pid("a", "cpu1")?) == (other, cpu), "another process was hit");
+    for (arguments, words) in [
+        (&["kill", "a", "cpu2"][..], "cpu0 to cpu1"),
+        (&["kill", "a", "mmus"], "netswitch"),
+        (&["kill", "a", "mmu", "--signal", "NO"], "signal"),
+        (&["kill", "a", "migrator"], "no journey"),
+        (&["kill", "a", "passt"], "no network card"),
+    ] {
+        let text = host.refusal(arguments)?;
+        ensure!(text.contains(words), "{arguments:?}: {text}");
+    }
+
+    let paused = in_part(&host, &["pause", "a", "nobody", "b"])?;
+    ensure!(paused == "a: paused\nb: paused\n", "{paused}");
+    let text = host.refusal(&["stop", "a"])?;
+    ensure!(text.contains("quasar resume a"), "{text}");
+    ensure!(host.refusal(&["start", "a"])?.contains("quasar resume a"));
+    ensure!(host.view("a")?["phase"] == "paused", "a refused stop let it go on");
+    host.quasar(&["resume", "a", "b"])?;
+
+    // A VM that has failed is started again by one command.
+    host.quasar(&["kill", "b", "cpu0"])?;
+    host.wait_phase("b", "failed")?;
+    ensure!(host.refusal(&["start", "b"])?.contains("quasar restart b"));
+    host.quasar(&["restart", "b"])?;
+    let ended = host.quasar(&["kill", "a", "b"])?;
+    ensure!(ended.lines().filter(|line| line.contains("ended at once")).count() == 2, "{ended}");
+    ensure!(host.quasar(&["kill", "a"])?.contains("already"));
+    host.quasar(&["stop", "a"])?;
+    ensure!(host.refusal(&["pause", "a"])?.contains("quasar start a"));
+    ensure!(host.refusal(&["resume", "a"])?.contains("quasar start a"));
+
+    let before = host.view("a")?;
+    host.quasar(&["start", "a"])?;
+    let found: serde_json::Value = serde_json::from_str(&in_part(&host, &["inspect", "a", "nobody"])?)?;
+    let [vm] = found.as_array().context("no array")?.as_slice() else { anyhow::bail!("{found}") };
+    ensure!((&vm["spec"], &vm["created"]) == (&before["spec"], &before["created"]), "{vm}");
+    ensure!(vm["memory"] == 256 << 20 && vm["harts"] == 2 && vm["stats"]["harts"].is_array(), "{vm}");
+    ensure!(vm["spec"]["disks"][0]["path"].is_array(), "{vm}");
+    host.quasar(&["restart", "a", "--force"])?;
+    ensure!(host.json(&["version", "--json"])?["daemon"]["version"].is_string());
+    ensure!(host.json(&["info", "--json"])?["pid"] == host.pid());
+
+    let script = "source <(quasar completions bash)
+        COMP_WORDS=(quasar stop ''); COMP_CWORD=2; COMP_TYPE=9
+        _clap_complete_quasar quasar '' stop; echo \"${COMPREPLY[@]}\"";
+    let mut bash = Command::new("bash");
+    let directory = programs::quasar()?.parent().context("no directory")?.to_owned();
+    bash.env("PATH", std::env::join_paths([directory, "/usr/bin".into(), "/bin".into()])?);
+    bash.env("QUASAR_SOCKET", host.socket()).args(["-c", script]);
+    let offered = process::output(&mut bash)?;
+    ensure!(offered.contains("a") && offered.split_whitespace().any(|word| word == "b"), "{offered}");
+    let man = host.directory().join("man");
+    host.quasar(&["man", &man.display().to_string()])?;
+    ensure!(std::fs::read_to_string(man.join("quasar-kill.1"))?.contains("migrator"));
+
+    in_part(&host, &["rm", "-f", "a", "nobody", "b"])?;
+    ensure!(host.quasar(&["ps", "-q", "-a"])?.is_empty());
+    host.stop()
 }
 
 #[test]

@@ -58,6 +58,10 @@ fn what_is_written_lasts() -> anyhow::Result<()> {
         ensure!(ssh(&guest, "sha256sum /root/data")? == sum, "other bytes after a boot");
         let recovered = ssh(&guest, "dmesg | grep -ci 'recovery\\|ext4.*error' || true")?;
         ensure!(recovered.trim() == "0", "the file system was not left clean");
+        // As users do; nothing is asked, the second time neither.
+        for words in [["ssh", "second", "uname", "-m"], ["exec", "second", "--", "arch"]] {
+            ensure!(host.quasar(&words)?.trim() == "riscv64", "{words:?}");
+        }
         guest.power_key()
     })();
     guest.explain(read)?;

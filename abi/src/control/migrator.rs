@@ -30,11 +30,13 @@ pub enum MigratorCommand {
         /// The VM.
         vm: LocalVm,
         /// The file; it appears under this name when it is whole.
+        #[serde(with = "crate::os_path")]
         file: PathBuf,
     },
     /// Read a VM from a file. Tells [`MigrationEvent::Incoming`] and waits for `Prepared`. First and once.
     Resume {
         /// The file.
+        #[serde(with = "crate::os_path")]
         file: PathBuf,
     },
     /// The VM that was announced is ready to be filled: its segments are made, its processes attached, and
@@ -71,6 +73,7 @@ pub struct LocalDisk {
     /// Its virtio slot.
     pub slot: u8,
     /// The raw file.
+    #[serde(with = "crate::os_path")]
     pub path: PathBuf,
     /// Its length in bytes.
     pub bytes: u64,
@@ -86,10 +89,13 @@ pub enum Security {
     /// TLS with a certificate on both sides, of one authority.
     MutualTls {
         /// The authority's certificate (PEM).
+        #[serde(with = "crate::os_path")]
         authority: PathBuf,
         /// Our certificate (PEM).
+        #[serde(with = "crate::os_path")]
         certificate: PathBuf,
         /// Its key (PEM).
+        #[serde(with = "crate::os_path")]
         key: PathBuf,
     },
 }

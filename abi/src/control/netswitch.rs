@@ -123,6 +123,7 @@ pub enum Uplink {
     /// big-endian length.
     Stream {
         /// Path of the unix socket.
+        #[serde(with = "crate::os_path")]
         path: PathBuf,
     },
 }

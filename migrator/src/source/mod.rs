@@ -138,7 +138,7 @@ pub fn send(
             attempt.back();
             let heard = matches!(error.downcast_ref(), Some(PeerError::Refused(_)));
             let words = if heard || cancelled.load(Ordering::Acquire) { None } else { peer.last_words() };
-            peer.refuse(&format!("{error:#}"));
+            peer.refuse(&quasar_abi::words::whole(error.as_ref()));
             Outcome::StaysHere(match words {
                 Some(words) => error.context(format!("the other side says: {words}")),
                 None => error,

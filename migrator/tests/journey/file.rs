@@ -35,8 +35,16 @@ fn a_suspended_guest_resumes_and_a_damaged_file_is_refused() {
         assert_ne!(to.vm.pause_mask.load(Ordering::SeqCst), 0);
         *untouched.lock().expect("lock") += 1;
     }
-    std::fs::write(&damaged, &bytes[..bytes.len() - 1]).expect("write");
-    assert!(resume::inspect(&damaged).is_err(), "truncated");
+    for end in (0..bytes.len()).step_by(bytes.len() / 40).chain([1, 23, 24, bytes.len() - 1]) {
+        std::fs::write(&damaged, &bytes[..end]).expect("write");
+        let resumed = resume::resume(&damaged, |_| Ok(to.local.clone())).expect_err("cut");
+        for error in [resumed, resume::inspect(&damaged).expect_err("cut")] {
+            let words = quasar_abi::words::whole(error.as_ref());
+            assert!(words.contains("damaged.quasar") && words.contains("is cut"), "{words}");
+            assert!(words.contains(&format!("at byte {end},")), "{end}: {words}");
+            assert_eq!(words.matches("cut").count(), 1, "{words}");
+        }
+    }
 
     to.ram.fill(RAM_BASE, 0, RAM).expect("RAM");
     resume::resume(&file, |_| Ok(to.local.clone())).expect("resume");

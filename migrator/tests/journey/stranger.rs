@@ -118,7 +118,7 @@ fn frames_that_break_the_rules_are_refused_by_name() {
         // A page more than the hash knows of.
         ("is not the source's", [vec![pages(0, &[(1, 1)]), round(0, 1, true)], end(&state)].concat()),
         ("gave up: so be it", vec![word(Kind::Refused, &"so be it")]),
-        ("the stream broke", vec![]),
+        ("the stream is cut", vec![]),
         ("never handed over", {
             let mut words = honest_end();
             words.pop();

@@ -13,6 +13,7 @@ use crate::switch::Switch;
 use anyhow::{Context, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use quasar_abi::control::migrator::Security;
+use quasar_abi::words::whole;
 use secure::Protection;
 use serde::Serialize;
 use session::Session;
@@ -274,7 +275,7 @@ fn accept(switch: &Arc<Switch>, listener: &TcpListener, protection: &Protection,
                     log::info!("link from {from}: {why}");
                 }
                 Ok(None) => {}
-                Err(error) => log::warn!("link from {from} refused: {error:#}"),
+                Err(error) => log::warn!("link from {from} refused: {}", whole(error.as_ref())),
             }
         };
         if let Err(error) = std::thread::Builder::new().name("link in".into()).spawn(serve) {
@@ -348,7 +349,7 @@ impl Dial {
                     format!("broken: {why}; connecting again")
                 }
                 Ok(None) => "connected by the other side".into(),
-                Err(error) => format!("no link to {}: {error:#}; trying again", self.to),
+                Err(error) => format!("no link to {}: {}; trying again", self.to, whole(error.as_ref())),
             };
             if !self.stopped() && reported != state {
                 log::warn!("link {}: {state}", self.name);

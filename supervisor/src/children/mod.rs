@@ -12,5 +12,5 @@ mod spawn;
 
 pub use launcher::{BuildError, Launcher, kind_named};
 pub use logs::{CappedLog, cap_own};
-pub use process::{Command, Note, Process, SendError};
+pub use process::{Command, Note, Process, Reach, SendError};
 pub use spawn::{PidFd, spawn_bound};

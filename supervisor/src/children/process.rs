@@ -95,6 +95,15 @@ impl Sender {
     }
 }
 
+/// A child as others than its owner reach it: a number for people, and a safe address for signals.
+#[derive(Clone, Debug)]
+pub struct Reach {
+    /// Its process id.
+    pub pid: u32,
+    /// Its descriptor.
+    pub pidfd: Arc<PidFd>,
+}
+
 /// A running child. Dropping it kills the process.
 #[derive(Debug)]
 pub struct Process {
@@ -198,6 +207,12 @@ impl Process {
     /// Counts an answer.
     pub fn answered(&mut self) {
         self.outstanding = self.outstanding.saturating_sub(1);
+    }
+
+    /// How others reach it.
+    #[must_use]
+    pub fn reach(&self) -> Reach {
+        Reach { pid: self.pid, pidfd: Arc::clone(&self.pidfd) }
     }
 
     /// Kills it; [`Note::Ended`] follows.

@@ -27,25 +27,30 @@ impl PidFd {
 
     /// Sends SIGKILL; a process that has ended is left alone.
     pub fn kill(&self) {
-        self.signal(libc::SIGKILL);
+        drop(self.send(libc::SIGKILL));
     }
 
     /// Sends SIGTERM.
     pub fn terminate(&self) {
-        self.signal(libc::SIGTERM);
+        drop(self.send(libc::SIGTERM));
     }
 
-    fn signal(&self, signal: i32) {
+    /// Sends a signal by its number on this machine.
+    ///
+    /// # Errors
+    /// When the process has ended, or there is no such signal.
+    pub fn send(&self, signal: i32) -> io::Result<()> {
         // SAFETY: the descriptor is a live pidfd; a null siginfo means an ordinary kill.
-        unsafe {
+        let sent = unsafe {
             libc::syscall(
                 libc::SYS_pidfd_send_signal,
                 self.0.as_raw_fd(),
                 signal,
                 std::ptr::null::<libc::siginfo_t>(),
                 0,
-            );
-        }
+            )
+        };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
     /// Whether the process has ended, waiting for it at most `timeout_ms`.

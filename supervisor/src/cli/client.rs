@@ -1,6 +1,6 @@
 //! The API's client.
 
-use crate::daemon::Paths;
+use crate::daemon::{Paths, SocketTooLong, check_socket};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
@@ -27,6 +27,12 @@ pub enum ClientError {
     /// The user may not.
     #[error("{0} cannot be opened: {1}; it belongs to another user")]
     Denied(PathBuf, std::io::Error),
+    /// The system does not let us.
+    #[error("{0} cannot be opened: {1}")]
+    Unreachable(PathBuf, std::io::Error),
+    /// No socket can be there.
+    #[error(transparent)]
+    TooLong(#[from] SocketTooLong),
     /// The connection broke.
     #[error("the connection to the daemon failed: {0}")]
     Connection(#[from] hyper::Error),
@@ -40,6 +46,9 @@ pub enum ClientError {
         /// What to do.
         hint: Option<String>,
     },
+    /// What is asked cannot be written.
+    #[error("the daemon cannot be asked that: {0}")]
+    Request(String),
     /// The answer is not understood.
     #[error("the daemon's answer is not understood: {0}; is it of another version?")]
     Answer(String),
@@ -58,11 +67,13 @@ impl Client {
     /// Opens a connection.
     async fn connect(&self) -> Result<Sender, ClientError> {
         let socket = &self.paths.socket;
+        check_socket(socket)?;
         let stream = UnixStream::connect(socket).await.map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
                 ClientError::NoDaemon(socket.clone())
             }
-            _ => ClientError::Denied(socket.clone(), error),
+            std::io::ErrorKind::PermissionDenied => ClientError::Denied(socket.clone(), error),
+            _ => ClientError::Unreachable(socket.clone(), error),
         })?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(async move {
@@ -90,13 +101,13 @@ impl Client {
         let mut sender = self.connect().await?;
         let broken = |error: &dyn std::fmt::Display| ClientError::Answer(error.to_string());
         let bytes = match body {
-            Some(body) => serde_json::to_vec(body).map_err(|e| broken(&e))?,
+            Some(body) => serde_json::to_vec(body).map_err(|e| unasked(&e))?,
             None => vec![],
         };
         let request = Self::request(method, path)
             .header(CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(bytes)))
-            .map_err(|e| broken(&e))?;
+            .map_err(|e| unasked(&e))?;
         let response = sender.send_request(request).await?;
         let status = response.status();
         let body = response.into_body().collect().await?.to_bytes();
@@ -119,11 +130,11 @@ impl Client {
     ) -> Result<(), ClientError> {
         let mut sender = self.connect().await?;
         let broken = |error: &dyn std::fmt::Display| ClientError::Answer(error.to_string());
-        let bytes = body.map(serde_json::to_vec).transpose().map_err(|e| broken(&e))?.unwrap_or_default();
+        let bytes = body.map(serde_json::to_vec).transpose().map_err(|e| unasked(&e))?.unwrap_or_default();
         let request = Self::request(method, path)
             .header(CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(bytes)))
-            .map_err(|e| broken(&e))?;
+            .map_err(|e| unasked(&e))?;
         let response = sender.send_request(request).await?;
         let status = response.status();
         let mut body = response.into_body();
@@ -176,7 +187,7 @@ impl Client {
             .header(CONNECTION, "upgrade")
             .header(UPGRADE, CONSOLE_PROTOCOL)
             .body(Full::default())
-            .map_err(|error| ClientError::Answer(error.to_string()))?;
+            .map_err(|error| unasked(&error))?;
         let response = sender.send_request(request).await?;
         let status = response.status();
         if status != StatusCode::SWITCHING_PROTOCOLS {
@@ -185,6 +196,10 @@ impl Client {
         }
         Ok(TokioIo::new(hyper::upgrade::on(response).await?))
     }
+}
+
+fn unasked(error: &dyn std::fmt::Display) -> ClientError {
+    ClientError::Request(error.to_string())
 }
 
 fn refusal(status: StatusCode, body: &[u8]) -> ClientError {

@@ -4,14 +4,14 @@ use super::args::{ConsolePort, ImageOptions, Swap};
 use super::attach::{self, End};
 use super::client::{Client, ClientError};
 use super::progress::Steps;
-use super::size::{Size, short};
+use super::size::short;
 use super::table;
 use crate::daemon::{SwapSpec, Swapped, VmView};
 use crate::image::BuildOptions;
 use hyper::Method;
 use std::io::Write;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 const LOG_LOOK: Duration = Duration::from_millis(300);
 
@@ -19,60 +19,6 @@ const LOG_LOOK: Duration = Duration::from_millis(300);
 struct LogChunk {
     text: String,
     next: u64,
-}
-
-fn age(created: u64) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    match now.saturating_sub(created) {
-        s @ 0..60 => format!("{s}s"),
-        s @ 60..3600 => format!("{}m{:02}s", s / 60, s % 60),
-        s => format!("{}h{:02}m", s / 3600, s % 3600 / 60),
-    }
-}
-
-/// `quasar ps`.
-///
-/// # Errors
-/// With a message for people.
-pub async fn ps(client: &Client, json: bool) -> anyhow::Result<ExitCode> {
-    let vms: Vec<VmView> = match client.get("/v1/vms").await {
-        Ok(vms) => vms,
-        Err(error @ ClientError::NoDaemon(_)) => {
-            eprintln!("quasar: {error}");
-            vec![]
-        }
-        Err(error) => return Err(error.into()),
-    };
-    if json {
-        println!("{}", serde_json::to_string_pretty(&vms)?);
-        return Ok(ExitCode::SUCCESS);
-    }
-    let row = |vm: &VmView| {
-        let reason = vm.status.reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
-        vec![
-            vm.name.clone(),
-            format!("{}{reason}", vm.status.phase.word()),
-            Size(vm.memory).to_string(),
-            vm.harts.to_string(),
-            vm.network.clone().unwrap_or_else(|| "-".into()),
-            if vm.publish.is_empty() { "-".into() } else { vm.publish.join(" ") },
-            vm.status.processes.len().to_string(),
-            age(vm.created),
-        ]
-    };
-    let heading = ["NAME", "STATE", "MEMORY", "HARTS", "NETWORK", "PUBLISHED", "PROCESSES", "AGE"];
-    print!("{}", table::render(&heading, &vms.iter().map(row).collect::<Vec<_>>()));
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Asks for something that is answered by the VM as it is then.
-///
-/// # Errors
-/// With a message for people.
-pub async fn change(client: &Client, name: &str, what: &str) -> anyhow::Result<ExitCode> {
-    let view: VmView = client.post(&format!("/v1/vms/{name}/{what}")).await?;
-    println!("{name}: {}", view.status.phase.word());
-    Ok(ExitCode::SUCCESS)
 }
 
 /// `quasar swap`.
@@ -103,17 +49,6 @@ pub async fn swap(client: &Client, swap: &Swap) -> anyhow::Result<ExitCode> {
         }
         "migrator" => println!("from now on {} is moved by {program}, a build for {arch}", swap.name),
         _ => println!("the guest stood still for {paused_ms:.0} ms"),
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// `quasar rm`.
-///
-/// # Errors
-/// With a message for people.
-pub async fn remove(client: &Client, names: &[String], force: bool) -> anyhow::Result<ExitCode> {
-    for name in names {
-        client.delete(&format!("/v1/vms/{name}?force={force}")).await?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -2,8 +2,8 @@
 
 use super::args::{ConvergeChoice, Migrate};
 use super::client::{Client, ClientError};
-use super::commands;
 use super::journey::Display;
+use super::vms::{self, Report};
 use crate::daemon::VmView;
 use crate::daemon::journey::JourneyEvent;
 use crate::daemon::journey::outgoing::Departure;
@@ -12,6 +12,7 @@ use anyhow::{Context, bail};
 use hyper::Method;
 use quasar_abi::control::migrator::{Converge, Limits};
 use serde::Serialize;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -84,26 +85,44 @@ pub async fn suspend(
 
 #[derive(Serialize)]
 struct Return<'a> {
+    #[serde(with = "quasar_abi::os_path")]
     file: &'a Path,
     name: Option<String>,
 }
 
-/// `quasar resume`: a VM that is listed, else a file.
+/// `quasar resume` of several.
 ///
 /// # Errors
 /// With a message for people.
-pub async fn resume(client: &Client, what: &str, name: Option<String>) -> anyhow::Result<ExitCode> {
-    let vms: Vec<VmView> = client.get("/v1/vms").await?;
-    let listed = vms.iter().any(|vm| vm.name == what);
-    if listed && name.is_none() {
-        return commands::change(client, what, "resume").await;
+pub async fn resume_each(
+    client: &Client,
+    what: &[OsString],
+    name: Option<String>,
+) -> anyhow::Result<ExitCode> {
+    if name.is_some() && what.len() > 1 {
+        bail!("--name is for one VM, not for {}", what.len());
     }
+    let mut report = Report::default();
+    for what in what {
+        report.add(resume(client, what, name.clone()).await);
+    }
+    Ok(report.conclude())
+}
+
+/// `quasar resume`: a VM that is listed, else a file.
+async fn resume(client: &Client, what: &OsStr, name: Option<String>) -> anyhow::Result<()> {
+    let vms: Vec<VmView> = client.get("/v1/vms").await?;
+    let listed = vms.iter().find(|vm| name.is_none() && *vm.name == *what);
+    if let Some(vm) = listed {
+        return vms::change(client, &vm.name, "resume").await;
+    }
+    let shown = Path::new(what).display();
     let file = std::fs::canonicalize(what);
-    let file = file.with_context(|| format!("{what} is neither a VM (`quasar ps`) nor a file"))?;
+    let file = file.with_context(|| format!("{shown} is neither a VM (`quasar ps`) nor a file"))?;
     let wanted = Return { file: &file, name };
     let resumed: Result<serde_json::Value, ClientError> =
         client.call(Method::POST, "/v1/resume", Some(&wanted)).await;
     resumed?;
-    println!("{what}: resumed");
-    Ok(ExitCode::SUCCESS)
+    println!("{shown}: resumed");
+    Ok(())
 }

@@ -1,23 +1,30 @@
 //! What people type.
 
+mod about;
+mod access;
 pub mod args;
 pub mod attach;
 pub mod client;
 mod commands;
+pub mod complete;
 mod host;
 mod journey;
 mod migrate;
 mod progress;
+mod ps;
 mod run;
 pub mod size;
 mod stats;
 pub mod table;
 mod verify;
+mod vms;
+
+pub use complete::answer_shells;
 
 use crate::children::Launcher;
 use crate::daemon::{Paths, ServeOptions};
 use anyhow::Context;
-use args::{Arguments, Command, ImageCommand, IsaCommand};
+use args::{Arguments, Command, ImageCommand, IsaCommand, Restart, Vms};
 use client::Client;
 use quasar_abi::control::ProcessKind;
 use std::path::{Path, PathBuf};
@@ -53,6 +60,8 @@ pub fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Image(ImageCommand::Build { what: args::ImageKind::Debian, options }) => {
             commands::build_image(&options)
         }
+        Command::Completions(completions) => complete::script(completions),
+        Command::Man(man) => about::manual(&man.directory),
         command => {
             let client = Client { paths: Paths::locate(socket) };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -67,28 +76,37 @@ pub fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
 /// The commands that need the daemon.
 async fn ask(client: &Client, command: Command, exe_dir: Option<&Path>) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Run(run) => run::run(client, &run, exe_dir).await,
-        Command::Ps(listing) => commands::ps(client, listing.json).await,
+        Command::Run(run) => run::run(client, &run, exe_dir, run::Begin::Now).await,
+        Command::Create(run) => run::run(client, &run, exe_dir, run::Begin::Later).await,
+        Command::Start(Vms { names }) => vms::start(client, &names).await,
+        Command::Restart(Restart { stop }) => vms::restart(client, &stop).await,
+        Command::Ps(listing) => ps::ps(client, &listing).await,
+        Command::Inspect(Vms { names }) => about::inspect(client, &names).await,
+        Command::Info { json } => about::info(client, json).await,
+        Command::Version { json } => about::version(client, json).await,
+        Command::Ssh(login) => access::log_in(client, &login).await,
         Command::Console { name, port, no_input, no_history } => {
             commands::console(client, &name, port, no_input, no_history).await
         }
         Command::Stats { name, watch, json } => stats::stats(client, &name, watch, json).await,
-        Command::Pause { name } => commands::change(client, &name, "pause").await,
-        Command::Resume { what, name } => migrate::resume(client, &what, name).await,
+        Command::Pause(Vms { names }) => vms::change_each(client, &names, "pause").await,
+        Command::Resume { what, name } => migrate::resume_each(client, &what, name).await,
         Command::Migrate(order) => migrate::migrate(client, &order).await,
         Command::Suspend { name, file, shared_disk, json } => {
             migrate::suspend(client, &name, &file, shared_disk, json).await
         }
         Command::Swap(swap) => commands::swap(client, &swap).await,
         Command::Verify(order) => verify::verify(client, &order).await,
-        Command::Stop { name, force, timeout } => {
-            commands::change(client, &name, &format!("stop?force={force}&timeout={timeout}")).await
-        }
-        Command::Rm { names, force } => commands::remove(client, &names, force).await,
+        Command::Stop(stop) => vms::stop(client, &stop).await,
+        Command::Kill(kill) => vms::kill(client, &kill).await,
+        Command::Rm { names, force } => vms::remove(client, &names, force).await,
         Command::Logs { name, follow } => commands::logs(client, &name, follow).await,
-        Command::Isa(_) | Command::Host(_) | Command::Image(_) | Command::Pki(_) => {
-            unreachable!("handled before")
-        }
+        Command::Isa(_)
+        | Command::Host(_)
+        | Command::Image(_)
+        | Command::Pki(_)
+        | Command::Completions(_)
+        | Command::Man(_) => unreachable!("handled before"),
     }
 }
 

@@ -34,6 +34,34 @@ impl Steps {
     }
 }
 
+/// One wait, shown on a terminal while it lasts; dropping it takes it off.
+pub struct Waiting(ProgressBar);
+
+impl Waiting {
+    /// Begins one for something that takes seconds.
+    #[must_use]
+    pub fn begin(what: String) -> Self {
+        let target = if std::io::stderr().is_terminal() {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        let bar = ProgressBar::with_draw_target(None, target);
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
+            bar.set_style(style);
+        }
+        bar.set_message(what);
+        bar.enable_steady_tick(Duration::from_millis(120));
+        Self(bar)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
 impl Default for Steps {
     fn default() -> Self {
         Self::new()

@@ -1,9 +1,10 @@
 //! `quasar run`.
 
+use super::access;
 use super::args::{Image, Run};
 use super::attach::{self, End};
 use super::client::{Client, ClientError};
-use super::progress::Steps;
+use super::progress::{Steps, Waiting};
 use crate::daemon::spec::{Disk, Net, UplinkSpec, VmSpec};
 use crate::daemon::{HostView, VmView, data_directory};
 use crate::image::{BuildOptions, BuiltImages};
@@ -19,6 +20,9 @@ use std::time::{Duration, Instant};
 
 /// Command line of the kernel in guests of ours: the console, no self-tests of ciphers, few messages.
 const IMAGE_APPEND: &str = "console=ttyS0 quiet cryptomgr.notests";
+/// The same for the one with systemd, which is silent by `quiet` for half a minute: some of the kernel's messages, and
+/// what systemd starts.
+const DISK_APPEND: &str = "console=ttyS0 loglevel=6 systemd.show_status=1 cryptomgr.notests";
 /// Time for a daemon in the background to answer.
 const DAEMON_DEADLINE: Duration = Duration::from_secs(15);
 
@@ -73,14 +77,14 @@ fn spec(run: &Run, name: &str) -> anyhow::Result<VmSpec> {
     let boot = match (run.image, &run.kernel) {
         (Some(image), _) => {
             let built = images()?;
-            let initrd = match image {
-                Image::Debian => built.initrd,
+            let (initrd, line) = match image {
+                Image::Debian => (built.initrd, IMAGE_APPEND),
                 Image::DebianDisk => {
                     disks.insert(0, own_disk(name, &built.disk)?);
-                    built.disk_initrd
+                    (built.disk_initrd, DISK_APPEND)
                 }
             };
-            let append = join(IMAGE_APPEND, run.append.as_ref());
+            let append = join(line, run.append.as_ref());
             Boot::Kernel {
                 kernel: absolute(&built.kernel)?,
                 initrd: Some(absolute(&initrd)?),
@@ -149,25 +153,43 @@ async fn free_name(client: &Client) -> anyhow::Result<String> {
     (1..).map(|n| format!("vm{n}")).find(|name| !taken(name)).context("every name is taken")
 }
 
-/// Carries `quasar run` out.
+/// When a VM that is made is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// `quasar run`.
+    Now,
+    /// `quasar create`: by `quasar start`.
+    Later,
+}
+
+/// Carries `quasar run` or `quasar create` out.
 ///
 /// # Errors
 /// With a message for people.
-pub async fn run(client: &Client, run: &Run, exe_dir: Option<&Path>) -> anyhow::Result<ExitCode> {
+pub async fn run(
+    client: &Client,
+    run: &Run,
+    exe_dir: Option<&Path>,
+    begin: Begin,
+) -> anyhow::Result<ExitCode> {
     ensure_daemon(client, exe_dir).await?;
-    let name = match &run.name {
+    let name = match run.given_name() {
         Some(name) => name.clone(),
         None => free_name(client).await?,
     };
     let spec = spec(run, &name)?;
-    let made: VmView = client.call(hyper::Method::POST, "/v1/vms", Some(&spec)).await?;
-    for port in &made.publish {
-        eprintln!("quasar: {name}: published {port}");
-    }
-    if run.detach {
+    let start = begin == Begin::Now;
+    let wait = Waiting::begin(format!("{} {name}", if start { "starting" } else { "making" }));
+    let path = format!("/v1/vms?start={start}");
+    let made: Result<VmView, ClientError> = client.call(hyper::Method::POST, &path, Some(&spec)).await;
+    drop(wait);
+    let made = made?;
+    if run.detach || begin == Begin::Later {
         println!("{name}");
+        eprint!("{}", access::ways_in(&made, false));
         return Ok(ExitCode::SUCCESS);
     }
+    eprint!("{}", access::ways_in(&made, true));
     let options = attach::Options { virtio: false, no_input: false, no_history: false };
     let end = attach::attach(client, &name, options).await?;
     conclude(client, &name, end, run.rm).await

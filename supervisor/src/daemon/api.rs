@@ -3,10 +3,12 @@
 use super::console::{self, Attachment};
 use super::host::{Host, HostError};
 use super::journeys;
+use super::kill::KillSpec;
+use super::lifecycle;
 use super::spec::VmSpec;
 use super::swap::SwapSpec;
 use super::verify::VerifySpec;
-use crate::vm::{Request, stats};
+use crate::vm::{Phase, Request, stats};
 use axum::Json;
 use axum::Router;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
@@ -57,9 +59,12 @@ impl From<HostError> for ApiError {
     fn from(error: HostError) -> Self {
         let (code, hint) = match &error {
             HostError::Unknown(_) => (StatusCode::NOT_FOUND, Some("`quasar ps` lists the VMs")),
-            HostError::Exists(_) => {
-                (StatusCode::CONFLICT, Some("choose another name, or remove that one: `quasar rm NAME`"))
-            }
+            HostError::Exists(_) => (
+                StatusCode::CONFLICT,
+                Some(
+                    "choose another name; `quasar start NAME` boots that one again when it has stopped, `quasar rm NAME` removes it",
+                ),
+            ),
             HostError::DiskInUse { .. } => {
                 (StatusCode::CONFLICT, Some("give each VM a copy, or attach it read-only to both (`,ro`)"))
             }
@@ -74,6 +79,7 @@ impl From<HostError> for ApiError {
                 StatusCode::CONFLICT,
                 Some("ask that host; `quasar rm --force NAME` gives its network up here"),
             ),
+            HostError::NotNow { hint, .. } => (StatusCode::CONFLICT, Some(hint.as_str())),
             HostError::Refused { .. } => (StatusCode::CONFLICT, Some("`quasar logs NAME` may tell more")),
             HostError::Ending => (StatusCode::SERVICE_UNAVAILABLE, Some("try again in a moment")),
             HostError::Segment(_) => {
@@ -83,7 +89,7 @@ impl From<HostError> for ApiError {
                 (StatusCode::INTERNAL_SERVER_ERROR, None)
             }
         };
-        Self::new(code, error, hint)
+        Self::new(code, &error, hint)
     }
 }
 
@@ -107,7 +113,9 @@ pub fn router(host: Arc<Host>) -> Router {
         .route("/v1/vms/{name}", get(view).delete(remove))
         .route("/v1/vms/{name}/pause", post(pause))
         .route("/v1/vms/{name}/resume", post(resume))
+        .route("/v1/vms/{name}/start", post(start))
         .route("/v1/vms/{name}/stop", post(stop))
+        .route("/v1/vms/{name}/kill", post(kill))
         .route("/v1/vms/{name}/power-button", post(power_button))
         .route("/v1/vms/{name}/swap", post(swap))
         .route("/v1/vms/{name}/verify", post(verify))
@@ -155,12 +163,25 @@ async fn list(State(host): Shared) -> Answer {
     json(host.list())
 }
 
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct CreateQuery {
+    start: bool,
+}
+
+impl Default for CreateQuery {
+    fn default() -> Self {
+        Self { start: true }
+    }
+}
+
 async fn create(
     State(host): Shared,
+    query: Result<Query<CreateQuery>, QueryRejection>,
     spec: Result<Json<VmSpec>, JsonRejection>,
 ) -> Result<(StatusCode, Json<serde_json::Value>), ApiError> {
-    let Json(spec) = spec?;
-    let view = blocking(move || host.create(spec)).await?;
+    let (Query(query), Json(spec)) = (query?, spec?);
+    let view = blocking(move || if query.start { host.create(spec) } else { host.define(spec) }).await?;
     Ok((StatusCode::CREATED, json(view)?))
 }
 
@@ -187,6 +208,9 @@ async fn remove(
 /// Asks a VM's controller and shows the VM afterwards.
 async fn ask(host: Arc<Host>, name: String, request: Request) -> Answer {
     let entry = host.find(&name)?;
+    if entry.handle.status().phase == Phase::Stopped {
+        return Err(lifecycle::has_stopped(&name).into());
+    }
     let view = blocking(move || {
         entry
             .handle
@@ -255,12 +279,26 @@ async fn stop(
     query: Result<Query<StopQuery>, QueryRejection>,
 ) -> Answer {
     let Query(query) = query?;
-    let request = if query.force {
-        Request::Stop
-    } else {
-        Request::Shutdown { timeout: Duration::from_secs(query.timeout) }
-    };
-    ask(host, name, request).await
+    let patience = (!query.force).then(|| Duration::from_secs(query.timeout));
+    json(blocking(move || host.stop(&name, patience).map(|entry| entry.view())).await?)
+}
+
+async fn start(State(host): Shared, Path(name): Path<String>) -> Answer {
+    json(blocking(move || host.start(&name).map(|entry| entry.view())).await?)
+}
+
+/// The VM afterwards, with what was sent a signal.
+async fn kill(
+    State(host): Shared,
+    Path(name): Path<String>,
+    spec: Result<Json<KillSpec>, JsonRejection>,
+) -> Answer {
+    let Json(spec) = spec?;
+    let entry = host.find(&name)?;
+    let killed = blocking(move || host.kill(&name, &spec)).await?;
+    let mut view = serde_json::to_value(entry.view()).unwrap_or_default();
+    view["killed"] = serde_json::to_value(killed).unwrap_or_default();
+    Ok(Json(view))
 }
 
 async fn vm_stats(State(host): Shared, Path(name): Path<String>) -> Answer {

@@ -139,6 +139,12 @@ impl Entry {
         }
     }
 
+    /// It is the same VM as this one, which has stopped: started again.
+    #[must_use]
+    pub fn in_place_of(self, old: &Self) -> Self {
+        Self { created: old.created, ..self }
+    }
+
     fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }

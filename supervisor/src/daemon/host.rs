@@ -86,6 +86,16 @@ pub enum HostError {
         /// Its state.
         phase: &'static str,
     },
+    /// It is in a state in which this cannot be done, with what can.
+    #[error("VM {name} {state}")]
+    NotNow {
+        /// Which.
+        name: String,
+        /// Its state, as the rest of the sentence.
+        state: String,
+        /// What to do.
+        hint: String,
+    },
     /// The VM's controller refused.
     #[error("VM {name}: {reason}")]
     Refused {
@@ -137,7 +147,7 @@ pub struct Neighbours {
 pub(super) struct Registry {
     pub(super) vms: BTreeMap<String, Option<Arc<Entry>>>,
     pub(super) away: BTreeMap<String, Away>,
-    ending: bool,
+    pub(super) ending: bool,
     /// Since when nothing of this host is alive.
     idle_since: Option<Instant>,
 }
@@ -196,8 +206,15 @@ pub(super) fn remove_disk(path: &Path) {
     }
 }
 
+/// Which files a VM's disks are, in order.
+pub(super) fn identify_disks(spec: &VmSpec) -> Result<Vec<DiskId>, HostError> {
+    let identify =
+        |disk: &Disk| disks::identify(&disk.path).map_err(io(format!("disk {}", disk.path.display())));
+    spec.disks.iter().map(identify).collect()
+}
+
 /// Two VMs may read one disk; a disk that is written belongs to one.
-fn disks_are_free(registry: &Registry, spec: &VmSpec, ids: &[DiskId]) -> Result<(), HostError> {
+pub(super) fn disks_are_free(registry: &Registry, spec: &VmSpec, ids: &[DiskId]) -> Result<(), HostError> {
     let live = |entry: &&Arc<Entry>| entry.handle.status().phase != Phase::Stopped;
     for other in registry.vms.values().flatten().filter(live) {
         for (disk, id) in spec.disks.iter().zip(ids) {
@@ -362,9 +379,7 @@ impl Host {
         start: Start,
     ) -> Result<Arc<Entry>, HostError> {
         let name = spec.name.clone();
-        let identify =
-            |disk: &Disk| disks::identify(&disk.path).map_err(io(format!("disk {}", disk.path.display())));
-        let ids = spec.disks.iter().map(identify).collect::<Result<Vec<_>, _>>()?;
+        let ids = identify_disks(&spec)?;
         {
             let mut registry = self.registry();
             if registry.ending {
@@ -377,6 +392,16 @@ impl Host {
             registry.vms.insert(name.clone(), None);
         }
         let made = self.make(spec, past, start);
+        self.list_made(name, made, None)
+    }
+
+    /// Lists what was made under a name that was kept for it; `before` is what stood there.
+    pub(super) fn list_made(
+        self: &Arc<Self>,
+        name: String,
+        made: Result<Entry, HostError>,
+        before: Option<Arc<Entry>>,
+    ) -> Result<Arc<Entry>, HostError> {
         let mut registry = self.registry();
         match made {
             Ok(entry) if !registry.ending => {
@@ -390,6 +415,10 @@ impl Host {
                 drop(registry);
                 self.unmake(&entry, Disks::Keep);
                 Err(HostError::Ending)
+            }
+            Err(error) if before.is_some() => {
+                registry.vms.insert(name, before);
+                Err(error)
             }
             Err(error) => {
                 registry.vms.remove(&name);

@@ -109,6 +109,7 @@ pub(super) async fn suspend(
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Return {
+    #[serde(with = "quasar_abi::os_path")]
     file: PathBuf,
     #[serde(default)]
     name: Option<String>,

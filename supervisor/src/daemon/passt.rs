@@ -2,7 +2,7 @@
 //! without privileges. One process per uplink; its address plan is that of QEMU's user network.
 
 use super::spec::Publish;
-use crate::children::{CappedLog, PidFd, spawn_bound};
+use crate::children::{CappedLog, PidFd, Reach, spawn_bound};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -40,10 +40,9 @@ fn log_path(socket: &Path) -> PathBuf {
     socket.with_added_extension("log")
 }
 
-fn arguments(socket: &Path, publish: &[Publish], root: bool) -> Vec<String> {
-    let mut arguments: Vec<String> =
-        ["--foreground", "--quiet", "--stderr", "--socket"].map(String::from).into();
-    arguments.push(socket.display().to_string());
+/// All but the socket, whose path may be any bytes.
+fn arguments(publish: &[Publish], root: bool) -> Vec<String> {
+    let mut arguments: Vec<String> = ["--foreground", "--quiet", "--stderr"].map(String::from).into();
     for pair in [["-a", GUEST], ["-n", PREFIX], ["-g", GATEWAY]] {
         arguments.extend(pair.map(String::from));
     }
@@ -81,7 +80,7 @@ impl Passt {
         let output = CappedLog::open(&said)?;
         let own = beside.join("passt");
         let mut command = Command::new(if own.is_file() { &own } else { Path::new("passt") });
-        command.args(arguments(socket, publish, nix::unistd::geteuid().is_root()));
+        command.arg("--socket").arg(socket).args(arguments(publish, nix::unistd::geteuid().is_root()));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output.writer()?);
         let (mut child, pidfd) = spawn_bound(&mut command, &[]).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => PasstError::Missing,
@@ -97,6 +96,12 @@ impl Passt {
             return Err(error.into());
         }
         Ok(Self { socket: socket.to_owned(), pid, pidfd, output })
+    }
+
+    /// How others reach it.
+    #[must_use]
+    pub fn reach(&self) -> Reach {
+        Reach { pid: self.pid, pidfd: Arc::clone(&self.pidfd) }
     }
 
     /// Whether it listens. It binds the published ports before that.
@@ -146,8 +151,8 @@ mod tests {
     #[test]
     fn forwards_are_spelt_as_passt_reads_them() {
         let publish = ["8080:80".parse().expect("publish"), "0.0.0.0:2222:22".parse().expect("publish")];
-        let line = arguments(Path::new("/s"), &publish, true).join(" ");
-        assert!(line.contains("--socket /s -a 10.0.2.15 -n 24 -g 10.0.2.2 --ipv4-only"), "{line}");
+        let line = arguments(&publish, true).join(" ");
+        assert!(line.contains("-a 10.0.2.15 -n 24 -g 10.0.2.2 --ipv4-only"), "{line}");
         assert!(line.contains("-t 127.0.0.1/8080:80 -t 0.0.0.0/2222:22 --runas 0"), "{line}");
     }
 }

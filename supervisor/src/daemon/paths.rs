@@ -3,6 +3,27 @@
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+/// Longest path of a unix socket, in bytes: `sun_path` without its NUL (`unix(7)`).
+pub const LONGEST_SOCKET: usize = 107;
+
+/// A path that no socket can have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{} is no path for a socket: it has {} bytes, and {LONGEST_SOCKET} are the most; give a shorter one (--socket, \
+     QUASAR_SOCKET or XDG_RUNTIME_DIR)",
+    .0.display(),
+    .0.as_os_str().len()
+)]
+pub struct SocketTooLong(pub PathBuf);
+
+/// Checks that a socket can have this path: the system's own word for it names neither the path nor the limit.
+///
+/// # Errors
+/// [`SocketTooLong`].
+pub fn check_socket(path: &Path) -> Result<(), SocketTooLong> {
+    if path.as_os_str().len() > LONGEST_SOCKET { Err(SocketTooLong(path.to_owned())) } else { Ok(()) }
+}
+
 /// The daemon's socket and the directory around it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paths {
@@ -82,4 +103,26 @@ pub fn data_directory() -> PathBuf {
         .filter(|d| !d.is_empty())
         .map_or_else(|| home().join(".local/share"), PathBuf::from)
         .join("quasar")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn the_longest_socket_is_the_systems() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let path = |len: usize| {
+            let name = len - directory.path().as_os_str().len() - 1;
+            directory.path().join("s".repeat(name))
+        };
+        let longest = path(LONGEST_SOCKET);
+        assert_eq!(check_socket(&longest), Ok(()));
+        UnixListener::bind(&longest).expect("the system takes it");
+        let longer = path(LONGEST_SOCKET + 1);
+        let words = check_socket(&longer).expect_err("too long").to_string();
+        assert!(words.contains("has 108 bytes") && words.contains("107"), "{words}");
+        UnixListener::bind(&longer).expect_err("the system does not take it");
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::host::{Host, Neighbours};
 use super::journey::incoming::Origin;
-use super::paths::Paths;
+use super::paths::{Paths, SocketTooLong, check_socket};
 use super::{api, host::HostError};
 use crate::children::{Launcher, cap_own};
 use crate::machine::segments;
@@ -56,6 +56,9 @@ pub enum ServeError {
         /// Why it failed.
         source: std::io::Error,
     },
+    /// The socket's path is too long.
+    #[error(transparent)]
+    Path(#[from] SocketTooLong),
     /// The host could not be set up.
     #[error(transparent)]
     Host(#[from] HostError),
@@ -79,6 +82,7 @@ fn lock(paths: &Paths) -> Result<Flock<File>, ServeError> {
 /// [`ServeError`].
 pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     let ServeOptions { paths, launcher, exit_when_idle, neighbours } = options;
+    check_socket(&paths.socket)?;
     paths.create().map_err(io("cannot make the directory of", &paths.socket))?;
     let _lock = lock(paths)?;
     match segments::remove_stale(Path::new("/dev/shm")) {

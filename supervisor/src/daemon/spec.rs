@@ -44,6 +44,7 @@ fn is_default(on_enospc: &OnEnospc) -> bool {
 #[serde(deny_unknown_fields)]
 pub struct Disk {
     /// A raw image or block device.
+    #[serde(with = "quasar_abi::os_path")]
     pub path: PathBuf,
     /// Refuse writes.
     #[serde(default)]

@@ -20,6 +20,7 @@ pub struct Swapped {
     /// What was swapped.
     pub process: String,
     /// Its program.
+    #[serde(with = "quasar_abi::os_path")]
     pub program: PathBuf,
     /// What that was built for.
     pub arch: String,
@@ -37,7 +38,7 @@ pub struct SwapSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build: Option<String>,
     /// … or for this program.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "quasar_abi::os_path::optional")]
     pub exe: Option<PathBuf>,
 }
 

@@ -193,6 +193,9 @@ impl Host {
     /// Lets a paused VM go on; one whose journey ended unclear gets its port back before.
     pub(super) fn resume_vm(&self, name: &str) -> Result<Arc<Entry>, HostError> {
         let entry = self.find(name)?;
+        if entry.handle.status().phase == Phase::Stopped {
+            return Err(super::lifecycle::has_stopped(name));
+        }
         if let Some(journey) = entry.journey() {
             return Err(HostError::Travelling { name: name.to_owned(), way: journey.view().way });
         }

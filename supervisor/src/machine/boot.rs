@@ -3,6 +3,7 @@
 //! Order: programs are read and placed, then the ramdisk, then the device tree, which tells where they lie,
 //! then the harts. Nothing is written before everything is known to fit.
 
+use super::cmdline;
 use super::config::Boot;
 use super::elf::{self, ElfFault, Program};
 use super::fdt::{self, Description};
@@ -75,6 +76,9 @@ pub enum BootError {
         /// First address behind RAM.
         end: u64,
     },
+    /// The kernel would lose the end of its command line.
+    #[error(transparent)]
+    CommandLine(#[from] cmdline::TooLong),
     /// The device tree.
     #[error("the device tree cannot be made: {0}; is there a NUL byte in the kernel's command line?")]
     Tree(#[from] vm_fdt::Error),
@@ -221,6 +225,7 @@ impl MachineConfig {
         firmware_path: Option<&Path>,
     ) -> Result<Booted, BootError> {
         let kernel_bytes = read("kernel", kernel_path)?;
+        cmdline::check(&kernel_bytes, append)?;
         let initrd_bytes = initrd_path.map(|path| read("initial ramdisk", path)).transpose()?;
         let firmware_bytes = firmware_path.map(|path| read("firmware", path)).transpose()?;
 

@@ -17,20 +17,22 @@ pub enum Boot {
     /// A kernel (Linux `Image` or ELF), with the built-in SBI or with firmware in M-mode.
     Kernel {
         /// The kernel.
+        #[serde(with = "quasar_abi::os_path")]
         kernel: PathBuf,
         /// An initial ramdisk.
-        #[serde(default)]
+        #[serde(default, with = "quasar_abi::os_path::optional")]
         initrd: Option<PathBuf>,
         /// The kernel's command line.
         #[serde(default)]
         append: String,
         /// OpenSBI `fw_dynamic` or the like, started in M-mode; without it the built-in SBI serves.
-        #[serde(default)]
+        #[serde(default, with = "quasar_abi::os_path::optional")]
         firmware: Option<PathBuf>,
     },
     /// A bare program: every hart starts in M-mode at its entry.
     Bare {
         /// An ELF file.
+        #[serde(with = "quasar_abi::os_path")]
         elf: PathBuf,
         /// Instructions per hart after which the machine is stopped; 0 for no limit.
         #[serde(default)]

@@ -6,6 +6,7 @@
 //! apart.
 
 pub mod boot;
+pub mod cmdline;
 pub mod config;
 mod copy;
 pub mod elf;

@@ -4,7 +4,7 @@
 //! could fail to take, and kills who misses one.
 
 use crate::children::policy::{Decision, History, Role, decide};
-use crate::children::{Command, Launcher, Note, Process, SendError};
+use crate::children::{Command, Launcher, Note, Process, Reach, SendError};
 use quasar_abi::control::cpu::CpuCommand;
 use quasar_abi::control::devices::DevicesCommand;
 use quasar_abi::control::mmu::MmuCommand;
@@ -206,6 +206,12 @@ impl Crew {
     pub fn send(&mut self, party: PartyId, command: Command) -> Result<u64, SendError> {
         let seat = self.seats.get_mut(&party).filter(|seat| matches!(seat.stage, Stage::Serving));
         seat.and_then(|seat| seat.process.as_mut()).ok_or(SendError::NotReady)?.send(command)
+    }
+
+    /// How a member's process is reached, while there is one.
+    #[must_use]
+    pub fn reach(&self, party: PartyId) -> Option<Reach> {
+        self.seats.get(&party)?.process.as_ref().map(Process::reach)
     }
 
     /// Whether no process is left of these members, and none will come.

@@ -43,6 +43,17 @@ impl VmHandle {
         Ok(Self { board, machine, inbox: outbox, threads })
     }
 
+    /// A VM that was made and not started: nothing of it runs.
+    #[must_use]
+    pub fn not_started() -> Self {
+        let board = Arc::new(StatusBoard::default());
+        board.update(|status| {
+            status.phase = Phase::Stopped;
+            status.reason = Some("not started yet".into());
+        });
+        Self { board, machine: Mutex::default(), inbox: unbounded().0, threads: Mutex::default() }
+    }
+
     /// Its segments, while it has not been let go.
     #[must_use]
     pub fn machine(&self) -> Option<Arc<Machine>> {

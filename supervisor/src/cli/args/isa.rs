@@ -65,6 +65,6 @@ pub struct IsaRun {
     pub append: Option<String>,
     /// A program that stands in for those of one kind: another version, or a build for another architecture.
     /// Repeatable.
-    #[arg(long, value_name = "cpu|mmu|devices=PATH")]
+    #[arg(long, value_name = "cpu|mmu|devices=PATH", value_parser = ExeFor::parser())]
     pub exe_for: Vec<ExeFor>,
 }

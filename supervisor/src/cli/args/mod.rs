@@ -3,13 +3,20 @@
 mod image;
 mod isa;
 mod run;
+mod tools;
 mod values;
+mod vms;
+mod words;
 
 pub use image::{ImageCommand, ImageKind, ImageOptions};
 pub use isa::{IsaCommand, IsaRun};
 pub use run::{Image, Run};
+pub use tools::{Completions, Man};
 pub use values::{DiskArgument, ExeFor};
+pub use vms::{Kill, Listing, Login, Restart, Stop, Vms};
+pub use words::parse;
 
+use super::complete::{names, names_or_files};
 use super::size::Size;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use quasar_abi::control::migrator::Limits;
@@ -37,11 +44,15 @@ pub enum Command {
     /// Serve this host: keep VMs, their networks, and the API.
     ///
     /// It ends on SIGINT, SIGTERM or SIGHUP, and stops every VM before that.
-    #[command(after_help = "Examples:
+    #[command(
+        alias = "serve",
+        alias = "daemon",
+        after_help = "Examples:
   quasar host
   quasar host --socket /tmp/q.sock --exit-when-idle
   quasar host --listen 10.0.0.1:7700 --pki ~/pki/a
-  quasar host --listen 127.0.0.1:7700 --insecure")]
+  quasar host --listen 127.0.0.1:7700 --insecure"
+    )]
     Host(HostOptions),
     /// Make a VM, start it and attach to its console.
     ///
@@ -54,14 +65,44 @@ pub enum Command {
   quasar run --kernel Image --disk root.img --disk data.img,ro --append 'console=ttyS0 root=/dev/vda'
   quasar run a --image debian --net lan --uplink none --detach")]
     Run(Box<Run>),
-    /// List the VMs.
-    Ps(Listing),
-    /// Attach to a VM's console; Ctrl-] detaches.
+    /// Make a VM as `quasar run` does, but do not start it.
     #[command(after_help = "Examples:
+  quasar create web --image debian-disk --publish 2222:22
+  quasar start web")]
+    Create(Box<Run>),
+    /// Start VMs that have stopped or were only made: with the same memory, disks and ports, from the beginning.
+    #[command(after_help = "Examples:
+  quasar start web
+  quasar start web db")]
+    Start(Vms),
+    /// Stop VMs and start them again.
+    Restart(Restart),
+    /// List the VMs.
+    #[command(
+        visible_alias = "ls",
+        alias = "list",
+        after_help = "Examples:
+  quasar ps
+  quasar ps -q | xargs -r quasar stop
+  quasar ps --processes
+  quasar ps --json | jq '.[] | select(.phase == \"running\") | .name'"
+    )]
+    Ps(Listing),
+    /// Print everything that is known of VMs, as a JSON array.
+    #[command(after_help = "Examples:
+  quasar inspect web | jq '.[0].processes'
+  quasar inspect web db")]
+    Inspect(Vms),
+    /// Attach to a VM's console; Ctrl-] detaches.
+    #[command(
+        visible_alias = "attach",
+        after_help = "Examples:
   quasar console web
-  quasar console web --no-input < /dev/null    (follow the output)")]
+  quasar console web --no-input < /dev/null    (follow the output)"
+    )]
     Console {
         /// The VM.
+        #[arg(add = names())]
         name: String,
         /// Which console.
         #[arg(long, value_enum, default_value_t = ConsolePort::Uart)]
@@ -74,12 +115,16 @@ pub enum Command {
         no_history: bool,
     },
     /// Show what a VM and its processes count: speed, misses, waits, memory.
-    #[command(after_help = "Examples:
+    #[command(
+        alias = "top",
+        after_help = "Examples:
   quasar stats web
   quasar stats web --watch
-  quasar stats web --json | jq .mmu")]
+  quasar stats web --json | jq .mmu"
+    )]
     Stats {
         /// The VM.
+        #[arg(add = names())]
         name: String,
         /// Again every second.
         #[arg(long)]
@@ -88,20 +133,20 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Pause a VM: its guest stands still until `quasar resume`.
-    Pause {
-        /// The VM.
-        name: String,
-    },
-    /// Let a paused VM go on, or bring back one that `quasar suspend` has put into a file.
-    #[command(after_help = "Examples:
+    /// Pause VMs: their guests stand still until `quasar resume`.
+    Pause(Vms),
+    /// Let paused VMs go on, or bring back those that `quasar suspend` has put into files.
+    #[command(
+        alias = "unpause",
+        after_help = "Examples:
   quasar resume web
   quasar resume ./web.vm
-  quasar resume ./web.vm --name web2")]
+  quasar resume ./web.vm --name web2"
+    )]
     Resume {
-        /// The VM, or the file.
-        #[arg(value_name = "VM|FILE")]
-        what: String,
+        /// The VMs, or the files.
+        #[arg(value_name = "VM|FILE", required = true, add = names_or_files())]
+        what: Vec<std::ffi::OsString>,
         /// Another name for the VM in the file.
         #[arg(long)]
         name: Option<String>,
@@ -119,6 +164,7 @@ pub enum Command {
     /// Write a VM to a file and take it off this host; `quasar resume FILE` brings it back, here or elsewhere.
     Suspend {
         /// The VM.
+        #[arg(add = names())]
         name: String,
         /// The file.
         file: PathBuf,
@@ -152,34 +198,55 @@ pub enum Command {
   quasar verify web --instructions 50000000 --build powerpc64
   quasar verify web --instructions 50000000 --exe-for cpu=/opt/quasar-1.2/quasar-cpu")]
     Verify(Verify),
-    /// Shut a VM down: press its power key and wait, or end it by force.
-    Stop {
-        /// The VM.
-        name: String,
-        /// End its processes without asking the guest.
-        #[arg(long)]
-        force: bool,
-        /// Seconds to wait for the guest.
-        #[arg(long, default_value_t = 60, value_name = "SECONDS")]
-        timeout: u64,
-    },
-    /// Remove a VM, with the disks that were made for it.
+    /// Shut VMs down: press their power keys and wait, or end them by force.
+    #[command(
+        alias = "shutdown",
+        alias = "poweroff",
+        after_help = "Examples:
+  quasar stop web
+  quasar stop web db --timeout 120
+  quasar stop web --force"
+    )]
+    Stop(Stop),
+    /// Kill processes of a VM, or the whole VM at once.
+    ///
+    /// A dead mmu, devices, netswitch or passt is replaced under the running guest; without a cpu process a VM cannot
+    /// go on; a migration whose migrator dies fails, and the VM stays here. Without a process the VM is ended at once,
+    /// as `quasar stop --force` does.
+    #[command(after_help = "Examples:
+  quasar kill web mmu                  (the guest does not notice; see `quasar logs web`)
+  quasar kill web devices netswitch
+  quasar kill web mmu --signal STOP
+  quasar kill web")]
+    Kill(Kill),
+    /// Remove VMs, with the disks that were made for them.
+    #[command(visible_alias = "remove", alias = "delete")]
     Rm {
         /// The VMs.
-        #[arg(required = true)]
+        #[arg(required = true, add = names(), value_name = "VM")]
         names: Vec<String>,
-        /// Also when it still runs.
-        #[arg(long)]
+        /// Also those that still run.
+        #[arg(long, short)]
         force: bool,
     },
     /// Show what a VM's processes said.
     Logs {
         /// The VM.
+        #[arg(add = names())]
         name: String,
         /// Go on until the VM is gone.
         #[arg(long, short)]
         follow: bool,
     },
+    /// Log in to a guest by ssh, or run a command in it: needs a published port 22.
+    #[command(
+        visible_alias = "exec",
+        after_help = "Examples:
+  quasar run db --image debian-disk --publish 2222:22 --detach
+  quasar ssh db
+  quasar ssh db -- systemctl status nginx"
+    )]
+    Ssh(Login),
     /// Guest images.
     #[command(subcommand)]
     Image(ImageCommand),
@@ -189,6 +256,28 @@ pub enum Command {
     /// Keys of the hosts that trust one another.
     #[command(subcommand)]
     Pki(crate::pki::command::PkiCommand),
+    /// Show the daemon: its version, processes and networks.
+    Info {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the versions of this program and of the daemon.
+    Version {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a script that completes command lines, the names of VMs included.
+    #[command(after_help = "Examples:
+  source <(quasar completions bash)                                      (in ~/.bashrc)
+  source <(quasar completions zsh)                                       (in ~/.zshrc, behind compinit)
+  quasar completions fish > ~/.config/fish/completions/quasar.fish")]
+    Completions(Completions),
+    /// Write the manual pages into a directory.
+    #[command(after_help = "Examples:
+  quasar man ~/.local/share/man/man1; man quasar-run")]
+    Man(Man),
 }
 
 /// `quasar host`.
@@ -196,7 +285,7 @@ pub enum Command {
 pub struct HostOptions {
     /// A program that stands in for those of one kind: another version, or a build for another
     /// architecture. Repeatable.
-    #[arg(long, value_name = "cpu|mmu|devices|netswitch|migrator=PATH")]
+    #[arg(long, value_name = "cpu|mmu|devices|netswitch|migrator=PATH", value_parser = ExeFor::parser())]
     pub exe_for: Vec<ExeFor>,
     /// End when no VM is left but stopped ones.
     #[arg(long)]
@@ -221,6 +310,7 @@ pub struct HostOptions {
 #[command(group = clap::ArgGroup::new("order").required(true).args(["to", "cancel"]))]
 pub struct Migrate {
     /// The VM.
+    #[arg(add = names())]
     pub name: String,
     /// Where the other host listens (`quasar host --listen`).
     #[arg(long, value_name = "HOST:PORT")]
@@ -275,19 +365,12 @@ pub enum ConsolePort {
     Virtio,
 }
 
-/// How to list.
-#[derive(Clone, Copy, Debug, Args)]
-pub struct Listing {
-    /// As JSON.
-    #[arg(long)]
-    pub json: bool,
-}
-
 /// `quasar swap`.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("with").required(true).args(["build", "exe"]))]
 pub struct Swap {
     /// The VM.
+    #[arg(add = names())]
     pub name: String,
     /// The process: cpu (all harts), cpu0, cpu1, …, mmu, devices, netswitch or migrator.
     pub process: String,
@@ -303,6 +386,7 @@ pub struct Swap {
 #[derive(Debug, Args)]
 pub struct Verify {
     /// The VM.
+    #[arg(add = names())]
     pub name: String,
     /// How many instructions the copies execute, those that trap included.
     #[arg(long, value_name = "N")]
@@ -311,7 +395,7 @@ pub struct Verify {
     #[arg(long, value_name = "ARCH")]
     pub build: Option<String>,
     /// Another copy by this program. Repeatable.
-    #[arg(long, value_name = "cpu|mmu|devices=PATH")]
+    #[arg(long, value_name = "cpu|mmu|devices=PATH", value_parser = ExeFor::parser())]
     pub exe_for: Vec<ExeFor>,
     /// As JSON.
     #[arg(long)]

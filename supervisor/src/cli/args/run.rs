@@ -13,6 +13,9 @@ use std::path::PathBuf;
 pub struct Run {
     /// The VM's name (default: one that is free).
     pub name: Option<String>,
+    /// The same.
+    #[arg(long = "name", value_name = "NAME", conflicts_with = "name")]
+    pub called: Option<String>,
     /// A guest made of Debian packages (`quasar image build debian` runs first where it has not yet).
     #[arg(long, value_enum)]
     pub image: Option<Image>,
@@ -25,8 +28,9 @@ pub struct Run {
     /// Kernel command line; with --image it is added to the image's own.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub append: Option<String>,
-    /// A raw disk image; `,ro` behind it makes it read-only. Repeatable.
-    #[arg(long = "disk", value_name = "FILE[,ro]")]
+    /// A raw disk image; `,ro` behind it makes it read-only. A file whose name ends in `,ro` is FILE,ro,rw or
+    /// FILE,ro,ro. Repeatable.
+    #[arg(long = "disk", value_name = "FILE[,ro|,rw]", value_parser = DiskArgument::parser())]
     pub disks: Vec<DiskArgument>,
     /// When this host has no room for what the guest writes to a disk: pause the VM until there is, or tell the guest
     /// of an I/O error.
@@ -35,11 +39,18 @@ pub struct Run {
     /// Firmware started in M-mode (OpenSBI's fw_dynamic) instead of the built-in SBI.
     #[arg(long, value_name = "FILE")]
     pub firmware: Option<PathBuf>,
-    /// Size of RAM.
-    #[arg(long, default_value = "512M", value_name = "SIZE")]
+    /// Size of RAM: 512M, 1G (and 512MB, 1GiB, …; all in powers of 1024).
+    #[arg(long, short, alias = "mem", alias = "ram", default_value = "512M", value_name = "SIZE")]
     pub memory: Size,
     /// Number of harts, each a process.
-    #[arg(long, default_value_t = 1, value_name = "N")]
+    #[arg(
+        long,
+        visible_alias = "cpus",
+        alias = "smp",
+        alias = "vcpus",
+        default_value_t = 1,
+        value_name = "N"
+    )]
     pub harts: u8,
     /// Deterministic mode: time goes with the instructions of the VM's one hart, so that runs without input from
     /// outside are the same everywhere. The guest's randomness is no secret then.
@@ -49,7 +60,7 @@ pub struct Run {
     #[arg(long, value_name = "NETWORK")]
     pub net: Option<String>,
     /// Lead a port of this host into the guest. Repeatable.
-    #[arg(long, value_name = "[HOSTADDR:]PORT:GUESTPORT")]
+    #[arg(long, short, value_name = "[HOSTADDR:]PORT:GUESTPORT")]
     pub publish: Vec<Publish>,
     /// The network's way out: passt, tap:INTERFACE or none (default: passt for a network of its own, none for
     /// a shared one).
@@ -64,6 +75,20 @@ pub struct Run {
     /// Remove the VM when it has stopped.
     #[arg(long)]
     pub rm: bool,
+    /// What others' users write for being attached, which is the default here.
+    #[arg(short = 'i', long = "interactive", hide = true)]
+    pub interactive: bool,
+    /// As before.
+    #[arg(short = 't', long = "tty", hide = true)]
+    pub tty: bool,
+}
+
+impl Run {
+    /// The name that was given, wherever it stands.
+    #[must_use]
+    pub fn given_name(&self) -> Option<&String> {
+        self.name.as_ref().or(self.called.as_ref())
+    }
 }
 
 /// What to do when the host has no room for a guest's write.

@@ -107,6 +107,7 @@ fn take(
     };
     drop(socket);
     let result = started.and_then(|mut migrator| {
+        reception.journey.set_migrator(migrator.reach());
         let result = reception.attend(&mut migrator);
         migrator.end();
         result

@@ -1,6 +1,6 @@
 //! A migrator process on one journey, bound to the thread that owns it.
 
-use crate::children::{Command, Launcher, Note, Process};
+use crate::children::{Command, Launcher, Note, Process, Reach};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use quasar_abi::control::migrator::{MigrationEvent, MigratorCommand};
 use quasar_abi::control::{Event, ProcessKind, Reply};
@@ -96,10 +96,10 @@ impl Migrator {
         Self::start(launcher, None, log, inputs(), MigratorCommand::Shutdown).map(Self::wait)
     }
 
-    /// Its process id.
+    /// How others reach its process.
     #[must_use]
-    pub fn pid(&self) -> u32 {
-        self.process.pid()
+    pub fn reach(&self) -> Reach {
+        self.process.reach()
     }
 
     /// Sends a further command. One that cannot be sent shows as the process's end.

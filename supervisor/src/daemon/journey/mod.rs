@@ -14,6 +14,7 @@ pub mod suspend;
 pub use events::JourneyEvent;
 pub use migrator::Input;
 
+use crate::children::Reach;
 use crossbeam_channel::Sender;
 use serde::{Deserialize, Serialize};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -28,6 +29,9 @@ pub struct JourneyView {
     pub phase: String,
     /// Rounds so far.
     pub rounds: u32,
+    /// Its migrator's process id, when it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
 }
 
 #[derive(Debug, Default)]
@@ -45,13 +49,14 @@ pub struct Journey {
     record: Mutex<Record>,
     changed: Condvar,
     orders: Sender<Input>,
+    migrator: Mutex<Option<Reach>>,
 }
 
 impl Journey {
     /// A journey whose thread listens at the other end of `orders`.
     #[must_use]
     pub fn new(way: String, orders: Sender<Input>) -> Self {
-        Self { way, record: Mutex::default(), changed: Condvar::new(), orders }
+        Self { way, record: Mutex::default(), changed: Condvar::new(), orders, migrator: Mutex::default() }
     }
 
     fn record(&self) -> MutexGuard<'_, Record> {
@@ -111,6 +116,17 @@ impl Journey {
         drop(record.unwrap_or_else(PoisonError::into_inner));
     }
 
+    /// Remembers which process makes it.
+    pub fn set_migrator(&self, reach: Reach) {
+        *self.migrator.lock().unwrap_or_else(PoisonError::into_inner) = Some(reach);
+    }
+
+    /// The process that makes it.
+    #[must_use]
+    pub fn migrator(&self) -> Option<Reach> {
+        self.migrator.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Asks it to give up, if the hand-over has not happened.
     pub fn cancel(&self) {
         // It has ended when nobody listens.
@@ -136,6 +152,7 @@ impl Journey {
             way: self.way.clone(),
             phase: phase.unwrap_or_else(|| "start".into()),
             rounds: u32::try_from(rounds).unwrap_or(u32::MAX),
+            pid: self.migrator().map(|reach| reach.pid),
         }
     }
 }

@@ -121,6 +121,7 @@ fn travel(
             return End::Here(error);
         }
     };
+    journey.set_migrator(migrator.reach());
     let (mut handed_over, mut completed, mut unclear, mut given_up) = (false, false, None, false);
     let end = loop {
         match migrator.hear(LOOK) {

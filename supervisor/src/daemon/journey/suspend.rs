@@ -20,6 +20,7 @@ const LOOK: Duration = Duration::from_secs(1);
 #[serde(deny_unknown_fields)]
 pub struct Suspension {
     /// The file, absolute.
+    #[serde(with = "quasar_abi::os_path")]
     pub file: PathBuf,
     /// Leave the disks' content out: the file is resumed where they are.
     #[serde(default)]
@@ -56,7 +57,7 @@ impl Host {
         let way = format!("to {}", file.display());
         let command = MigratorCommand::Suspend { vm, file };
         self.set_out(&entry, way, move |host, entry, journey, ends| {
-            match write(&host, &entry, ends, command) {
+            match write(&host, &entry, &journey, ends, command) {
                 Ok(Written { file_bytes, raw_bytes, hash }) => {
                     host.leave(&entry, !shared_disk);
                     journey.push(JourneyEvent::Suspended { file_bytes, raw_bytes, hash });
@@ -70,6 +71,7 @@ impl Host {
 fn write(
     host: &Host,
     entry: &Entry,
+    journey: &Journey,
     ends: (Sender<Input>, Receiver<Input>),
     command: MigratorCommand,
 ) -> Result<Written, String> {
@@ -77,6 +79,7 @@ fn write(
     let log = entry.open_log().map_err(|error| error.to_string())?;
     let result = Migrator::start(&entry.migrator(&host.launcher), None, &log, ends, command).and_then(
         |mut migrator| {
+            journey.set_migrator(migrator.reach());
             let result = loop {
                 match migrator.hear(LOOK) {
                     Heard::Done(Reply::Json(text)) => {

@@ -132,6 +132,15 @@ impl NetworkHandle {
         self.ask(|answer| Input::Swap(launcher, answer))
     }
 
+    /// Sends a signal to the switch, or to the passt of a network; answers its process number.
+    ///
+    /// # Errors
+    /// In words for people, when there is none.
+    pub fn signal(&self, network: Option<&str>, signal: i32) -> Result<serde_json::Value, String> {
+        let network = network.map(ToOwned::to_owned);
+        self.ask(|answer| Input::Signal(network, signal, answer))
+    }
+
     /// The switch's counters, or null when there is no switch.
     ///
     /// # Errors

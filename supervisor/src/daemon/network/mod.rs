@@ -78,6 +78,8 @@ enum Input {
     Release(String),
     Depart(String, Answer),
     Swap(Launcher, Answer),
+    /// Send a signal to the switch, or to the program behind this network's way out.
+    Signal(Option<String>, i32, Answer),
     Stats(Answer),
     Quit,
 }
@@ -216,6 +218,7 @@ impl Keeper {
             }
             Input::Depart(vm, answer) => self.depart(&vm, answer),
             Input::Swap(launcher, answer) => self.swap(launcher, answer),
+            Input::Signal(network, signal, answer) => answer(self.signal(network.as_deref(), signal)),
             Input::Stats(answer) => match self.send(NetswitchCommand::Stats) {
                 Some(id) => drop(self.answers.insert(id, answer)),
                 None => answer(Ok(serde_json::Value::Null)),
@@ -238,6 +241,21 @@ impl Keeper {
         } else if self.switch.is_none() {
             self.start_switch();
         }
+    }
+
+    fn signal(&self, network: Option<&str>, signal: i32) -> Result<serde_json::Value, String> {
+        let reach = match network {
+            None => self.switch.as_ref().map(Process::reach).ok_or("there is no switch at present"),
+            Some(network) => {
+                let seat = self.uplinks.get(network).and_then(|uplink| uplink.passt.as_ref());
+                let passt = seat.and_then(|seat| seat.process.as_ref());
+                passt.map(Passt::reach).ok_or("its network has no passt here at present")
+            }
+        };
+        let reach = reach?;
+        // One that has just ended had it coming.
+        drop(reach.pidfd.send(signal));
+        Ok(reach.pid.into())
     }
 
     fn detach(&mut self, vm: &str) {

@@ -3,6 +3,7 @@
 use super::{Attachment, Input, Keeper, uplink_name};
 use crate::children::policy::{Decision, History, Role, decide};
 use crate::daemon::passt::Passt;
+use crate::daemon::paths::check_socket;
 use crate::daemon::spec::{Publish, UplinkSpec};
 use quasar_abi::control::netswitch::NetswitchCommand;
 use std::time::Instant;
@@ -56,6 +57,7 @@ impl Keeper {
 
     pub(super) fn start_passt(&mut self, network: &str) -> Result<(), String> {
         let socket = self.directory.join(format!("{network}.passt"));
+        check_socket(&socket).map_err(|error| error.to_string())?;
         let outbox = self.outbox.clone();
         let Some(uplink) = self.uplinks.get_mut(network) else { return Ok(()) };
         let Some(seat) = &mut uplink.passt else { return Ok(()) };

@@ -56,6 +56,13 @@ pub enum Request {
     PowerButton,
     /// The devices' own counters.
     DeviceStats,
+    /// Send a signal to some of its processes; answers their numbers by role.
+    Signal {
+        /// Whose.
+        parties: Vec<PartyId>,
+        /// The signal's number on this machine.
+        signal: i32,
+    },
     /// Replace some of its processes by others; answered when these serve.
     Swap(SwapRequest),
     /// What came from elsewhere is whole and runs.

@@ -7,6 +7,7 @@ use crate::vm::swap::Swap;
 use quasar_abi::control::devices::DevicesCommand;
 use quasar_abi::party::PartyId;
 use quasar_abi::vm::pause;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 impl Controller {
@@ -16,6 +17,7 @@ impl Controller {
                 self.stops.push(answer);
                 self.begin_end(Outcome::Forced);
             }
+            (Request::Signal { parties, signal }, _) => answer(self.signal(&parties, signal)),
             (_, Step::Failed) => answer(Err("the VM has failed; see its logs, then remove it".into())),
             (_, Step::EndHarts | Step::EndRest | Step::Done) => answer(Err("the VM is being stopped".into())),
             (Request::Arrived, _) => {
@@ -28,6 +30,9 @@ impl Controller {
                 self.board.update(|status| status.reason = Some(reason.clone()));
                 self.unclear = Some(reason);
                 answer(Ok(serde_json::Value::Null));
+            }
+            (Request::Pause, _) if !self.shutdowns.is_empty() => {
+                answer(Err("it is shutting down, which it could not while it is paused".into()));
             }
             (Request::Pause, _) => {
                 self.machine.vm.pause(pause::USER);
@@ -55,9 +60,10 @@ impl Controller {
                 let why = self.disks.waiting().unwrap_or_default();
                 answer(Err(format!("{why}: it hears no power key until then; --force ends it")));
             }
+            (Request::Shutdown { .. }, _) if self.is_paused() => {
+                answer(Err("it is paused, and hears its power key only when it runs".into()));
+            }
             (Request::Shutdown { timeout }, _) => {
-                // A paused guest hears no key.
-                self.machine.vm.unpause(pause::USER);
                 match self.crew.send(PartyId::Devices, Command::Devices(DevicesCommand::PowerButton)) {
                     Ok(_) => {
                         let by = Instant::now().checked_add(timeout).unwrap_or_else(Instant::now);
@@ -68,6 +74,29 @@ impl Controller {
             }
         }
         self.show();
+    }
+
+    fn is_paused(&self) -> bool {
+        self.machine.vm.pause_mask.load(Ordering::SeqCst) & pause::USER != 0 || self.unclear.is_some()
+    }
+
+    /// All of them are there, or none is sent anything.
+    fn signal(&self, parties: &[PartyId], signal: i32) -> Result<serde_json::Value, String> {
+        let reached: Result<Vec<_>, String> = parties
+            .iter()
+            .map(|party| {
+                let reach = self.crew.reach(*party);
+                Ok((*party, reach.ok_or_else(|| format!("{party} has no process at present"))?))
+            })
+            .collect();
+        let mut pids = serde_json::Map::new();
+        for (party, reach) in reached? {
+            // One that has just ended had it coming.
+            drop(reach.pidfd.send(signal));
+            self.note(&format!("{party} (process {}) is sent signal {signal}: a user's wish", reach.pid));
+            pids.insert(party.to_string(), reach.pid.into());
+        }
+        Ok(pids.into())
     }
 
     pub(super) fn ask_devices(&mut self, command: DevicesCommand, answer: Answer) {
