@@ -16,6 +16,8 @@ pub mod console;
 pub mod control;
 pub mod dirty;
 pub mod doorbell;
+#[cfg(not(loom))]
+pub mod files;
 pub mod frames;
 #[cfg_attr(loom, path = "futex_model.rs")]
 pub mod futex;

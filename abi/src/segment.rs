@@ -53,11 +53,32 @@ impl SegmentKind {
     }
 }
 
+/// What the library reported, with what to look at.
+fn explain(error: &ShmemError) -> String {
+    let (ShmemError::MapCreateFailed(errno)
+    | ShmemError::MapOpenFailed(errno)
+    | ShmemError::UnknownOsError(errno)) = error
+    else {
+        return error.to_string();
+    };
+    let errno = Errno::from_raw(i32::try_from(*errno).unwrap_or(0));
+    let hint = match errno {
+        Errno::EMFILE => "this process has all the files open that it may have (`ulimit -n`)",
+        Errno::ENFILE => "the host has all the files open that it may have (sysctl fs.file-max)",
+        Errno::ENOMEM => {
+            "the host has no address space left for it (sysctl vm.max_map_count, vm.overcommit_memory)"
+        }
+        Errno::EACCES | Errno::EPERM => "it belongs to another user",
+        _ => "is /dev/shm mounted, and has it room?",
+    };
+    format!("{}: {hint}", errno.desc())
+}
+
 /// Why a segment could not be made or attached.
 #[derive(Debug, thiserror::Error)]
 pub enum SegmentError {
     /// The system refused.
-    #[error("shared-memory segment {name}: {source} (is /dev/shm mounted, and has it room?)")]
+    #[error("shared-memory segment {name}: {}", explain(source))]
     System {
         /// The segment's name.
         name: String,

@@ -18,6 +18,7 @@ use crate::source::Attached;
 use crate::state::{Ticks, apply, restart_clock};
 use anyhow::{Context, bail};
 use quasar_abi::control::migrator::{LocalVm, MigrationEvent};
+use quasar_abi::files;
 use quasar_abi::hash;
 use quasar_abi::vm::{Vm, pause};
 use std::io::Read;
@@ -87,6 +88,7 @@ fn receive_whole(
     })?;
     tell(MigrationEvent::Phase("verify".into()));
     let (hash, ticks) = put_in_force(&attached, &areas, stream)?;
+    keep_disks(&local)?;
     let accepted = Instant::now();
     peer.tell(Kind::Accepted, &Accepted { hash })?;
     tell(MigrationEvent::Phase("accept".into()));
@@ -100,6 +102,15 @@ fn receive_whole(
     }
     tell(MigrationEvent::Running { downtime_us: nanos(downtime) / 1000 });
     Ok(())
+}
+
+/// The disks are whole: from here on they may be the VM's only state, and nobody takes them for leftovers.
+///
+/// # Errors
+/// When their marks cannot be removed.
+pub fn keep_disks(local: &LocalVm) -> anyhow::Result<()> {
+    let mut disks = local.disks.iter();
+    disks.try_for_each(|disk| files::has_arrived(&disk.path)).context("a disk cannot be kept")
 }
 
 /// Verifies what came and puts the state into the paused VM. Returns the hash and the guest's time.

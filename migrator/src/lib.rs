@@ -21,4 +21,5 @@ pub mod source;
 pub mod state;
 pub mod store;
 pub mod suspend;
+pub mod target;
 pub mod tls;

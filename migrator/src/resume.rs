@@ -1,7 +1,7 @@
 //! Resume: the destination's role with a file in the place of the peer; and a look into such a file.
 
 use crate::connection::decode;
-use crate::destination::{put_in_force, take_stream};
+use crate::destination::{keep_disks, put_in_force, take_stream};
 use crate::frame::{FrameReader, Kind};
 use crate::message::{self, Final, Machine, RoundEnd, StatePayload};
 use crate::pages::Unpacker;
@@ -10,6 +10,7 @@ use crate::source::Attached;
 use crate::state::restart_clock;
 use anyhow::{Context, bail};
 use quasar_abi::control::migrator::LocalVm;
+use quasar_abi::files::{self, Access};
 use quasar_abi::machine::TIMEBASE_HZ;
 use quasar_abi::vm::pause;
 use std::fs::File;
@@ -19,7 +20,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 fn open(file: &Path) -> anyhow::Result<FrameReader<BufReader<File>>> {
-    let input = File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
+    let input =
+        files::open(file, Access::Read).with_context(|| format!("cannot open {}", file.display()))?.file;
     Ok(FrameReader::new(BufReader::with_capacity(1 << 20, input)))
 }
 
@@ -54,6 +56,7 @@ pub fn resume(file: &Path, prepare: impl FnOnce(&Machine) -> anyhow::Result<Loca
         take_stream(&mut input, &Inlet::new(Arc::clone(&areas)), |_| Ok(())).with_context(damaged)?;
     end(&mut input).with_context(damaged)?;
     let (_, ticks) = put_in_force(&attached, &areas, stream).with_context(damaged)?;
+    keep_disks(&local)?;
     // Guest time is wall-clock time minus a constant, so that it goes on by the time that passed.
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
     let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);

@@ -9,7 +9,7 @@ use crate::pages::BATCH_PAGES;
 use crate::pump::{Guest, Outlet};
 use crate::source::Attached;
 use crate::state::gather;
-use anyhow::Context;
+use crate::target::Target;
 use quasar_abi::control::migrator::LocalVm;
 use quasar_abi::hash;
 use quasar_abi::ram::PAGE_BYTES;
@@ -42,15 +42,12 @@ pub struct Suspended {
 pub fn suspend(local: &LocalVm, file: &Path, cancelled: &Arc<AtomicBool>) -> anyhow::Result<Suspended> {
     let attached = Attached::open(local, false)?;
     attached.vm.pause(pause::MIGRATOR);
-    let partial = file.with_extension("partial");
-    let result = write(&attached, local, &partial, cancelled).and_then(|done| {
-        std::fs::rename(&partial, file)
-            .with_context(|| format!("cannot name the file {}", file.display()))?;
+    let result = Target::create(file).and_then(|target| {
+        let done = write(&attached, local, target.file(), cancelled)?;
+        target.appear()?;
         Ok(done)
     });
     if result.is_err() {
-        // It may not exist; there is nothing else to clean.
-        let _ = std::fs::remove_file(&partial);
         attached.vm.unpause(pause::MIGRATOR);
     }
     result
@@ -59,14 +56,13 @@ pub fn suspend(local: &LocalVm, file: &Path, cancelled: &Arc<AtomicBool>) -> any
 fn write(
     attached: &Attached,
     local: &LocalVm,
-    partial: &Path,
+    target: &File,
     cancelled: &Arc<AtomicBool>,
 ) -> anyhow::Result<Suspended> {
     attached.vm.wait_at_rest(Duration::from_secs(5))?;
     if attached.vm.guest_request.load(Ordering::Acquire) != request::NONE {
         anyhow::bail!("the guest is powering off or rebooting right now; try again when it is up");
     }
-    let target = File::create(partial).with_context(|| format!("cannot write {}", partial.display()))?;
     let mut out = FrameWriter::new(BufWriter::with_capacity(1 << 20, target));
     out.write(Kind::Machine, &message::encode(&attached.machine(local))?)?;
     let mut outlet = Outlet::new(&attached.areas, vec![Codec::Zstd], 0, Arc::clone(cancelled));
@@ -86,7 +82,6 @@ fn write(
     let hash = hash::whole(attached.areas.iter().map(|a| &a.hashes), encoded.iter().map(Vec::as_slice));
     out.write(Kind::Final, &message::encode(&Final { hash, payloads: u32::try_from(encoded.len())? })?)?;
     out.flush()?;
-    out.get_mut().get_ref().sync_all().with_context(|| format!("cannot write {}", partial.display()))?;
     Ok(Suspended {
         file_bytes: out.bytes(),
         raw_bytes: (sent.pages - sent.zero) * PAGE_BYTES,

@@ -9,6 +9,7 @@
 pub mod children;
 pub mod cli;
 pub mod daemon;
+pub mod errand;
 pub mod image;
 pub mod isa;
 pub mod machine;

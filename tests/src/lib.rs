@@ -2,6 +2,7 @@
 //! console that one can talk to, and a look at what is left behind.
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod bare;
 pub mod console;
 pub mod disk;
@@ -16,6 +17,7 @@ pub mod pki;
 pub mod process;
 pub mod programs;
 pub mod stream;
+pub mod tiny;
 pub mod turn;
 
 pub use console::Console;

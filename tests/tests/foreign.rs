@@ -85,7 +85,7 @@ fn a_kernel_boots_the_same_way_on_big_endian_hosts() -> anyhow::Result<()> {
 #[test]
 fn a_vm_goes_on_in_the_same_way_everywhere() -> anyhow::Result<()> {
     let host = Host::start()?;
-    let mut guest = Recipe::initramfs("det")?.with(&["--icount", "--memory", "128M"]).start(&host)?;
+    let mut guest = Recipe::initramfs("det")?.with(&["--icount", "--memory", "192M"]).start(&host)?;
     let result = (|| {
         // The kernel initialises its devices now; there is no need to wait for more.
         guest.console.expect("Linux version")?;

@@ -107,7 +107,7 @@ fn a_vm_goes_on_in_the_same_way_at_a_big_endian_host() -> anyhow::Result<()> {
     const HOME: &str = std::env::consts::ARCH;
     let home = Host::listening()?;
     let abroad = home.foreign_neighbour("powerpc64")?;
-    let recipe = Recipe::initramfs("det")?.with(&["--icount", "--memory", "128M", "--net", "none"]);
+    let recipe = Recipe::initramfs("det")?.with(&["--icount", "--memory", "192M", "--net", "none"]);
     let mut guest = recipe.start(&home)?;
     let journeys = (|| {
         guest.console.expect("Linux version")?;

@@ -6,7 +6,7 @@
 use object::Endianness;
 use object::elf::{FileHeader64, PT_INTERP};
 use object::read::elf::{FileHeader, ProgramHeader};
-use std::fs::File;
+use quasar_abi::files::{self, Access};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -101,7 +101,7 @@ impl Executable {
     /// When it cannot be read, or is a program for an architecture that Quasar is not built for.
     pub fn open(path: &Path) -> io::Result<Self> {
         let mut head = vec![];
-        File::open(path)?.take(HEAD_BYTES).read_to_end(&mut head)?;
+        files::open(path, Access::Read)?.file.take(HEAD_BYTES).read_to_end(&mut head)?;
         if !head.starts_with(b"\x7fELF") {
             return Ok(Self { path: path.to_owned(), arch: None, dynamic: false });
         }
@@ -172,6 +172,18 @@ impl Executable {
         command.arg(&self.path);
         Ok(command)
     }
+}
+
+/// A command that runs this very program, also when its file has been replaced or removed meanwhile.
+///
+/// # Errors
+/// When it cannot be found, or needs an emulator that is not there.
+pub fn own() -> io::Result<Command> {
+    if machine_arch() == std::env::consts::ARCH {
+        return Ok(Command::new("/proc/self/exe"));
+    }
+    // That link would be the emulator's.
+    Executable::open(&std::env::current_exe()?)?.command()
 }
 
 /// Architecture of the machine's own programs. This program may itself be run by an emulator; what it is

@@ -9,8 +9,9 @@ mod logs;
 pub mod policy;
 mod process;
 mod spawn;
+pub mod trouble;
 
 pub use launcher::{BuildError, Launcher, kind_named};
 pub use logs::{CappedLog, cap_own};
-pub use process::{Command, Note, Process, Reach, SendError};
+pub use process::{Command, Note, Process, Reach, SendError, describe};
 pub use spawn::{PidFd, spawn_bound};

@@ -291,7 +291,9 @@ fn relay(events: &EventReceiver, pidfd: &PidFd, notify: &dyn Fn(Note)) {
     }
 }
 
-fn describe(status: std::process::ExitStatus) -> String {
+/// How a process ended, in words ("was killed by signal 9 SIGKILL").
+#[must_use]
+pub fn describe(status: std::process::ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt;
     match (status.code(), status.signal()) {
         (Some(0), _) => "ended by itself".to_owned(),

@@ -202,14 +202,32 @@ fn unasked(error: &dyn std::fmt::Display) -> ClientError {
     ClientError::Request(error.to_string())
 }
 
+/// What to do about an error, in terms of commands; the daemon's hint is in terms of its API.
+fn command_hint(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "unknown-vm" => "`quasar ps` lists the VMs",
+        "name-taken" => "choose another name; `quasar start NAME` boots that one again when it has stopped, `quasar rm NAME` removes it",
+        "disk-in-use" => "give each VM a copy, or attach it read-only to both (`,ro`)",
+        "wrong-state" => "stop it first (`quasar stop NAME`), or use --force",
+        "travelling" => "wait for it, or `quasar migrate NAME --cancel`",
+        "away" => "ask that host; `quasar rm --force NAME` gives its network up here",
+        "refused" => "`quasar logs NAME` may tell more",
+        _ => return None,
+    })
+}
+
 fn refusal(status: StatusCode, body: &[u8]) -> ClientError {
     #[derive(serde::Deserialize)]
     struct Body {
         error: String,
+        code: Option<String>,
         hint: Option<String>,
     }
     match serde_json::from_slice(body) {
-        Ok(Body { error, hint }) => ClientError::Refused { status, error, hint },
+        Ok(Body { error, code, hint }) => {
+            let ours = code.as_deref().and_then(command_hint).map(ToOwned::to_owned);
+            ClientError::Refused { status, error, hint: ours.or(hint) }
+        }
         Err(_) => ClientError::Answer(format!("{status}: {}", String::from_utf8_lossy(body))),
     }
 }

@@ -36,7 +36,10 @@ pub(super) type Answer = Result<Json<serde_json::Value>, ApiError>;
 pub struct ErrorBody {
     /// What happened, and why.
     pub error: String,
-    /// What to do.
+    /// Which kind of error it is, for programs; missing where the status says all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// What to do, in terms of the API.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
@@ -44,8 +47,8 @@ pub struct ErrorBody {
 pub(super) struct ApiError(StatusCode, ErrorBody);
 
 impl ApiError {
-    pub(super) fn new(code: StatusCode, error: impl std::fmt::Display, hint: Option<&str>) -> Self {
-        Self(code, ErrorBody { error: error.to_string(), hint: hint.map(ToOwned::to_owned) })
+    pub(super) fn new(status: StatusCode, error: impl std::fmt::Display, hint: Option<&str>) -> Self {
+        Self(status, ErrorBody { error: error.to_string(), code: None, hint: hint.map(ToOwned::to_owned) })
     }
 }
 
@@ -55,41 +58,70 @@ impl IntoResponse for ApiError {
     }
 }
 
+/// Gives every error the body that the API's users are promised, whoever in the server made it.
+async fn with_body(response: Response) -> Response {
+    let status = response.status();
+    let is_json = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| {
+        kind.as_bytes().starts_with(b"application/json")
+            || kind.as_bytes().starts_with(b"application/x-ndjson")
+    });
+    if is_json || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let allow = response.headers().get(header::ALLOW).cloned();
+    let hint = match status {
+        StatusCode::METHOD_NOT_ALLOWED => "the header Allow names the methods that this resource has",
+        _ => "docs/api.md describes what is expected",
+    };
+    let error = status.canonical_reason().unwrap_or("the request cannot be served");
+    let mut answer = ApiError::new(status, error, Some(hint)).into_response();
+    answer.headers_mut().extend(allow.map(|methods| (header::ALLOW, methods)));
+    answer
+}
+
 impl From<HostError> for ApiError {
     fn from(error: HostError) -> Self {
-        let (code, hint) = match &error {
-            HostError::Unknown(_) => (StatusCode::NOT_FOUND, Some("`quasar ps` lists the VMs")),
-            HostError::Exists(_) => (
+        let (status, code, hint) = match &error {
+            HostError::Unknown(_) => (StatusCode::NOT_FOUND, "unknown-vm", Some("GET /v1/vms lists the VMs")),
+            HostError::Exists(_) => {
+                (StatusCode::CONFLICT, "name-taken", Some("choose another name, or DELETE that VM"))
+            }
+            HostError::DiskInUse { .. } => (
                 StatusCode::CONFLICT,
-                Some(
-                    "choose another name; `quasar start NAME` boots that one again when it has stopped, `quasar rm NAME` removes it",
-                ),
+                "disk-in-use",
+                Some("give each VM a copy, or attach it to both as read_only"),
             ),
-            HostError::DiskInUse { .. } => {
-                (StatusCode::CONFLICT, Some("give each VM a copy, or attach it read-only to both (`,ro`)"))
-            }
-            HostError::Spec(_) => (StatusCode::UNPROCESSABLE_ENTITY, None),
-            HostError::State { .. } => {
-                (StatusCode::CONFLICT, Some("stop it first (`quasar stop NAME`), or use --force"))
-            }
+            HostError::Spec(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid", None),
+            HostError::State { .. } => (
+                StatusCode::CONFLICT,
+                "wrong-state",
+                Some("POST /v1/vms/NAME/stop first, or give the parameter force=true"),
+            ),
             HostError::Travelling { .. } => {
-                (StatusCode::CONFLICT, Some("wait for it, or `quasar migrate NAME --cancel`"))
+                (StatusCode::CONFLICT, "travelling", Some("wait for it, or DELETE /v1/vms/NAME/migration"))
             }
             HostError::Away { .. } => (
                 StatusCode::CONFLICT,
-                Some("ask that host; `quasar rm --force NAME` gives its network up here"),
+                "away",
+                Some("ask that host; DELETE with force=true gives its network up here"),
             ),
-            HostError::NotNow { hint, .. } => (StatusCode::CONFLICT, Some(hint.as_str())),
-            HostError::Refused { .. } => (StatusCode::CONFLICT, Some("`quasar logs NAME` may tell more")),
-            HostError::Ending => (StatusCode::SERVICE_UNAVAILABLE, Some("try again in a moment")),
-            HostError::Segment(_) => {
-                (StatusCode::INSUFFICIENT_STORAGE, Some("`df /dev/shm` shows how much room there is"))
+            HostError::NotNow { hint, .. } => (StatusCode::CONFLICT, "not-now", Some(hint.as_str())),
+            HostError::Refused { .. } => {
+                (StatusCode::CONFLICT, "refused", Some("GET /v1/vms/NAME/logs may tell more"))
             }
+            HostError::Ending => (StatusCode::SERVICE_UNAVAILABLE, "ending", Some("try again in a moment")),
+            HostError::Segment(_) => (
+                StatusCode::INSUFFICIENT_STORAGE,
+                "no-memory",
+                Some("`df /dev/shm` shows how much room there is"),
+            ),
             HostError::Io { .. } | HostError::Network(_) | HostError::Start { .. } => {
-                (StatusCode::INTERNAL_SERVER_ERROR, None)
+                (StatusCode::INTERNAL_SERVER_ERROR, "failed", None)
             }
         };
-        Self::new(code, &error, hint)
+        let mut answer = Self::new(status, &error, hint);
+        answer.1.code = Some(code.to_owned());
+        answer
     }
 }
 
@@ -129,6 +161,7 @@ pub fn router(host: Arc<Host>) -> Router {
         .route("/v1/vms/{name}/suspend", post(journeys::suspend))
         .route("/v1/resume", post(journeys::resume))
         .fallback(|| async { ApiError::new(StatusCode::NOT_FOUND, "there is no such resource", None) })
+        .layer(axum::middleware::map_response(with_body))
         .with_state(host)
 }
 

@@ -59,9 +59,18 @@ pub struct Past {
     /// Other hosts whose switches its network spans.
     pub trail: Vec<Place>,
     /// Disks that were made here when it came.
-    pub made_disks: Vec<PathBuf>,
+    pub made_disks: Vec<MadeDisk>,
     /// The network's way out is another host's.
     pub abroad: bool,
+}
+
+/// A disk that was made here for a VM that comes.
+#[derive(Clone, Debug)]
+pub struct MadeDisk {
+    /// Where.
+    pub path: PathBuf,
+    /// Its mark, which is locked as long as this is there.
+    pub(super) _mark: Arc<File>,
 }
 
 /// The segments of a VM beside its machine's.
@@ -107,6 +116,8 @@ pub fn console_text(console: &Console) -> Vec<u8> {
     let mut text = vec![0; OUTPUT_BYTES];
     let (count, _) = console.read(0, &mut text);
     text.truncate(count);
+    // A stopped VM keeps it.
+    text.shrink_to_fit();
     text
 }
 

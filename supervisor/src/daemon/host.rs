@@ -7,10 +7,12 @@ use super::make::Start;
 use super::network::{LinkOptions, NetworkHandle};
 use super::paths::Paths;
 use super::spec::{Disk, SpecError, VmSpec};
-use crate::children::{CappedLog, Launcher};
+use crate::children::{CappedLog, Launcher, trouble};
+use crate::errand::{self, Errand};
 use crate::vm::{Phase, ProcessInfo};
 use quasar_abi::SegmentError;
 use quasar_abi::control::migrator::Security;
+use quasar_abi::files;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -44,7 +46,7 @@ pub enum HostError {
     #[error(transparent)]
     Segment(#[from] SegmentError),
     /// The host's files.
-    #[error("{what}: {source}")]
+    #[error("{what}: {}", trouble::explain(source))]
     Io {
         /// What was tried.
         what: String,
@@ -198,8 +200,12 @@ pub(super) enum Disks {
 
 /// Removes a disk, and the directory made for it when nothing else is in it.
 pub(super) fn remove_disk(path: &Path) {
+    // The disk first: what is left between the two is found by the mark.
     if let Err(error) = std::fs::remove_file(path) {
         log::warn!("disk {} cannot be removed: {error}", path.display());
+    }
+    if let Err(error) = files::has_arrived(path) {
+        log::warn!("the mark of disk {} cannot be removed: {error}", path.display());
     }
     if let Some(directory) = path.parent() {
         drop(std::fs::remove_dir(directory));
@@ -363,7 +369,9 @@ impl Host {
     /// # Errors
     /// [`HostError`]; nothing is left of the attempt.
     pub fn create(self: &Arc<Self>, spec: VmSpec) -> Result<VmView, HostError> {
-        spec.check()?;
+        spec.check_form()?;
+        spec.check_host()?;
+        errand::run(&Errand::Examine(Box::new(spec.clone()))).map_err(SpecError::Files)?;
         if let Some(away) = self.registry().away.get(&spec.name) {
             return Err(HostError::Away { name: spec.name, at: away.at.clone() });
         }
@@ -521,7 +529,7 @@ impl Host {
         let doomed: Vec<&PathBuf> = match disks {
             Disks::Keep => vec![],
             Disks::Owned => owned.collect(),
-            Disks::Made => entry.past.made_disks.iter().collect(),
+            Disks::Made => entry.past.made_disks.iter().map(|disk| &disk.path).collect(),
         };
         for path in doomed {
             remove_disk(path);

@@ -6,9 +6,9 @@ use super::host::{Host, HostError, io, open_log};
 use super::network::Attachment;
 use super::spec::{Mac, UplinkSpec, VmSpec};
 use crate::machine::{Machine, segments};
-use crate::vm::{Phase, Setup, StatusBoard, VmHandle};
+use crate::vm::{Loader, Phase, Setup, StatusBoard, VmHandle};
+use quasar_abi::files::{self, Access};
 use quasar_abi::vm::pause;
-use std::io::{Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -29,10 +29,10 @@ pub(super) enum Start {
     },
 }
 
-/// The length of a disk: a block device has none but its end. And which it is.
+/// The length of a disk, and which it is.
 fn disk_bytes(path: &Path) -> std::io::Result<(u64, DiskId)> {
-    let mut file = std::fs::File::open(path)?;
-    Ok((file.seek(SeekFrom::End(0))?, DiskId::of(&file.metadata()?)))
+    let disk = files::open(path, Access::Read)?;
+    Ok((disk.bytes, DiskId::of(&disk.file.metadata()?)))
 }
 
 impl Host {
@@ -94,6 +94,7 @@ impl Host {
             log: Arc::new(log.writer().map_err(io("a VM's log"))?),
             board: Arc::new(StatusBoard::default()),
             arriving: start != Start::Boot,
+            loader: Loader::Child,
         };
         let board = Arc::clone(&setup.board);
         let started = VmHandle::start(setup).map_err(io("a VM's thread cannot be started"));

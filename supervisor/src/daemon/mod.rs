@@ -8,6 +8,7 @@ mod host;
 pub mod journey;
 mod journeys;
 mod kill;
+mod leftovers;
 mod lifecycle;
 mod make;
 mod network;

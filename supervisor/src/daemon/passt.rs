@@ -2,7 +2,7 @@
 //! without privileges. One process per uplink; its address plan is that of QEMU's user network.
 
 use super::spec::Publish;
-use crate::children::{CappedLog, PidFd, Reach, spawn_bound};
+use crate::children::{CappedLog, PidFd, Reach, spawn_bound, trouble};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -19,10 +19,10 @@ pub const GATEWAY: &str = "10.0.2.2";
 #[derive(Debug, thiserror::Error)]
 pub enum PasstError {
     /// It is not installed.
-    #[error("passt is not installed (apt-get install passt); or use --uplink none or tap:INTERFACE")]
+    #[error("passt is not installed (apt-get install passt); or use the uplink none or tap:INTERFACE")]
     Missing,
     /// It cannot be started.
-    #[error("passt cannot be started: {0}")]
+    #[error("passt cannot be started: {}", trouble::explain(.0))]
     Start(#[from] std::io::Error),
 }
 

@@ -2,9 +2,9 @@
 
 use super::host::{Host, Neighbours};
 use super::journey::incoming::Origin;
-use super::paths::{Paths, SocketTooLong, check_socket};
-use super::{api, host::HostError};
-use crate::children::{Launcher, cap_own};
+use super::paths::{Paths, SocketTooLong, check_socket, data_directory};
+use super::{api, host::HostError, leftovers};
+use crate::children::{Launcher, cap_own, trouble};
 use crate::machine::segments;
 use nix::fcntl::{Flock, FlockArg};
 use quasar_abi::control::migrator::Security;
@@ -83,8 +83,16 @@ fn lock(paths: &Paths) -> Result<Flock<File>, ServeError> {
 pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     let ServeOptions { paths, launcher, exit_when_idle, neighbours } = options;
     check_socket(&paths.socket)?;
+    trouble::raise_open_files();
     paths.create().map_err(io("cannot make the directory of", &paths.socket))?;
     let _lock = lock(paths)?;
+    for path in leftovers::sweep_runtime(&paths.directory()) {
+        log::info!("removed {}, which a daemon that was killed had left", path.display());
+    }
+    for path in leftovers::sweep_data(&data_directory()) {
+        log::warn!("removed {}, which a daemon that was killed had left", path.display());
+    }
+    paths.create().map_err(io("cannot make the directory of", &paths.socket))?;
     match segments::remove_stale(Path::new("/dev/shm")) {
         Ok(removed) if removed.is_empty() => {}
         Ok(removed) => log::warn!("removed {} segments of processes that are gone", removed.len()),

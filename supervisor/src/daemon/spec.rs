@@ -4,13 +4,19 @@ use super::disks;
 use super::entry::Held;
 use crate::machine::MachineConfig;
 use crate::machine::config::{Boot, ConfigError};
+use crate::machine::formats::{self, Format};
+use crate::machine::room::{self, TooMuch};
+use quasar_abi::files::{self, Access, UserFile};
 use quasar_abi::machine::{OnEnospc, VIRTIO_SLOTS, VirtioDevice};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::io::Read;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+/// Bytes of a disk that are looked at for another format's magic.
+const HEAD_BYTES: u64 = 4096;
 /// Longest name of a VM or network.
 const MAX_NAME: usize = 32;
 /// Longest name of a network interface (IFNAMSIZ - 1).
@@ -135,8 +141,17 @@ pub enum SpecError {
         /// The other.
         other: PathBuf,
     },
+    /// What its files are not.
+    #[error("{0}")]
+    Files(String),
+    /// More memory than there is.
+    #[error(transparent)]
+    Room(#[from] TooMuch),
+    /// A TAP interface that is not there.
+    #[error("there is no network interface {0}: make it first (`ip tuntap add {0} mode tap user …`)")]
+    Tap(String),
     /// Published ports need an uplink that forwards.
-    #[error("published ports need the uplink passt, which {0} has not; use --uplink passt")]
+    #[error("published ports need the uplink passt, which {0} has not; give it that uplink")]
     Publish(String),
 }
 
@@ -145,6 +160,23 @@ fn check_name(name: &str, what: &'static str) -> Result<(), SpecError> {
     let good =
         name.starts_with(letter) && name.len() <= MAX_NAME && name.chars().all(|c| letter(c) || c == '-');
     if good { Ok(()) } else { Err(SpecError::Name(name.to_owned(), what)) }
+}
+
+/// Opens a disk as its VM will, and looks whether its bytes are a disk's.
+fn check_disk(disk: &Disk) -> std::io::Result<()> {
+    let access = if disk.read_only { Access::Read } else { Access::Write };
+    let UserFile { file, .. } = files::open(&disk.path, access)?;
+    let mut head = vec![];
+    file.take(HEAD_BYTES).read_to_end(&mut head)?;
+    let refused = |text| Err(std::io::Error::new(std::io::ErrorKind::InvalidData, text));
+    match formats::of_disk(&head) {
+        Some(format @ Format::Disk(_)) => refused(format!(
+            "{format}, and a guest would see that format's own structures: only raw images can be used (`qemu-img \
+             convert -O raw`)"
+        )),
+        Some(format) => refused(format!("{format}; unpack it first")),
+        None => Ok(()),
+    }
 }
 
 impl VmSpec {
@@ -157,8 +189,21 @@ impl VmSpec {
         // Before one is opened: a FIFO would wait for its other end.
         disks::check(&self.disks)?;
         for disk in &self.disks {
-            let opened = std::fs::OpenOptions::new().read(true).write(!disk.read_only).open(&disk.path);
-            opened.map_err(|source| SpecError::Disk { path: disk.path.clone(), source })?;
+            check_disk(disk).map_err(|source| SpecError::Disk { path: disk.path.clone(), source })?;
+        }
+        Ok(())
+    }
+
+    /// Checks what this host must have for a VM that starts here.
+    ///
+    /// # Errors
+    /// [`SpecError`].
+    pub fn check_host(&self) -> Result<(), SpecError> {
+        room::check(self.machine.memory)?;
+        if let Some(Net { uplink: UplinkSpec::Tap(interface), .. }) = &self.net
+            && nix::net::if_::if_nametoindex(interface.as_str()).is_err()
+        {
+            return Err(SpecError::Tap(interface.clone()));
         }
         Ok(())
     }
@@ -188,11 +233,17 @@ impl VmSpec {
                 return Err(SpecError::Publish(network.to_owned()));
             }
         }
-        let slots = self.disks.len() + 3 + usize::from(self.net.is_some());
+        let slots = self.slots();
         if slots > VIRTIO_SLOTS {
             return Err(ConfigError::Slots(slots).into());
         }
         Ok(())
+    }
+
+    /// How many virtio slots hold a device.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.disks.len() + 3 + usize::from(self.net.is_some())
     }
 
     /// The network of its card.
@@ -342,6 +393,7 @@ as_string!(Mac, UplinkSpec, Publish);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::config::MAX_MEMORY;
 
     #[test]
     fn published_ports() {
@@ -385,6 +437,12 @@ mod tests {
     #[test]
     fn a_spec_is_checked_before_anything_is_made() {
         spec().check().expect("good");
+        spec().check_host().expect("good");
+        let mut tap = spec();
+        tap.net.as_mut().expect("net").uplink = UplinkSpec::Tap("quasar-none".into());
+        assert!(tap.check_host().expect_err("no interface").to_string().contains("quasar-none"));
+        tap.machine.memory = MAX_MEMORY;
+        assert!(tap.check_host().expect_err("a TiB").to_string().contains("GiB"));
         let bad = |change: fn(&mut VmSpec)| {
             let mut changed = spec();
             change(&mut changed);
@@ -401,7 +459,7 @@ mod tests {
             bad(|s| s.disks.push(Disk { path: "/nonexistent".into(), read_only: true, owned: false }))
                 .contains("disk /nonexistent")
         );
-        assert!(bad(|s| s.net.as_mut().expect("net").uplink = UplinkSpec::None).contains("--uplink passt"));
+        assert!(bad(|s| s.net.as_mut().expect("net").uplink = UplinkSpec::None).contains("the uplink passt"));
         assert!(
             bad(|s| {
                 let disk = Disk { path: "/dev/null".into(), read_only: true, owned: false };

@@ -1,6 +1,6 @@
 //! What the host does for VMs that come and go: describing them, making room for them, listing them as away.
 
-use super::entry::{Doubt, Entry, Past};
+use super::entry::{Doubt, Entry, MadeDisk, Past};
 use super::host::{Away, Disks, Host, HostError, remove_disk};
 use super::journey::description::{Description, HostSwitch, VERSION};
 use super::journey::incoming::Sizes;
@@ -9,10 +9,11 @@ use super::paths::data_directory;
 use super::spec::{Mac, VmSpec};
 use crate::machine::config::Boot;
 use crate::vm::{Phase, Request};
+use quasar_abi::files;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Bytes that a directory's file system still has for us.
@@ -36,9 +37,10 @@ pub(super) fn has_room(directory: &Path, what: &str, bytes: u64) -> Result<(), S
 }
 
 /// Makes the files of disks whose content comes; changes the specification to them.
-fn make_disks(spec: &mut VmSpec, sizes: &[(u8, u64)]) -> Result<Vec<PathBuf>, String> {
+/// Each has a mark until all of it has come ([`files::arrival_mark`]).
+fn make_disks(spec: &mut VmSpec, sizes: &[(u8, u64)]) -> Result<Vec<MadeDisk>, String> {
     let directory = data_directory().join(&spec.name);
-    let mut made = vec![];
+    let mut made: Vec<MadeDisk> = vec![];
     if sizes.is_empty() {
         return Ok(made);
     }
@@ -49,12 +51,14 @@ fn make_disks(spec: &mut VmSpec, sizes: &[(u8, u64)]) -> Result<Vec<PathBuf>, St
         for (slot, bytes) in sizes {
             let disk = spec.disks.get_mut(usize::from(*slot)).ok_or("a disk comes that it does not have")?;
             let names = (0..100).map(|n| directory.join(format!("disk{slot}-{n}.raw")));
-            let mut free = names.filter(|path| !path.exists());
+            let mut free = names.filter(|path| !path.exists() && !files::arrival_mark(path).exists());
             let path = free.next().ok_or_else(|| format!("{} is full of disks", directory.display()))?;
-            let file = OpenOptions::new().write(true).create_new(true).open(&path);
-            let file = file.map_err(|error| format!("{}: {error}", path.display()))?;
-            made.push(path.clone());
-            file.set_len(*bytes).map_err(|error| format!("{}: {error}", path.display()))?;
+            let cannot = |error| format!("{}: {error}", path.display());
+            let mark = OpenOptions::new().write(true).create_new(true).open(files::arrival_mark(&path));
+            let mark = mark.and_then(|mark| mark.lock().map(|()| mark)).map_err(cannot)?;
+            made.push(MadeDisk { path: path.clone(), _mark: Arc::new(mark) });
+            let file = OpenOptions::new().write(true).create_new(true).open(&path).map_err(cannot)?;
+            file.set_len(*bytes).map_err(cannot)?;
             disk.path = path;
             disk.owned = true;
         }
@@ -64,7 +68,7 @@ fn make_disks(spec: &mut VmSpec, sizes: &[(u8, u64)]) -> Result<Vec<PathBuf>, St
     match result {
         Ok(()) => Ok(made),
         Err(error) => {
-            made.iter().for_each(|path| remove_disk(path));
+            made.iter().for_each(|disk| remove_disk(&disk.path));
             drop(std::fs::remove_dir(&directory));
             Err(error)
         }
@@ -155,7 +159,7 @@ impl Host {
             Past { home: description.home.clone(), trail, made_disks: made_disks.clone(), abroad: !at_home };
         let start = Start::Arrive { paused: description.paused };
         let settled = spec.check().map_err(HostError::from).and_then(|()| self.settle(spec, past, start));
-        settled.inspect_err(|_| made_disks.iter().for_each(|path| remove_disk(path)))
+        settled.inspect_err(|_| made_disks.iter().for_each(|disk| remove_disk(&disk.path)))
     }
 
     /// A VM that came runs here.

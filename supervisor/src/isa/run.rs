@@ -5,10 +5,10 @@ use super::signature::{Granularity, SignatureError, format_signature};
 use crate::children::exec::Executable;
 use crate::children::{Launcher, spawn_bound};
 use crate::machine::config::{Boot, ConfigError};
-use crate::machine::elf::{ElfFault, Program};
-use crate::machine::{Machine, MachineConfig, segments};
+use crate::machine::elf::Program;
+use crate::machine::{BootError, Machine, MachineConfig, Source, room, segments};
 use crate::signals;
-use crate::vm::{Outcome, Phase, Setup, StatusBoard, VmHandle, VmStatus};
+use crate::vm::{Loader, Outcome, Phase, Setup, StatusBoard, VmHandle, VmStatus};
 use quasar_abi::SegmentError;
 use quasar_abi::clock::mode;
 use quasar_abi::console::UART_CONSOLE;
@@ -97,6 +97,9 @@ pub enum IsaError {
     /// A bad option.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// More memory than there is.
+    #[error(transparent)]
+    Room(#[from] room::TooMuch),
     /// Shared memory.
     #[error(transparent)]
     Segment(#[from] SegmentError),
@@ -125,14 +128,9 @@ pub enum IsaError {
         /// Why.
         source: std::io::Error,
     },
-    /// The program cannot be read; the source says why.
-    #[error("{path} cannot be run")]
-    Elf {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: ElfFault,
-    },
+    /// The program cannot be run.
+    #[error(transparent)]
+    Boot(#[from] BootError),
     /// The system refused.
     #[error(transparent)]
     Io(#[from] std::io::Error),
@@ -146,6 +144,7 @@ pub fn run(options: &Options, launcher: &Launcher, out: &mut dyn Write) -> Resul
     let (memory, harts, icount) = (options.memory, options.harts, options.icount);
     let config = MachineConfig { memory, harts, boot: options.boot(), icount };
     config.check()?;
+    room::check(memory)?;
     let symbols = match options.kernel {
         None => Symbols::of(&options.elf)?,
         Some(_) => Symbols { signature: None, tohost: false },
@@ -179,6 +178,7 @@ pub fn run(options: &Options, launcher: &Launcher, out: &mut dyn Write) -> Resul
         log: Arc::new(log.try_clone()?),
         board: Arc::new(StatusBoard::default()),
         arriving: false,
+        loader: Loader::Here,
     })?;
     let attended = attend(&handle, &machine, &stop, out);
     // Whatever happened to the output, nothing of the machine may stay.
@@ -237,9 +237,7 @@ struct Symbols {
 
 impl Symbols {
     fn of(path: &Path) -> Result<Self, IsaError> {
-        let bytes = std::fs::read(path).map_err(|source| IsaError::File { path: path.to_owned(), source })?;
-        let program =
-            Program::parse(&bytes).map_err(|source| IsaError::Elf { path: path.to_owned(), source })?;
+        let program = Program::open_bare(Source::open("program", path)?)?;
         Ok(Self {
             signature: program.symbol("begin_signature").zip(program.symbol("end_signature")),
             tohost: program.symbol("tohost").is_some(),

@@ -1,18 +1,22 @@
 //! Filling a machine's memory and starting its harts, at power-on and at each reboot.
 //!
-//! Order: programs are read and placed, then the ramdisk, then the device tree, which tells where they lie,
-//! then the harts. Nothing is written before everything is known to fit.
+//! Order: programs are opened and placed, then the ramdisk, then the device tree, which tells where they lie,
+//! then the harts. Nothing is written before everything is known to be there and to fit.
 
 use super::cmdline;
 use super::config::Boot;
 use super::elf::{self, ElfFault, Program};
 use super::fdt::{self, Description};
+use super::formats::{self, Format};
 use super::harts::Start;
 use super::image::{ImageFault, ImageHeader};
+use super::source::Source;
 use super::{Machine, MachineConfig};
+use quasar_abi::GuestRam;
 use quasar_abi::clock::mode;
 use quasar_abi::machine::RAM_BASE;
 use quasar_abi::ram::NotRam;
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -27,6 +31,8 @@ const DTB_ROOM: u64 = 64 << 10;
 const FW_DYNAMIC_MAGIC: u64 = 0x4942_534f;
 const FW_DYNAMIC_VERSION: u64 = 2;
 const FW_DYNAMIC_NEXT_MODE_S: u64 = 1;
+/// Longest kernel that is looked through for its version.
+const MOST_KERNEL: u64 = 256 << 20;
 const RNG_SEED_BYTES: usize = 64;
 /// Guest time of an instruction in deterministic mode: a hart of 100 million instructions a second.
 const NS_PER_INSTRUCTION: u64 = 10;
@@ -54,6 +60,16 @@ pub enum BootError {
         /// Why.
         source: ImageFault,
     },
+    /// A file of another kind than it was given for.
+    #[error("the {what} {path} cannot be used: {why}")]
+    Kind {
+        /// Its role.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        why: String,
+    },
     /// An ELF that cannot be loaded.
     #[error("{path} cannot be loaded: {source}")]
     Elf {
@@ -64,7 +80,7 @@ pub enum BootError {
     },
     /// It does not fit.
     #[error(
-        "the {what} needs {need} bytes at {at:#x}, but RAM ends at {end:#x}; give the machine more memory (--memory)"
+        "the {what} needs {need} bytes at {at:#x}, but RAM ends at {end:#x}; give the machine more memory"
     )]
     Memory {
         /// What does not fit.
@@ -79,6 +95,25 @@ pub enum BootError {
     /// The kernel would lose the end of its command line.
     #[error(transparent)]
     CommandLine(#[from] cmdline::TooLong),
+    /// The kernel would stand there without its files.
+    #[error(
+        "memory of {} MiB is too little: a kernel of {} MiB with an initial ramdisk of {} MiB and {} MiB of files in it \
+         needs {} MiB at least",
+        memory >> 20, kernel.div_ceil(1 << 20), ramdisk.div_ceil(1 << 20), content.div_ceil(1 << 20),
+        need.div_ceil(1 << 20)
+    )]
+    Unpack {
+        /// Bytes of the kernel.
+        kernel: u64,
+        /// Bytes of the ramdisk.
+        ramdisk: u64,
+        /// Bytes of what is in it.
+        content: u64,
+        /// All of them and what the kernel needs besides.
+        need: u64,
+        /// Bytes of RAM.
+        memory: u64,
+    },
     /// The device tree.
     #[error("the device tree cannot be made: {0}; is there a NUL byte in the kernel's command line?")]
     Tree(#[from] vm_fdt::Error),
@@ -88,16 +123,12 @@ pub enum BootError {
 }
 
 /// What was found in the files and concerns the machine beyond its start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Booted {
     /// First instruction.
     pub entry: u64,
     /// Address of `begin_signature` and `end_signature` of a bare program.
     pub signature: Option<(u64, u64)>,
-}
-
-fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, BootError> {
-    std::fs::read(path).map_err(|source| BootError::Read { what, path: path.to_owned(), source })
 }
 
 /// Where a ramdisk of `len` bytes goes: half of RAM, 512 MiB at most, behind the kernel's start, as QEMU
@@ -123,55 +154,116 @@ fn random_seed() -> Vec<u8> {
     if read.is_ok() { seed } else { vec![] }
 }
 
-/// A program to be written at an address.
-enum Load<'a> {
-    Elf(&'a Path, Box<Program<'a>>),
-    Raw(u64, &'a [u8]),
-}
-
-impl Load<'_> {
-    fn write(&self, machine: &Machine) -> Result<(), BootError> {
-        match self {
-            Self::Elf(path, program) => program
-                .load(&machine.ram)
-                .map_err(|source| BootError::Elf { path: (*path).to_owned(), source }),
-            Self::Raw(at, bytes) => Ok(machine.ram.write(*at, bytes)?),
-        }
-    }
-}
-
-struct Placed<'a> {
-    load: Load<'a>,
+/// A program that has its place.
+struct Placed {
+    load: Load,
     entry: u64,
     start: u64,
     end: u64,
 }
 
-fn parse_elf<'a>(path: &'a Path, bytes: &'a [u8]) -> Result<Program<'a>, BootError> {
-    Program::parse(bytes).map_err(|source| BootError::Elf { path: path.to_owned(), source })
+/// What is written at an address.
+enum Load {
+    Elf(Box<Program>),
+    File(u64, Source),
+    Bytes(u64, Vec<u8>),
 }
 
-fn place_firmware<'a>(path: &'a Path, bytes: &'a [u8]) -> Result<Placed<'a>, BootError> {
-    if elf::is_elf(bytes) {
-        let program = parse_elf(path, bytes)?;
-        let (entry, end) = (program.entry(), program.end());
-        return Ok(Placed { load: Load::Elf(path, Box::new(program)), entry, start: RAM_BASE, end });
+impl Load {
+    fn write(&self, ram: &GuestRam) -> Result<(), BootError> {
+        match self {
+            Self::Elf(program) => program.load(ram),
+            Self::File(at, source) => {
+                source.copy(0, source.bytes, ram, *at)?;
+                source.is_whole()
+            }
+            Self::Bytes(at, bytes) => Ok(ram.write(*at, bytes)?),
+        }
     }
-    let end = RAM_BASE + bytes.len() as u64;
-    Ok(Placed { load: Load::Raw(RAM_BASE, bytes), entry: RAM_BASE, start: RAM_BASE, end })
 }
 
-fn place_kernel<'a>(path: &'a Path, bytes: &'a [u8], lowest: u64) -> Result<Placed<'a>, BootError> {
-    if elf::is_elf(bytes) {
-        let program = parse_elf(path, bytes)?;
-        let (entry, end) = (program.entry(), program.end());
-        return Ok(Placed { load: Load::Elf(path, Box::new(program)), entry, start: entry, end });
+/// All that a start writes, with nothing written yet: it is known to be there and to fit.
+struct Plan {
+    loads: Vec<Load>,
+    start: Start,
+    booted: Booted,
+    bare: Option<Bare>,
+}
+
+/// What a bare program's host needs to know.
+struct Bare {
+    tohost: u64,
+    fromhost: u64,
+    max_instructions: u64,
+}
+
+/// Why a file is no firmware, if that can be seen: a raw binary has no magic of its own.
+fn no_firmware(head: &[u8]) -> Option<String> {
+    if let Some(format) = formats::of_program(head) {
+        return Some(format.to_string());
     }
-    let header =
-        ImageHeader::parse(bytes).map_err(|source| BootError::Image { path: path.to_owned(), source })?;
+    if ImageHeader::parse(head).is_ok() {
+        return Some("it is a Linux kernel".into());
+    }
+    // RISC-V Unprivileged, 2.2: sixteen zeroes and sixteen ones are no instruction.
+    match head.first_chunk::<2>() {
+        Some([0, 0] | [0xff, 0xff]) | None => Some("it does not begin with an instruction".into()),
+        Some(_) => None,
+    }
+}
+
+fn place_firmware(path: &Path) -> Result<Placed, BootError> {
+    let source = Source::open("firmware", path)?;
+    if elf::is_elf(source.head()) {
+        let program = Program::open(source)?;
+        let (entry, end) = (program.entry(), program.end());
+        return Ok(Placed { load: Load::Elf(Box::new(program)), entry, start: RAM_BASE, end });
+    }
+    if let Some(why) = no_firmware(source.head()) {
+        return Err(BootError::Kind { what: "firmware", path: path.to_owned(), why });
+    }
+    let end = RAM_BASE.saturating_add(source.bytes);
+    Ok(Placed { load: Load::File(RAM_BASE, source), entry: RAM_BASE, start: RAM_BASE, end })
+}
+
+fn place_kernel(path: &Path, lowest: u64) -> Result<Placed, BootError> {
+    let source = Source::open("kernel", path)?;
+    if elf::is_elf(source.head()) {
+        let program = Program::open(source)?;
+        let (entry, end) = (program.entry(), program.end());
+        return Ok(Placed { load: Load::Elf(Box::new(program)), entry, start: entry, end });
+    }
+    let header = ImageHeader::parse(source.head())
+        .map_err(|source| BootError::Image { path: path.to_owned(), source })?;
     let start = header.load_address(lowest);
-    let end = start.saturating_add(header.span(bytes.len() as u64));
-    Ok(Placed { load: Load::Raw(start, bytes), entry: start, start, end })
+    let end = start.saturating_add(header.span(source.bytes));
+    Ok(Placed { load: Load::File(start, source), entry: start, start, end })
+}
+
+/// Says whether the kernel keeps all of its command line, which is to be looked for in all of the file.
+fn keeps_line(kernel: &Load, append: &str) -> Result<(), BootError> {
+    let source = match kernel {
+        Load::Elf(program) => program.source(),
+        Load::File(_, source) => source,
+        Load::Bytes(..) => return Ok(()),
+    };
+    if !cmdline::may_be_cut(append) || source.bytes > MOST_KERNEL {
+        return Ok(());
+    }
+    Ok(cmdline::check(&source.read(0, source.bytes)?, append)?)
+}
+
+/// Opens a ramdisk. The kernel knows more formats than we do: what cannot be one is refused.
+fn open_initrd(path: &Path) -> Result<Source, BootError> {
+    let source = Source::open("initial ramdisk", path)?;
+    let why = match formats::of_program(source.head()) {
+        _ if elf::is_elf(source.head()) => Some("it is an ELF file".to_owned()),
+        _ if ImageHeader::parse(source.head()).is_ok() => Some("it is a Linux kernel".to_owned()),
+        Some(Format::Compressed("zip" | "7z")) | None => None,
+        Some(Format::Compressed(_) | Format::Text) => None,
+        Some(format) => Some(format.to_string()),
+    };
+    why.map_or(Ok(source), |why| Err(BootError::Kind { what: "initial ramdisk", path: path.to_owned(), why }))
 }
 
 /// The structure that tells `fw_dynamic` what to start next.
@@ -196,11 +288,33 @@ impl MachineConfig {
     /// # Errors
     /// [`BootError`].
     pub fn boot(&self, machine: &Machine, virtio: usize) -> Result<Booted, BootError> {
+        let plan = self.plan(virtio)?;
+        for load in &plan.loads {
+            load.write(&machine.ram)?;
+        }
+        if let Some(bare) = &plan.bare {
+            machine.vm.tohost.set(bare.tohost);
+            machine.vm.fromhost.set(bare.fromhost);
+            machine.vm.instruction_limit.set(bare.max_instructions);
+        }
+        start_harts(machine, plan.start);
+        Ok(plan.booted)
+    }
+
+    /// Says whether [`MachineConfig::boot`] would find all it needs, and room for it.
+    ///
+    /// # Errors
+    /// [`BootError`].
+    pub fn examine(&self, virtio: usize) -> Result<(), BootError> {
+        self.plan(virtio).map(drop)
+    }
+
+    fn plan(&self, virtio: usize) -> Result<Plan, BootError> {
         match &self.boot {
             Boot::Kernel { kernel, initrd, append, firmware } => {
-                self.boot_kernel(machine, virtio, kernel, initrd.as_deref(), append, firmware.as_deref())
+                self.plan_kernel(virtio, kernel, initrd.as_deref(), append, firmware.as_deref())
             }
-            Boot::Bare { elf, max_instructions } => self.boot_bare(machine, virtio, elf, *max_instructions),
+            Boot::Bare { elf, max_instructions } => self.plan_bare(virtio, elf, *max_instructions),
         }
     }
 
@@ -215,89 +329,79 @@ impl MachineConfig {
         }
     }
 
-    fn boot_kernel(
+    fn plan_kernel(
         &self,
-        machine: &Machine,
         virtio: usize,
-        kernel_path: &Path,
-        initrd_path: Option<&Path>,
+        kernel: &Path,
+        initrd: Option<&Path>,
         append: &str,
-        firmware_path: Option<&Path>,
-    ) -> Result<Booted, BootError> {
-        let kernel_bytes = read("kernel", kernel_path)?;
-        cmdline::check(&kernel_bytes, append)?;
-        let initrd_bytes = initrd_path.map(|path| read("initial ramdisk", path)).transpose()?;
-        let firmware_bytes = firmware_path.map(|path| read("firmware", path)).transpose()?;
-
-        let firmware = match (firmware_path, &firmware_bytes) {
-            (Some(path), Some(bytes)) => Some(place_firmware(path, bytes)?),
-            _ => None,
-        };
+        firmware: Option<&Path>,
+    ) -> Result<Plan, BootError> {
+        let firmware = firmware.map(place_firmware).transpose()?;
         if let Some(firmware) = &firmware {
             self.fits("firmware", firmware.start, firmware.end)?;
         }
-        let kernel = place_kernel(kernel_path, &kernel_bytes, firmware.as_ref().map_or(RAM_BASE, |f| f.end))?;
+        let kernel = place_kernel(kernel, firmware.as_ref().map_or(RAM_BASE, |f| f.end))?;
         self.fits("kernel", kernel.start, kernel.end)?;
+        keeps_line(&kernel.load, append)?;
+        for load in firmware.iter().map(|f| &f.load).chain([&kernel.load]) {
+            if let Load::Elf(program) = load {
+                program.fits(RAM_BASE, self.memory)?;
+            }
+        }
 
         // The tree's length does not depend on the ramdisk's address: made twice, it has a place before it.
-        let provisional = fdt::build(&self.description(virtio, append, initrd_path.map(|_| (0, 0))))?;
+        let provisional = fdt::build(&self.description(virtio, append, initrd.map(|_| (0, 0))))?;
         let room = (provisional.len() as u64 + DTB_ROOM).next_multiple_of(4096);
         let dtb = place_dtb(self.ram_end(), room, kernel.end);
         self.fits("device tree", dtb.max(kernel.end), dtb.max(kernel.end) + room)?;
-        let initrd = match &initrd_bytes {
-            Some(bytes) => {
-                let need = bytes.len() as u64;
-                // A tree below 3 GiB is below the ramdisk's usual place when RAM is large.
-                let limit = if self.ram_end() <= DTB_CEILING { dtb } else { DTB_CEILING.min(dtb) };
-                let at = place_initrd(kernel.start, kernel.end, need, self.memory, limit)
-                    .ok_or(BootError::Memory { what: "initial ramdisk", at: kernel.end, need, end: limit })?;
-                machine.ram.write(at, bytes)?;
-                Some((at, at + need))
-            }
-            None => None,
-        };
-        kernel.load.write(machine)?;
-        let tree = fdt::build(&self.description(virtio, append, initrd))?;
-        machine.ram.write(dtb, &tree)?;
+        let mut loads = vec![];
+        let mut ramdisk = None;
+        if let Some(source) = initrd.map(open_initrd).transpose()? {
+            let need = source.bytes;
+            // A tree below 3 GiB is below the ramdisk's usual place when RAM is large.
+            let limit = if self.ram_end() <= DTB_CEILING { dtb } else { DTB_CEILING.min(dtb) };
+            let at = place_initrd(kernel.start, kernel.end, need, self.memory, limit)
+                .ok_or(BootError::Memory { what: "initial ramdisk", at: kernel.end, need, end: limit })?;
+            self.has_room_to_unpack(kernel.end.saturating_sub(kernel.start), &source, append)?;
+            ramdisk = Some((at, at + need));
+            loads.push(Load::File(at, source));
+        }
+        loads.push(kernel.load);
+        let tree = fdt::build(&self.description(virtio, append, ramdisk))?;
+        loads.push(Load::Bytes(dtb, tree));
         let start = match firmware {
             Some(firmware) => {
-                firmware.load.write(machine)?;
                 let info = dtb + room - 4096;
-                machine.ram.write(info, &dynamic_info(kernel.entry))?;
+                loads.extend([firmware.load, Load::Bytes(info, dynamic_info(kernel.entry))]);
                 Start::Machine { entry: firmware.entry, dtb, a2: info }
             }
             None => Start::Supervisor { entry: kernel.entry, dtb },
         };
-        start_harts(machine, start);
-        Ok(Booted { entry: kernel.entry, signature: None })
+        let booted = Booted { entry: kernel.entry, signature: None };
+        Ok(Plan { loads, start, booted, bare: None })
     }
 
-    fn boot_bare(
-        &self,
-        machine: &Machine,
-        virtio: usize,
-        path: &Path,
-        max_instructions: u64,
-    ) -> Result<Booted, BootError> {
-        let bytes = read("program", path)?;
-        let program = parse_elf(path, &bytes)?;
+    fn plan_bare(&self, virtio: usize, path: &Path, max_instructions: u64) -> Result<Plan, BootError> {
+        let program = Program::open_bare(Source::open("program", path)?)?;
+        program.fits(RAM_BASE, self.memory)?;
         let tree = fdt::build(&self.description(virtio, "", None))?;
         let dtb = place_dtb(self.ram_end(), tree.len() as u64, program.end());
-        let load = Load::Elf(path, Box::new(program));
-        if dtb >= RAM_BASE {
-            machine.ram.write(dtb, &tree)?;
-        }
-        load.write(machine)?;
-        let Load::Elf(_, program) = load else { unreachable!("made two lines above") };
         let symbol = |name| program.symbol(name);
-        machine.vm.tohost.set(symbol("tohost").unwrap_or(0));
-        machine.vm.fromhost.set(symbol("fromhost").unwrap_or(0));
-        machine.vm.instruction_limit.set(max_instructions);
-        start_harts(machine, Start::Machine { entry: program.entry(), dtb, a2: 0 });
-        Ok(Booted {
-            entry: program.entry(),
-            signature: symbol("begin_signature").zip(symbol("end_signature")),
-        })
+        let bare = Bare {
+            tohost: symbol("tohost").unwrap_or(0),
+            fromhost: symbol("fromhost").unwrap_or(0),
+            max_instructions,
+        };
+        let entry = program.entry();
+        let booted = Booted { entry, signature: symbol("begin_signature").zip(symbol("end_signature")) };
+        let mut loads = vec![];
+        if dtb >= RAM_BASE {
+            loads.push(Load::Bytes(dtb, tree));
+        }
+        loads.push(Load::Elf(Box::new(program)));
+        let start = Start::Machine { entry, dtb, a2: 0 };
+        Ok(Plan { loads, start, booted, bare: Some(bare) })
     }
 }
 

@@ -64,7 +64,7 @@ pub enum ConfigError {
     #[error("{0} harts: a machine has 1 to {MAX_HARTS}")]
     Harts(u8),
     /// Deterministic mode with several harts.
-    #[error("deterministic mode (--icount) has one hart, not {0}: their order would depend on the host")]
+    #[error("deterministic mode (icount) has one hart, not {0}: their order would depend on the host")]
     OneHart(u8),
     /// Too many devices.
     #[error("{0} virtio devices: there are {VIRTIO_SLOTS} slots; use fewer disks")]

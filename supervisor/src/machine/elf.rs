@@ -1,9 +1,12 @@
 //! ELF programs: what to put where, where to begin, and which symbols matter.
 
-use object::elf::{EM_RISCV, FileHeader64, PT_LOAD};
+use super::boot::BootError;
+use super::source::Source;
+use object::elf::{EM_RISCV, FileHeader64, PT_LOAD, ProgramHeader64};
 use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
 use object::{LittleEndian, Object, ObjectSymbol};
 use quasar_abi::ram::{GuestRam, NotRam};
+use std::collections::BTreeMap;
 
 /// Why an ELF file cannot be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -12,8 +15,11 @@ pub enum ElfFault {
     #[error("it is no 64-bit little-endian ELF file, or it is damaged: {0}")]
     Malformed(String),
     /// Another machine's program.
-    #[error("it is a program for machine {0}, not for RISC-V (243)")]
-    Machine(u16),
+    #[error("it is a program for machine {0}{1}, not for RISC-V (243)")]
+    Machine(u16, &'static str),
+    /// Longer than any program whose symbols are of use.
+    #[error("it has {0} bytes, more than {MOST_BYTES_WITH_SYMBOLS}, which a bare program has at most")]
+    Long(u64),
     /// Nothing to load.
     #[error("it has nothing to load")]
     Empty,
@@ -28,17 +34,28 @@ impl From<object::Error> for ElfFault {
     }
 }
 
-/// A program as it lies in a file.
-pub struct Program<'a> {
-    file: ElfFile64<'a, LittleEndian>,
-    segments: Vec<Loadable<'a>>,
+/// Longest file whose symbols are looked up: a bare program with all that a debugger wants is far smaller.
+const MOST_BYTES_WITH_SYMBOLS: u64 = 256 << 20;
+/// The symbols that a bare program tells its host by.
+const SYMBOLS: [&str; 4] = ["tohost", "fromhost", "begin_signature", "end_signature"];
+
+/// A program that lies in a file.
+#[derive(Debug)]
+pub struct Program {
+    /// The file.
+    source: Source,
+    entry: u64,
+    segments: Vec<Loadable>,
+    symbols: BTreeMap<&'static str, u64>,
 }
 
-struct Loadable<'a> {
+#[derive(Debug)]
+struct Loadable {
     vaddr: u64,
     paddr: u64,
     memory: u64,
-    bytes: &'a [u8],
+    offset: u64,
+    bytes: u64,
 }
 
 /// Whether these bytes begin an ELF file.
@@ -47,49 +64,108 @@ pub fn is_elf(bytes: &[u8]) -> bool {
     bytes.starts_with(b"\x7fELF")
 }
 
-impl<'a> Program<'a> {
+/// An architecture's name, where it has one that people know.
+const fn machine_name(machine: u16) -> &'static str {
+    match machine {
+        3 => " (x86)",
+        20 => " (PowerPC)",
+        21 => " (PowerPC64)",
+        22 => " (S/390)",
+        40 => " (ARM)",
+        62 => " (x86-64)",
+        183 => " (AArch64)",
+        258 => " (LoongArch)",
+        _ => "",
+    }
+}
+
+impl Program {
     /// Reads the headers.
     ///
     /// # Errors
-    /// [`ElfFault`].
-    pub fn parse(bytes: &'a [u8]) -> Result<Self, ElfFault> {
-        let header = FileHeader64::<LittleEndian>::parse(bytes)?;
-        let endian = header.endian()?;
+    /// [`BootError::Elf`] and [`BootError::Read`].
+    pub fn open(source: Source) -> Result<Self, BootError> {
+        let path = source.path.clone();
+        let fault = |fault: ElfFault| BootError::Elf { path: path.clone(), source: fault };
+        let header = FileHeader64::<LittleEndian>::parse(source.head()).map_err(|e| fault(e.into()))?;
+        let endian = header.endian().map_err(|e| fault(e.into()))?;
         let machine = header.e_machine.get(endian);
         if machine != EM_RISCV {
-            return Err(ElfFault::Machine(machine.0));
+            return Err(fault(ElfFault::Machine(machine.0, machine_name(machine.0))));
         }
+        let outside = |what| fault(ElfFault::Malformed(format!("{what} lies outside the file")));
+        let inside = |offset: u64, len: u64| offset.checked_add(len).is_some_and(|end| end <= source.bytes);
+        let (at, count) = (header.e_phoff(endian), u64::from(header.e_phnum(endian)));
+        let len = count * size_of::<ProgramHeader64<LittleEndian>>() as u64;
+        if usize::from(header.e_phentsize(endian)) != size_of::<ProgramHeader64<LittleEndian>>() && count > 0
+        {
+            return Err(fault(ElfFault::Malformed("its program headers have another size".into())));
+        }
+        if !inside(at, len) {
+            return Err(outside("its table of segments"));
+        }
+        let table = source.read(at, len)?;
+        let count = usize::try_from(count).unwrap_or(0);
+        let (entries, _) = object::pod::slice_from_bytes::<ProgramHeader64<LittleEndian>>(&table, count)
+            .map_err(|()| outside("its table of segments"))?;
         let mut segments = vec![];
-        for entry in header.program_headers(endian, bytes)? {
+        for entry in entries {
             if entry.p_type(endian) != PT_LOAD || entry.p_memsz(endian) == 0 {
                 continue;
             }
-            let data = entry
-                .data(endian, bytes)
-                .map_err(|()| ElfFault::Malformed("a segment lies outside the file".into()))?;
-            segments.push(Loadable {
-                vaddr: entry.p_vaddr(endian),
-                paddr: entry.p_paddr(endian),
-                memory: entry.p_memsz(endian).max(data.len() as u64),
-                bytes: data,
-            });
+            let (offset, bytes) = (entry.p_offset(endian), entry.p_filesz(endian));
+            if !inside(offset, bytes) {
+                return Err(outside("a segment"));
+            }
+            let (vaddr, paddr) = (entry.p_vaddr(endian), entry.p_paddr(endian));
+            segments.push(Loadable { vaddr, paddr, memory: entry.p_memsz(endian).max(bytes), offset, bytes });
         }
         if segments.is_empty() {
-            return Err(ElfFault::Empty);
+            return Err(fault(ElfFault::Empty));
         }
-        Ok(Self { file: ElfFile64::parse(bytes)?, segments })
+        let entry = header.e_entry(endian);
+        Ok(Self { source, entry, segments, symbols: BTreeMap::new() })
+    }
+
+    /// Reads the headers, and the symbols that a bare program tells its host by.
+    ///
+    /// # Errors
+    /// As [`Program::open`].
+    pub fn open_bare(source: Source) -> Result<Self, BootError> {
+        let mut program = Self::open(source)?;
+        let fault = |fault| BootError::Elf { path: program.source.path.clone(), source: fault };
+        if program.source.bytes > MOST_BYTES_WITH_SYMBOLS {
+            return Err(fault(ElfFault::Long(program.source.bytes)));
+        }
+        let bytes = program.source.read(0, program.source.bytes)?;
+        let file = ElfFile64::<LittleEndian>::parse(bytes.as_slice()).map_err(|e| fault(e.into()))?;
+        let known = |name: &str| SYMBOLS.into_iter().find(|known| *known == name);
+        let mut symbols = BTreeMap::new();
+        for symbol in file.symbols().filter(ObjectSymbol::is_definition) {
+            if let Some(name) = symbol.name().ok().and_then(known) {
+                symbols.entry(name).or_insert(program.physical(symbol.address()));
+            }
+        }
+        program.symbols = symbols;
+        Ok(program)
     }
 
     /// The physical address of a virtual one, by the segment that holds it; others are taken as they are.
     fn physical(&self, vaddr: u64) -> u64 {
-        let inside = |s: &&Loadable<'_>| vaddr.wrapping_sub(s.vaddr) < s.memory;
+        let inside = |s: &&Loadable| vaddr.wrapping_sub(s.vaddr) < s.memory;
         self.segments.iter().find(inside).map_or(vaddr, |s| s.paddr.wrapping_add(vaddr - s.vaddr))
+    }
+
+    /// The file.
+    #[must_use]
+    pub const fn source(&self) -> &Source {
+        &self.source
     }
 
     /// Physical address of the first instruction.
     #[must_use]
     pub fn entry(&self) -> u64 {
-        self.physical(self.file.entry())
+        self.physical(self.entry)
     }
 
     /// First physical address behind what is loaded.
@@ -98,29 +174,40 @@ impl<'a> Program<'a> {
         self.segments.iter().map(|s| s.paddr.saturating_add(s.memory)).max().unwrap_or(0)
     }
 
-    /// Physical address of a symbol.
+    /// Physical address of one of the symbols by which a bare program tells its host.
     #[must_use]
     pub fn symbol(&self, name: &str) -> Option<u64> {
-        let symbol = self.file.symbols().find(|s| s.is_definition() && s.name() == Ok(name))?;
-        Some(self.physical(symbol.address()))
+        self.symbols.get(name).copied()
+    }
+
+    /// Says whether all of it lies in a machine's RAM.
+    ///
+    /// # Errors
+    /// [`BootError::Elf`].
+    pub fn fits(&self, base: u64, memory: u64) -> Result<(), BootError> {
+        let outside = |s: &&Loadable| {
+            let offset = s.paddr.wrapping_sub(base);
+            offset >= memory || s.memory > memory - offset
+        };
+        self.segments.iter().find(outside).map_or(Ok(()), |s| {
+            let source = NotRam { gpa: s.paddr, len: s.memory }.into();
+            Err(BootError::Elf { path: self.source.path.clone(), source })
+        })
     }
 
     /// Writes the segments into RAM, with zeroes behind them where the file says so.
     ///
     /// # Errors
-    /// [`ElfFault::Range`].
-    pub fn load(&self, ram: &GuestRam) -> Result<(), ElfFault> {
+    /// [`BootError::Elf`] when it does not fit, [`BootError::Read`] when the file cannot be read any more.
+    pub fn load(&self, ram: &GuestRam) -> Result<(), BootError> {
+        self.fits(ram.base(), ram.len())?;
         for segment in &self.segments {
-            if !ram.contains(segment.paddr, segment.memory) {
-                return Err(NotRam { gpa: segment.paddr, len: segment.memory }.into());
-            }
-            ram.write(segment.paddr, segment.bytes)?;
-            let written = segment.bytes.len() as u64;
-            if segment.memory > written {
-                ram.fill(segment.paddr + written, 0, segment.memory - written)?;
+            self.source.copy(segment.offset, segment.bytes, ram, segment.paddr)?;
+            if segment.memory > segment.bytes {
+                ram.fill(segment.paddr + segment.bytes, 0, segment.memory - segment.bytes)?;
             }
         }
-        Ok(())
+        self.source.is_whole()
     }
 }
 
@@ -155,6 +242,19 @@ mod tests {
     use quasar_abi::{Segment, SegmentKind};
     use std::sync::Arc;
 
+    fn program(bytes: &[u8]) -> Result<Program, BootError> {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), bytes).expect("write");
+        Program::open_bare(Source::open("program", file.path())?)
+    }
+
+    fn fault(result: Result<impl std::fmt::Debug, BootError>) -> ElfFault {
+        match result {
+            Err(BootError::Elf { source, .. }) => source,
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn ram(test: &str) -> GuestRam {
         let name = format!("/quasar-test-{}-{test}", std::process::id());
         let segment = Segment::create(&name, SegmentKind::Ram, 64 << 10, 1).expect("create");
@@ -166,7 +266,7 @@ mod tests {
         let ram = ram("elf");
         ram.fill(0x8000_0000, 0xff, 64 << 10).expect("fill");
         let bytes = synthetic(0xffff_ffff_8000_0000, 0x8000_1000, &[1, 2, 3], 16);
-        let program = Program::parse(&bytes).expect("parse");
+        let program = program(&bytes).expect("parse");
         program.load(&ram).expect("load");
         let mut out = [9; 18];
         ram.read(0x8000_0fff, &mut out).expect("read");
@@ -179,13 +279,13 @@ mod tests {
     fn foreign_damaged_and_oversized_programs_are_refused() {
         let ram = ram("elf-bad");
         let good = synthetic(0x8000_0000, 0x8000_0000, &[1], 1 << 40);
-        assert!(matches!(Program::parse(&good).expect("parse").load(&ram), Err(ElfFault::Range(_))));
+        assert!(matches!(fault(program(&good).expect("parse").load(&ram)), ElfFault::Range(_)));
         let mut foreign = good.clone();
         foreign[18] = 62;
-        assert!(matches!(Program::parse(&foreign), Err(ElfFault::Machine(62))));
-        assert!(matches!(Program::parse(&good[..100]), Err(ElfFault::Malformed(_))));
+        assert!(matches!(fault(program(&foreign)), ElfFault::Machine(62, " (x86-64)")));
+        assert!(matches!(fault(program(&good[..100])), ElfFault::Malformed(_)));
         let mut outside = good;
         outside[72..80].copy_from_slice(&u64::MAX.to_le_bytes());
-        assert!(matches!(Program::parse(&outside), Err(ElfFault::Malformed(_))));
+        assert!(matches!(fault(program(&outside)), ElfFault::Malformed(_)));
     }
 }

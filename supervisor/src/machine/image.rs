@@ -1,5 +1,6 @@
 //! Raw Linux `Image` files (Linux, Documentation/arch/riscv/boot-image-header.rst).
 
+use super::formats::{self, Format};
 use quasar_abi::machine::RAM_BASE;
 
 /// Bytes of the header.
@@ -20,8 +21,11 @@ pub struct ImageHeader {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ImageFault {
     /// A compressed file.
-    #[error("it is compressed with gzip; unpack it first (`zcat FILE > Image`)")]
-    Gzip,
+    #[error("it is compressed with {0}; unpack it first")]
+    Compressed(&'static str),
+    /// Something else that has a name.
+    #[error("{0}, not a RISC-V Linux Image (magic RSC\\x05) or a RISC-V ELF file")]
+    Format(Format),
     /// A big-endian kernel.
     #[error("the header says that the kernel is big-endian, which no hart is")]
     BigEndian,
@@ -43,13 +47,14 @@ impl ImageHeader {
     /// # Errors
     /// [`ImageFault`].
     pub fn parse(bytes: &[u8]) -> Result<Self, ImageFault> {
-        if bytes.starts_with(&[0x1f, 0x8b]) {
-            return Err(ImageFault::Gzip);
-        }
-        let unknown = || ImageFault::Unknown;
+        let unknown = || match formats::of_program(bytes) {
+            Some(Format::Compressed(name)) => ImageFault::Compressed(name),
+            Some(format) => ImageFault::Format(format),
+            None => ImageFault::Unknown,
+        };
         let magic2 = bytes.get(56..60).and_then(|b| b.first_chunk()).ok_or_else(unknown)?;
         if u32::from_le_bytes(*magic2) != MAGIC2 {
-            return Err(ImageFault::Unknown);
+            return Err(unknown());
         }
         let text_offset = word(bytes, 8).ok_or_else(unknown)?;
         let image_size = word(bytes, 16).ok_or_else(unknown)?;
@@ -101,7 +106,11 @@ mod tests {
         assert_eq!(parsed.span(100), 0x1e6_b000);
         assert_eq!(ImageHeader::parse(&header(0, 0, 1)), Err(ImageFault::BigEndian));
         assert_eq!(ImageHeader::parse(&header(5, 0, 0)), Err(ImageFault::Offset(5)));
-        assert_eq!(ImageHeader::parse(&[0x1f, 0x8b, 8]), Err(ImageFault::Gzip));
-        assert_eq!(ImageHeader::parse(b"MZ"), Err(ImageFault::Unknown));
+        assert_eq!(ImageHeader::parse(&[0x1f, 0x8b, 8]), Err(ImageFault::Compressed("gzip")));
+        assert_eq!(ImageHeader::parse(b"MZ\0"), Err(ImageFault::Unknown));
+        let mut arm64 = header(0, 0, 0);
+        arm64[56..60].copy_from_slice(b"ARM\x64");
+        let error = ImageHeader::parse(&arm64).expect_err("foreign").to_string();
+        assert!(error.contains("for arm64"), "{error}");
     }
 }

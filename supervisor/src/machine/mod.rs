@@ -11,13 +11,18 @@ pub mod config;
 mod copy;
 pub mod elf;
 pub mod fdt;
+pub mod formats;
 pub mod harts;
 mod hash;
 pub mod image;
+pub mod room;
 pub mod segments;
+mod source;
+mod unpack;
 
 pub use boot::BootError;
 pub use config::MachineConfig;
 pub use copy::CopyError;
 pub use hash::MachineHash;
 pub use segments::Machine;
+pub use source::Source;

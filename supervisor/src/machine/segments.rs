@@ -75,6 +75,22 @@ impl Machine {
         Ok(Self { names, vm, ram, tlb, console, devices, maps })
     }
 
+    /// Attaches to a machine that another process has made.
+    ///
+    /// # Errors
+    /// [`SegmentError`] when it is not there, or is not this configuration's.
+    pub fn attach(names: &VmSegments, config: &MachineConfig) -> Result<Self, SegmentError> {
+        let tlb = Segment::attach(&names.tlb, SegmentKind::Tlb)?;
+        tlb.slice::<HartTlb>(0, usize::from(config.harts))?;
+        let console = Segment::attach(&names.console, SegmentKind::Console)?;
+        console.view::<ConsoleSegment>(0)?;
+        let devices = Segment::attach(&names.devices, SegmentKind::Devices)?;
+        let vm = Vm::new(Arc::new(Segment::attach(&names.control, SegmentKind::Control)?))?;
+        let ram = GuestRam::attach(&names.ram, RAM_BASE)?;
+        let maps = PageMaps::attach(&names.maps, RAM_BASE, config.memory)?;
+        Ok(Self { names: names.clone(), vm, ram, tlb, console, devices, maps })
+    }
+
     /// The consoles.
     #[must_use]
     pub fn consoles(&self) -> &ConsoleSegment {

@@ -2,9 +2,13 @@
 
 use super::PkiError;
 use std::fs::Permissions;
-use std::io::Write;
+use quasar_abi::files;
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
+
+/// Longest file of keys.
+const MOST_BYTES: u64 = 1 << 20;
 
 /// Who may read a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +72,9 @@ pub fn write(path: &Path, text: &str, readers: Readers, force: bool) -> Result<(
 /// # Errors
 /// [`PkiError::File`].
 pub fn read(path: &Path) -> Result<Option<String>, PkiError> {
-    match std::fs::read_to_string(path) {
+    let text = files::read(path, MOST_BYTES)
+        .and_then(|bytes| String::from_utf8(bytes).map_err(|_| io::Error::other("it is no text")));
+    match text {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed(path)(error)),

@@ -4,6 +4,7 @@
 //! could fail to take, and kills who misses one.
 
 use crate::children::policy::{Decision, History, Role, decide};
+use crate::children::trouble::explain;
 use crate::children::{Command, Launcher, Note, Process, Reach, SendError};
 use quasar_abi::control::cpu::CpuCommand;
 use quasar_abi::control::devices::DevicesCommand;
@@ -166,11 +167,7 @@ impl Crew {
             }
             Err(error) => {
                 let program = launcher.program(kind(party));
-                let how = format!(
-                    "cannot be started: {}: {error} (set QUASAR_LIBEXEC or --exe-dir to the directory of \
-                     Quasar's programs)",
-                    program.display()
-                );
+                let how = format!("cannot be started: {}: {}", program.display(), explain(&error));
                 let event = self.died(party, how);
                 self.late.push(event);
             }

@@ -10,7 +10,7 @@ pub mod stats;
 pub mod status;
 pub mod swap;
 
-pub use controller::{Controller, Input, Request, Setup};
+pub use controller::{Controller, Input, Loader, Request, Setup};
 pub use handle::VmHandle;
 pub use status::{Outcome, Phase, ProcessInfo, StatusBoard, VmStatus};
 pub use swap::SwapRequest;

@@ -100,13 +100,23 @@ pub struct VmStatus {
     pub processes: Vec<ProcessInfo>,
     /// Times the guest has rebooted.
     pub reboots: u64,
+    /// Why the guest's kernel panicked before it rebooted, by its console, when it last did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub panic: Option<String>,
 }
 
 impl VmStatus {
     /// A VM that is about to start.
     #[must_use]
     pub const fn new() -> Self {
-        Self { phase: Phase::Starting, reason: None, outcome: None, processes: vec![], reboots: 0 }
+        Self {
+            phase: Phase::Starting,
+            reason: None,
+            outcome: None,
+            processes: vec![],
+            reboots: 0,
+            panic: None,
+        }
     }
 }
 

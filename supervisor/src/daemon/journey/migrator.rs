@@ -1,5 +1,6 @@
 //! A migrator process on one journey, bound to the thread that owns it.
 
+use crate::children::trouble::explain;
 use crate::children::{Command, Launcher, Note, Process, Reach};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use quasar_abi::control::migrator::{MigrationEvent, MigratorCommand};
@@ -68,8 +69,10 @@ impl Migrator {
         let program = launcher.program(ProcessKind::Migrator);
         let notify = move |note| drop(outbox.send(Input::Note(note)));
         let peer = peer.map(|fd| ("--peer-fd", fd));
-        let mut process = Process::spawn_with(launcher, ProcessKind::Migrator, peer, log, notify)
-            .map_err(|error| format!("the migrator cannot be started: {}: {error}", program.display()))?;
+        let mut process =
+            Process::spawn_with(launcher, ProcessKind::Migrator, peer, log, notify).map_err(|error| {
+                format!("the migrator cannot be started: {}: {}", program.display(), explain(&error))
+            })?;
         let by = Instant::now() + START_DEADLINE;
         loop {
             match inbox.recv_timeout(by.saturating_duration_since(Instant::now())) {

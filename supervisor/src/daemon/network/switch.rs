@@ -2,6 +2,7 @@
 
 use super::{Input, Keeper, LinkOptions, NetworkUplink, port_name, uplink_name};
 use crate::children::policy::{Decision, Role, decide};
+use crate::children::trouble::explain;
 use crate::children::{Command, Note, Process};
 use crate::daemon::spec::UplinkSpec;
 use quasar_abi::control::netswitch::{NetswitchCommand, NetworkEvent, Uplink};
@@ -18,7 +19,8 @@ impl Keeper {
             Ok(process) => self.switch = Some(process),
             Err(error) => {
                 let program = self.launcher.program(ProcessKind::Netswitch);
-                self.switch_ended(&format!("cannot be started: {}: {error}", program.display()));
+                let why = explain(&error);
+                self.switch_ended(&format!("cannot be started: {}: {why}", program.display()));
             }
         }
     }

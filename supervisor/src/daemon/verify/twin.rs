@@ -3,10 +3,11 @@
 use crate::children::Launcher;
 use crate::daemon::data_directory;
 use crate::daemon::entry::Held;
+use crate::daemon::leftovers::hold;
 use crate::daemon::spec::VmSpec;
 use crate::image::copy_sparse;
 use crate::machine::{CopyError, Machine, MachineHash, segments};
-use crate::vm::{Outcome, Phase, Request, Setup, StatusBoard, VmHandle};
+use crate::vm::{Loader, Outcome, Phase, Request, Setup, StatusBoard, VmHandle};
 use quasar_abi::clock::mode;
 use quasar_abi::vm::pause;
 use quasar_abi::{Segment, SegmentError};
@@ -78,11 +79,11 @@ pub struct Twin {
     log: File,
     // Kept until it has ended.
     _port: Option<Segment>,
-    _disks: Option<TempDir>,
+    _disks: Option<(TempDir, File)>,
 }
 
 /// The same machine with disks of its own.
-fn copy_disks(spec: &mut VmSpec) -> Result<Option<TempDir>, TwinError> {
+fn copy_disks(spec: &mut VmSpec) -> Result<Option<(TempDir, File)>, TwinError> {
     if spec.disks.iter().all(|disk| disk.read_only) {
         return Ok(None);
     }
@@ -90,12 +91,13 @@ fn copy_disks(spec: &mut VmSpec) -> Result<Option<TempDir>, TwinError> {
     std::fs::create_dir_all(&base).map_err(io("the data directory"))?;
     let directory =
         tempfile::Builder::new().prefix("verify-").tempdir_in(base).map_err(io("the data directory"))?;
+    let lock = hold(directory.path()).map_err(io("the data directory"))?;
     for (index, disk) in spec.disks.iter_mut().enumerate().filter(|(_, disk)| !disk.read_only) {
         let copy = directory.path().join(format!("disk{index}"));
         copy_sparse(&disk.path, &copy).map_err(io("copying a disk"))?;
         disk.path = copy;
     }
-    Ok(Some(directory))
+    Ok(Some((directory, lock)))
 }
 
 impl Twin {
@@ -128,6 +130,7 @@ impl Twin {
             log: Arc::new(log.try_clone().map_err(io("a temporary file"))?),
             board: Arc::new(StatusBoard::default()),
             arriving: true,
+            loader: Loader::Child,
         })
         .map_err(io("a thread for the copy"))?;
         let status = handle.board.wait(START_DEADLINE, |phase| phase != Phase::Starting);

@@ -47,7 +47,7 @@ impl Controller {
             && party == PartyId::Devices
         {
             return match result {
-                Ok(_) => self.reboot_start(),
+                Ok(_) => self.reboot_load(),
                 Err(error) => self.fail(format!("the devices could not be reset: {error}")),
             };
         }

@@ -2,6 +2,8 @@
 
 mod children;
 mod disks;
+mod load;
+mod panic;
 mod reboot;
 mod requests;
 
@@ -9,8 +11,10 @@ use super::crew::{Crew, SeatNote};
 use super::status::{Outcome, Phase, StatusBoard};
 use super::swap::{Swap, SwapRequest};
 use crate::children::{Command, Launcher};
+use crate::errand;
 use crate::machine::{Machine, MachineConfig, boot};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use panic::PanicWatch;
 use quasar_abi::control::devices::DevicesCommand;
 use quasar_abi::machine::VirtioDevice;
 use quasar_abi::party::PartyId;
@@ -31,6 +35,8 @@ pub enum Input {
     Seat(SeatNote),
     /// The supervisor's doorbell has rung: the guest wants something.
     Doorbell,
+    /// What came of filling the guest's memory.
+    Loaded(errand::Answer),
     /// A user's.
     Request(Request, Answer),
 }
@@ -91,9 +97,24 @@ pub struct Setup {
     /// Its memory and state come from elsewhere: nothing is started in it, and
     /// [`pause::MIGRATOR`] holds it until [`Request::Arrived`].
     pub arriving: bool,
+    /// Who fills its memory.
+    pub loader: Loader,
+}
+
+/// Who reads the files that a VM is started from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loader {
+    /// This process, which has no other VM.
+    Here,
+    /// A process of its own.
+    Child,
 }
 
 enum Step {
+    /// Its memory is being filled.
+    Load {
+        by: Instant,
+    },
     Starting,
     Running,
     /// The harts are being ended, then the devices reset, then the harts started anew.
@@ -103,6 +124,9 @@ enum Step {
     RebootDevices {
         by: Instant,
         id: Option<u64>,
+    },
+    RebootLoad {
+        by: Instant,
     },
     RebootStart,
     /// Processes are being replaced by those of another build.
@@ -129,6 +153,10 @@ pub struct Controller {
     board: Arc<StatusBoard>,
     log: Arc<File>,
     inbox: Receiver<Input>,
+    outbox: Sender<Input>,
+    loader: Loader,
+    /// Who fills the memory at present.
+    loading: Option<errand::Sent>,
     step: Step,
     outcome: Outcome,
     pausing: Vec<(Instant, Answer)>,
@@ -137,6 +165,7 @@ pub struct Controller {
     answers: BTreeMap<u64, Answer>,
     arriving: bool,
     unclear: Option<String>,
+    panic: PanicWatch,
 }
 
 fn is_hart(party: PartyId) -> bool {
@@ -147,9 +176,10 @@ impl Controller {
     /// A controller; its children's notes go to `outbox`, the sending end of `inbox`.
     #[must_use]
     pub fn new(setup: Setup, outbox: Sender<Input>, inbox: Receiver<Input>) -> Self {
-        let Setup { config, machine, virtio, launcher, log, board, arriving } = setup;
+        let Setup { config, machine, virtio, launcher, log, board, arriving, loader } = setup;
         let (slots, disks) = (virtio.len(), disks::Disks::of(&virtio));
-        let notify = Arc::new(move |note| drop(outbox.send(Input::Seat(note))));
+        let notes = outbox.clone();
+        let notify = Arc::new(move |note| drop(notes.send(Input::Seat(note))));
         let crew =
             Crew::new(launcher, machine.names.clone(), virtio, machine.vm.clone(), Arc::clone(&log), notify);
         Self {
@@ -161,6 +191,9 @@ impl Controller {
             board,
             log,
             inbox,
+            outbox,
+            loader,
+            loading: None,
             step: Step::Starting,
             outcome: Outcome::Forced,
             pausing: vec![],
@@ -169,6 +202,7 @@ impl Controller {
             answers: BTreeMap::new(),
             arriving,
             unclear: None,
+            panic: PanicWatch::default(),
         }
     }
 }
@@ -185,6 +219,7 @@ impl Controller {
                         self.react(event);
                     }
                 }
+                Ok(Input::Loaded(answer)) => self.loaded(answer),
                 Ok(Input::Doorbell) | Err(RecvTimeoutError::Timeout) => {}
                 Ok(Input::Request(request, answer)) => self.serve(request, answer),
                 Err(RecvTimeoutError::Disconnected) => self.begin_end(Outcome::Forced),
@@ -212,11 +247,15 @@ impl Controller {
         if self.arriving {
             self.machine.vm.pause(pause::MIGRATOR);
             boot::start_empty(&self.machine);
-        } else if let Err(error) = self.config.boot(&self.machine, self.slots) {
-            return self.fail(error.to_string());
+            self.start_crew();
         } else {
-            boot::start_clock(&self.machine, self.config.icount);
+            self.step = Step::Load { by: Instant::now() + errand::DEADLINE };
+            self.load();
         }
+    }
+
+    fn start_crew(&mut self) {
+        self.step = Step::Starting;
         for party in self.everyone() {
             self.crew.start(party);
         }
@@ -227,7 +266,7 @@ impl Controller {
     fn show(&self) {
         let held = self.machine.vm.pause_mask.load(Ordering::SeqCst);
         let phase = match self.step {
-            Step::Starting => Phase::Starting,
+            Step::Load { .. } | Step::Starting => Phase::Starting,
             Step::Running if self.arriving => Phase::Arriving,
             Step::Running if !self.shutdowns.is_empty() => Phase::Stopping,
             Step::Running if held & (pause::USER | pause::DISK) != 0 || self.unclear.is_some() => {
@@ -237,6 +276,7 @@ impl Controller {
             | Step::Swap(..)
             | Step::RebootHarts { .. }
             | Step::RebootDevices { .. }
+            | Step::RebootLoad { .. }
             | Step::RebootStart => Phase::Running,
             Step::EndHarts | Step::EndRest => Phase::Stopping,
             Step::Done => Phase::Stopped,
@@ -269,13 +309,17 @@ impl Controller {
     fn next_deadline(&self) -> Instant {
         let now = Instant::now();
         let step = match self.step {
-            Step::RebootHarts { by } | Step::RebootDevices { by, .. } => Some(by),
+            Step::Load { by }
+            | Step::RebootHarts { by }
+            | Step::RebootDevices { by, .. }
+            | Step::RebootLoad { by } => Some(by),
             Step::Swap(ref swap, _) => swap.next_deadline(),
             _ => None,
         };
         let pausing = (!self.pausing.is_empty()).then_some(now + Duration::from_millis(1));
         let shutdown = self.shutdowns.iter().map(|s| s.by).min();
-        [Some(now + LOOK), self.crew.next_deadline(), step, pausing, shutdown]
+        let suspect = self.panic.next_look().filter(|_| matches!(self.step, Step::Running));
+        [Some(now + LOOK), self.crew.next_deadline(), step, pausing, shutdown, suspect]
             .into_iter()
             .flatten()
             .min()
@@ -287,6 +331,7 @@ impl Controller {
             return;
         }
         self.outcome = outcome;
+        self.loading = None;
         self.machine.vm.pause(pause::SUPERVISOR);
         for party in self.everyone().filter(|p| is_hart(*p)) {
             self.crew.end(party);
@@ -314,6 +359,9 @@ impl Controller {
         self.look_at_disks();
         self.look_at_shutdowns();
         match self.step {
+            Step::Load { by } | Step::RebootLoad { by } if by <= Instant::now() => {
+                self.loaded(Err(errand::late()));
+            }
             Step::Starting | Step::RebootStart if self.crew.all_serving(|_| true) => {
                 self.step = Step::Running;
                 self.machine.vm.unpause(pause::SUPERVISOR);
@@ -355,7 +403,7 @@ impl Controller {
             request::NONE if vm.pause_mask.load(Ordering::SeqCst) & pause::LIMIT != 0 => {
                 self.begin_end(Outcome::Limit);
             }
-            request::NONE => {}
+            request::NONE => self.look_at_panic(),
             request::REBOOT => self.reboot(),
             request::POWEROFF => self.begin_end(Outcome::Poweroff),
             request::HTIF_EXIT => self.begin_end(Outcome::HtifExit { value: code }),

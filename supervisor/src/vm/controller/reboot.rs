@@ -1,6 +1,7 @@
 //! A guest's reboot: harts, then devices, then a fresh machine.
 
 use super::{Controller, Step, is_hart};
+use crate::errand;
 use quasar_abi::vm::{pause, request};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -12,7 +13,13 @@ impl Controller {
     /// The guest wants a fresh machine. The harts' processes are replaced rather than told: a new process
     /// holds no translation and no decoded block of the old guest.
     pub(super) fn reboot(&mut self) {
-        self.note("the guest reboots");
+        match self.panic.rebooted() {
+            Some(reason) => {
+                self.note(&format!("the guest's kernel has panicked: {reason}; it reboots"));
+                self.board.update(|status| status.panic = Some(reason));
+            }
+            None => self.note("the guest reboots"),
+        }
         self.machine.vm.pause(pause::SUPERVISOR);
         for party in self.everyone().filter(|p| is_hart(*p)) {
             self.crew.end(party);
@@ -34,10 +41,13 @@ impl Controller {
         }
     }
 
+    /// The devices are reset: the guest's memory is filled anew.
+    pub(super) fn reboot_load(&mut self) {
+        self.step = Step::RebootLoad { by: Instant::now() + errand::DEADLINE };
+        self.load();
+    }
+
     pub(super) fn reboot_start(&mut self) {
-        if let Err(error) = self.config.boot(&self.machine, self.slots) {
-            return self.fail(format!("the guest wanted to reboot, but {error}"));
-        }
         self.machine.mark_everything();
         let vm = &self.machine.vm;
         vm.guest_request_code.set(0);

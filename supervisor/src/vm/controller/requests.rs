@@ -145,7 +145,7 @@ impl Controller {
         let late: Vec<Shutdown> = late;
         for shutdown in late {
             (shutdown.answer)(Err(
-                "the guest has not shut down in time after its power key was pressed; it runs on (--force ends it)"
+                "the guest has not shut down in time after its power key was pressed; it runs on (force ends it)"
                     .into(),
             ));
         }
