@@ -38,7 +38,11 @@ fn kind(of: FileType) -> Option<&'static str> {
     }
 }
 
-fn check(metadata: &Metadata) -> io::Result<()> {
+/// Says whether this is a regular file or a block device.
+///
+/// # Errors
+/// Of kind `InvalidInput`: what it is instead.
+pub fn check(metadata: &Metadata) -> io::Result<()> {
     kind(metadata.file_type()).map_or(Ok(()), |what| {
         let text = format!("it is {what}, not a file or a block device");
         Err(io::Error::new(io::ErrorKind::InvalidInput, text))

@@ -122,7 +122,7 @@ fn no_file_that_a_user_names_harms_or_holds_up_the_daemon() -> anyhow::Result<()
     let initrds = [(huge.clone(), "kernel"), (hole, "initial ramdisk"), ("/bin/sh".into(), "ELF")];
     let firmware = [(huge.clone(), "kernel"), (gzip, "gzip"), (write("zero", &[0; 100])?, "does not begin")];
     let qcow2 = write("qcow2", &[&b"QFI\xfb"[..], &[0; 1020]].concat())?;
-    let disks = [(qcow2, "qcow2"), (write("disk.xz", b"\xfd7zXZ\0more")?, "xz")];
+    let disks = [(qcow2, "qcow2"), (write("disk.xz", &[&b"\xfd7zXZ\0\0\0"[..], &[0; 504]].concat())?, "xz")];
 
     let refused = |role: &str, change: &dyn Fn(&mut Value, &Path), cases: &[(std::path::PathBuf, &str)]| {
         for (file, words) in not_files.iter().chain(cases) {

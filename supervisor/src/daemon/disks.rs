@@ -1,6 +1,7 @@
 //! What a disk's file must be like, and which file it is, whatever it is called.
 
 use super::spec::{Disk, SpecError};
+use quasar_abi::files;
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -80,11 +81,9 @@ pub fn check(disks: &[Disk]) -> Result<(), SpecError> {
     for disk in disks {
         let failed = |source| SpecError::Disk { path: disk.path.clone(), source };
         let metadata = std::fs::metadata(&disk.path).map_err(failed)?;
+        files::check(&metadata).map_err(failed)?;
         if metadata.is_file() {
             check_length(metadata.len()).map_err(failed)?;
-        } else if !metadata.file_type().is_block_device() {
-            let text = "it is neither a file nor a block device, which a disk has to be";
-            return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, text)));
         }
         let id = DiskId::of(&metadata);
         let clash =
@@ -148,10 +147,7 @@ mod tests {
         assert!(refused(&[disk(path("empty"), true)]).contains("empty: it is empty"));
         assert!(refused(&[disk(path("odd"), false)]).contains("it has 1000 bytes"));
         for other in ["/dev/null", "/dev/zero", "/"] {
-            assert!(
-                refused(&[disk(other.into(), true)]).contains("neither a file nor a block device"),
-                "{other}"
-            );
+            assert!(refused(&[disk(other.into(), true)]).contains("not a file or a block device"), "{other}");
         }
         let twice = |first, second| [disk(path("good"), first), disk(path("same"), second)];
         check(&twice(true, true)).expect("both are read");

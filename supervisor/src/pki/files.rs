@@ -1,8 +1,8 @@
 //! Files of keys: whole or not there, never replaced by accident.
 
 use super::PkiError;
-use std::fs::Permissions;
 use quasar_abi::files;
+use std::fs::Permissions;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;

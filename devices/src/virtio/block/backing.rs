@@ -6,9 +6,10 @@ use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::statvfs::fstatvfs;
 use quasar_abi::dirty::PageMaps;
+use quasar_abi::files::{self, Access, UserFile};
 use quasar_abi::ram::PAGE_BYTES;
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Seek, SeekFrom};
+use std::fs::{File, TryLockError};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -47,10 +48,8 @@ impl Backing {
         arriving: bool,
     ) -> Result<Self, DevicesError> {
         let failed = |what| move |source| DevicesError::Disk { path: path.to_owned(), what, source };
-        let mut file =
-            OpenOptions::new().read(true).write(!read_only).open(path).map_err(failed("cannot be opened"))?;
-        // Of block devices the end is the size, where metadata say nothing.
-        let end = file.seek(SeekFrom::End(0)).map_err(failed("has no size"))?;
+        let access = if read_only { Access::Read } else { Access::Write };
+        let UserFile { file, bytes: end } = files::open(path, access).map_err(failed("cannot be opened"))?;
         let owed = match lock(&file, read_only) {
             Ok(()) => false,
             Err(TryLockError::WouldBlock) if arriving => true,

@@ -122,10 +122,14 @@ impl Host {
         let refused = |reason| HostError::Refused { name: name.to_owned(), reason };
         let entry = self.find(name)?;
         if !entry.spec.machine.icount {
-            return Err(refused("only a VM that was started in deterministic mode (icount) can be verified".to_owned()));
+            return Err(refused(
+                "only a VM that was started in deterministic mode (icount) can be verified".to_owned(),
+            ));
         }
         if spec.instructions == 0 {
-            return Err(refused("no instruction is to be executed; give a number of instructions".to_owned()));
+            return Err(refused(
+                "no instruction is to be executed; give a number of instructions".to_owned(),
+            ));
         }
         if let Some(journey) = entry.journey() {
             return Err(HostError::Travelling { name: name.to_owned(), way: journey.view().way });
