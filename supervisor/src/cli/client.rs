@@ -206,7 +206,9 @@ fn unasked(error: &dyn std::fmt::Display) -> ClientError {
 fn command_hint(code: &str) -> Option<&'static str> {
     Some(match code {
         "unknown-vm" => "`quasar ps` lists the VMs",
-        "name-taken" => "choose another name; `quasar start NAME` boots that one again when it has stopped, `quasar rm NAME` removes it",
+        "name-taken" => {
+            "choose another name; `quasar start NAME` boots that one again when it has stopped, `quasar rm NAME` removes it"
+        }
         "disk-in-use" => "give each VM a copy, or attach it read-only to both (`,ro`)",
         "wrong-state" => "stop it first (`quasar stop NAME`), or use --force",
         "travelling" => "wait for it, or `quasar migrate NAME --cancel`",
