@@ -284,3 +284,21 @@ fn open_files_are_as_many_as_may_be_and_a_lack_of_them_is_named() -> anyhow::Res
     daemon.end(Signal::SIGTERM)?;
     Ok(())
 }
+
+#[test]
+fn a_guest_that_has_panicked_is_shown_and_one_that_only_says_so_is_not() -> anyhow::Result<()> {
+    let host = Host::start()?;
+    let words = "[    1.5] Kernel panic - not syncing: VFS: no root\r\n[    1.6] ---[ end ]---\r\n";
+    let place = host.directory();
+    for (name, waits) in [("idle", true), ("panicked", false)] {
+        let kernel = tiny::says(place, &format!("says-{name}"), words, waits)?;
+        let (status, made) = api::ask(&host.socket(), "POST", "/v1/vms", Some(&vm(name, &kernel)))?;
+        ensure!(status == 201, "{made}");
+    }
+    let view = host.wait_phase("panicked", "failed")?;
+    ensure!(view["reason"].as_str().is_some_and(|r| r.contains("panicked: VFS: no root")), "{view}");
+    ensure!(host.quasar(&["logs", "panicked"])?.contains("---[ end ]---"), "no last lines");
+    // It said the same at least as long ago.
+    ensure!(host.view("idle")?["phase"] == "running", "{}", host.view("idle")?);
+    host.stop()
+}

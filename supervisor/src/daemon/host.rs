@@ -232,6 +232,18 @@ pub(super) fn disks_are_free(registry: &Registry, spec: &VmSpec, ids: &[DiskId])
     Ok(())
 }
 
+/// Says whether a VM can start here from its files, before anything is made. The files are looked at by another
+/// process.
+///
+/// # Errors
+/// [`HostError::Spec`].
+pub(super) fn examine(spec: &VmSpec) -> Result<(), HostError> {
+    spec.check_form()?;
+    spec.check_host()?;
+    errand::run(&Errand::Examine(Box::new(spec.clone()))).map_err(SpecError::Files)?;
+    Ok(())
+}
+
 impl Host {
     /// A host without VMs.
     ///
@@ -369,9 +381,7 @@ impl Host {
     /// # Errors
     /// [`HostError`]; nothing is left of the attempt.
     pub fn create(self: &Arc<Self>, spec: VmSpec) -> Result<VmView, HostError> {
-        spec.check_form()?;
-        spec.check_host()?;
-        errand::run(&Errand::Examine(Box::new(spec.clone()))).map_err(SpecError::Files)?;
+        examine(&spec)?;
         if let Some(away) = self.registry().away.get(&spec.name) {
             return Err(HostError::Away { name: spec.name, at: away.at.clone() });
         }

@@ -1,7 +1,7 @@
 //! Stopping a VM and starting it again, from what it was made from.
 
 use super::entry::{Entry, Held, Past, VmView};
-use super::host::{Host, HostError, disks_are_free, identify_disks, io, open_log};
+use super::host::{Host, HostError, disks_are_free, examine, identify_disks, io, open_log};
 use super::make::Start;
 use super::spec::VmSpec;
 use crate::vm::{Phase, Request, VmHandle};
@@ -29,7 +29,7 @@ impl Host {
     /// # Errors
     /// [`HostError`]; nothing is left of the attempt.
     pub fn define(self: &Arc<Self>, spec: VmSpec) -> Result<VmView, HostError> {
-        spec.check()?;
+        examine(&spec)?;
         let name = spec.name.clone();
         let directory = self.paths.vm(&name);
         let mut registry = self.registry();
@@ -74,7 +74,7 @@ impl Host {
                 );
             }
         }
-        old.spec.check()?;
+        examine(&old.spec)?;
         let ids = identify_disks(&old.spec)?;
         {
             let mut registry = self.registry();

@@ -1,8 +1,8 @@
 //! A guest whose kernel has panicked says so on its console, and stands there for ever.
 //!
 //! The words alone prove nothing: anyone in the guest can write them. A guest counts as panicked when its console has
-//! said so and then nothing runs in it but its kernel: no exception is taken (a system call is one), and each time that
-//! the harts are looked at, none is in user mode.
+//! said so and then nothing runs in it but its kernel, in a loop: no exception is taken (a system call is one), each time
+//! that the harts are looked at none is in user mode, and one of them never waits (a guest that is idle does).
 
 use super::Controller;
 use quasar_abi::vm::{VmControl, pause};
@@ -63,7 +63,27 @@ struct Suspect {
     since: Instant,
     next: Instant,
     still: u32,
+    last: Look,
+}
+
+/// What a look at the harts has shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Look {
+    /// Exceptions taken so far.
     exceptions: u64,
+    /// Whether one of them is in user mode, or is not at rest when it should be.
+    in_user_mode: bool,
+    /// Nanoseconds that each has waited so far; nothing of one that waits now.
+    waited: Vec<Option<u64>>,
+}
+
+impl Look {
+    /// Whether nothing but a loop of the kernel has run since the look before.
+    fn stands_still_since(&self, before: &Self) -> bool {
+        let mut both = self.waited.iter().zip(&before.waited);
+        let loops = both.any(|(now, then)| now.is_some() && now == then);
+        loops && !self.in_user_mode && self.exceptions == before.exceptions
+    }
 }
 
 /// What is watched of a guest.
@@ -89,19 +109,21 @@ impl PanicWatch {
     }
 }
 
-fn exceptions(vm: &VmControl) -> u64 {
-    let harts = usize::try_from(vm.harts.get()).unwrap_or(0);
-    vm.counters.iter().take(harts).fold(0, |sum, hart| sum.wrapping_add(hart.exceptions.get()))
-}
-
-/// Whether no hart is in user mode, by a look at each at rest.
-fn only_kernel(vm: &VmControl) -> bool {
+/// Looks at the harts at rest, for a moment.
+fn look(vm: &VmControl) -> Look {
     vm.pause(pause::SUPERVISOR);
     let rested = vm.wait_at_rest(REST).is_ok();
     let harts = usize::try_from(vm.harts.get()).unwrap_or(0);
-    let kernel = vm.hart_state.iter().take(harts).all(|hart| hart.current().privilege.get() != 0);
+    let all = || vm.counters.iter().zip(&vm.hart_state).take(harts);
+    let look = Look {
+        exceptions: all().fold(0, |sum, (counters, _)| sum.wrapping_add(counters.exceptions.get())),
+        in_user_mode: !rested || all().any(|(_, hart)| hart.current().privilege.get() == 0),
+        waited: all()
+            .map(|(counters, hart)| (hart.current().waiting.get() == 0).then(|| counters.wfi_ns.get()))
+            .collect(),
+    };
     vm.unpause(pause::SUPERVISOR);
-    rested && kernel
+    look
 }
 
 impl Controller {
@@ -125,10 +147,9 @@ impl Controller {
     pub(super) fn look_at_panic(&mut self) {
         let now = Instant::now();
         if let Some(reason) = self.hear_consoles() {
-            let exceptions = exceptions(&self.machine.vm);
             self.panic.told = Some(reason.clone());
             self.panic.suspect =
-                Some(Suspect { reason, since: now, next: now + EVERY, still: 0, exceptions });
+                Some(Suspect { reason, since: now, next: now + EVERY, still: 0, last: Look::default() });
         }
         let vm = &self.machine.vm;
         let Some(suspect) = self.panic.suspect.as_mut().filter(|suspect| suspect.next <= now) else { return };
@@ -136,9 +157,9 @@ impl Controller {
         if vm.pause_mask.load(Ordering::SeqCst) != 0 {
             return;
         }
-        let exceptions = exceptions(vm);
-        let still = exceptions == suspect.exceptions && only_kernel(vm);
-        suspect.exceptions = exceptions;
+        let look = look(vm);
+        let still = look.stands_still_since(&suspect.last);
+        suspect.last = look;
         suspect.still = if still { suspect.still + 1 } else { 0 };
         if suspect.still >= LOOKS {
             let reason = std::mem::take(&mut suspect.reason);
@@ -168,6 +189,21 @@ impl Controller {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_idle_guest_and_one_at_work_do_not_stand_still() {
+        let before = Look { exceptions: 7, in_user_mode: false, waited: vec![Some(10), None] };
+        assert!(before.stands_still_since(&before));
+        let idle = Look { waited: vec![None, None], ..before.clone() };
+        assert!(!idle.stands_still_since(&before) && !idle.stands_still_since(&idle));
+        let woken = Look { waited: vec![Some(11), None], ..before.clone() };
+        assert!(!woken.stands_still_since(&before));
+        let served = Look { exceptions: 8, ..before.clone() };
+        assert!(!served.stands_still_since(&before));
+        let user = Look { in_user_mode: true, ..before.clone() };
+        assert!(!user.stands_still_since(&before));
+        assert!(!before.stands_still_since(&Look::default()), "the first look shows nothing");
+    }
 
     #[test]
     fn the_reason_is_found_however_the_bytes_come() {
