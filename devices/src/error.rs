@@ -36,7 +36,7 @@ pub enum DevicesError {
     },
     /// A disk's file is in use.
     #[error(
-        "disk {path} is in use by another VM{hint}; stop that VM, or give each VM its own copy",
+        "disk {path} is in use by another VM, or by QEMU{hint}; stop that one, or give each its own copy",
         hint = if *.read_only { " that may write to it" } else { "" }
     )]
     DiskInUse {

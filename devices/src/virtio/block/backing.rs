@@ -1,6 +1,7 @@
 //! The file behind a disk: the one place through which its bytes are read and written.
 
 use super::config::SECTOR;
+use super::lock;
 use crate::error::DevicesError;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
@@ -30,10 +31,6 @@ pub struct Backing {
     maps: Option<PageMaps>,
 }
 
-fn lock(file: &File, read_only: bool) -> Result<(), TryLockError> {
-    if read_only { file.try_lock_shared() } else { file.try_lock() }
-}
-
 impl Backing {
     /// Opens and locks the file, and attaches to its dirty maps when there are some. A VM that is `arriving` from
     /// another host on a shared disk finds it locked by that host still: it owes itself the lock then
@@ -50,7 +47,7 @@ impl Backing {
         let failed = |what| move |source| DevicesError::Disk { path: path.to_owned(), what, source };
         let access = if read_only { Access::Read } else { Access::Write };
         let UserFile { file, bytes: end } = files::open(path, access).map_err(failed("cannot be opened"))?;
-        let owed = match lock(&file, read_only) {
+        let owed = match lock::take(&file, read_only) {
             Ok(()) => false,
             Err(TryLockError::WouldBlock) if arriving => true,
             Err(TryLockError::WouldBlock) => {
@@ -72,7 +69,7 @@ impl Backing {
         if !self.owed.load(Ordering::Relaxed) {
             return Ok(true);
         }
-        match lock(&self.file, self.read_only) {
+        match lock::take(&self.file, self.read_only) {
             Ok(()) => {
                 self.owed.store(false, Ordering::Relaxed);
                 Ok(true)

@@ -2,6 +2,7 @@
 
 pub mod backing;
 pub mod config;
+pub mod lock;
 pub mod request;
 pub mod room;
 pub mod worker;
