@@ -39,6 +39,20 @@ fn errors_say_what_to_do() -> anyhow::Result<()> {
     says(&["run", "a", "--kernel", &kernel, "--publish", &publish, "--detach"], &["in use"])?;
     let long = "x=".repeat(600);
     says(&["run", "a", "--kernel", &kernel, "--append", &long, "--detach"], &["1200 bytes", "keeps 1023"])?;
+    for (name, bytes) in [("odd", 1_000_000), ("empty", 0), ("one", 1 << 20)] {
+        std::fs::File::create(host.directory().join(name))?.set_len(bytes)?;
+    }
+    std::fs::hard_link(host.directory().join("one"), host.directory().join("same"))?;
+    let with_disks = |names: &[&str], words: &[&str]| {
+        let paths: Vec<String> =
+            names.iter().map(|n| host.directory().join(n).display().to_string()).collect();
+        let disks: Vec<&str> = paths.iter().flat_map(|path| ["--disk", path]).collect();
+        says(&[&["run", "a", "--kernel", &kernel, "--detach"][..], &disks].concat(), words)
+    };
+    with_disks(&["odd"], &["1000000 bytes", "the last 64", "truncate -s 1000448"])?;
+    with_disks(&["empty"], &["it is empty"])?;
+    with_disks(&["/dev/zero"], &["/dev/zero", "block device"])?;
+    with_disks(&["one", "same"], &["same is the same as disk", ",ro"])?;
     says(&["stop", "nobody"], &["nobody", "quasar ps"])?;
     says(&["ssh", "nobody"], &["nobody"])?;
     says(&["isa", "run", "/nonexistent/elf"], &["/nonexistent/elf"])?;

@@ -45,7 +45,7 @@ impl Disks {
                 full::FILE_SIZE => "its file may not become longer (ulimit -f)",
                 _ => "its file system is full",
             };
-            Some(format!("disk {}: {why}", path.as_deref()?.display()))
+            Some(format!("no room on the host for disk {}: {why}", path.as_deref()?.display()))
         };
         let words: Vec<String> = self.paths.iter().zip(&self.full).filter_map(words).collect();
         self.waiting = (!words.is_empty())
@@ -102,10 +102,9 @@ mod tests {
         vm.wait_for_room(1, full::QUOTA);
         assert!(disks.look(&vm) && !disks.look(&vm));
         assert!(
-            disks
-                .waiting()
-                .expect("one")
-                .starts_with("disk /b: the quota of this user is used up; it goes on")
+            disks.waiting().expect("one").starts_with(
+                "no room on the host for disk /b: the quota of this user is used up; it goes on"
+            )
         );
         vm.wait_for_room(0, full::FILE_SYSTEM);
         assert!(disks.look(&vm));
@@ -113,7 +112,7 @@ mod tests {
             disks
                 .waiting()
                 .expect("both")
-                .starts_with("disk /a: its file system is full, disk /b: the quota")
+                .starts_with("no room on the host for disk /a: its file system is full, no room on")
         );
         vm.try_room(1);
         assert_eq!(vm.pause_mask.get(), pause::DISK, "one waits still");
