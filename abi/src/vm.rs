@@ -241,7 +241,10 @@ impl Vm {
 
 /// Parties did not come to rest in time.
 #[derive(Debug, thiserror::Error)]
-#[error("{who:?} did not reach a safepoint within {waited:?}; is the process hung or gone?")]
+#[error(
+    "{} did not reach a safepoint within {waited:?}; is the process hung or gone?",
+    .who.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+)]
 pub struct NotParked {
     /// Who is still running.
     pub who: Vec<PartyId>,

@@ -109,6 +109,9 @@ fn vms_are_made_started_killed_and_started_again() -> anyhow::Result<()> {
     // They would write one disk.
     ensure!(host.quasar(&["start", "a"])?.contains("a: running"));
     ensure!(host.refusal(&["start", "b"])?.contains("in use by VM a"));
+    // Its kernel has just begun: that nobody hears the key is said, not waited for.
+    ensure!(host.refusal(&["stop", "a", "--timeout", "600"])?.contains("power key"));
+    ensure!(host.view("a")?["phase"] == "running");
     host.quasar(&["rm", "b"])?;
     host.quasar(&[&["run", "b", "-d"], &guest[..]].concat())?;
     ensure!(host.quasar(&["start", "a", "b"])?.contains("b: running"), "what runs is left as it is");

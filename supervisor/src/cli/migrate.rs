@@ -49,7 +49,7 @@ pub async fn migrate(client: &Client, order: &Migrate) -> anyhow::Result<ExitCod
             }
             Some(JourneyEvent::Completed { to, .. }) => bail!("too late: {name} runs at {to}"),
             Some(JourneyEvent::Suspended { .. }) => bail!("too late: {name} is in the file"),
-            other => bail!("too late: the journey of {name} ended with {other:?}"),
+            _ => bail!("too late: the journey of {name} has ended; `quasar ps` shows what became of it"),
         };
     };
     follow(client, &path, &departure(order, to), Display::new(name, order.json)).await

@@ -51,6 +51,12 @@ impl Controller {
                 Err(error) => self.fail(format!("the devices could not be reset: {error}")),
             };
         }
+        // A key that cannot be pressed is not waited for.
+        let pressing = self.shutdowns.iter().position(|s| party == PartyId::Devices && s.key == id);
+        if let (Some(index), Err(error)) = (pressing, &result) {
+            let shutdown = self.shutdowns.swap_remove(index);
+            return (shutdown.answer)(Err(error.clone()));
+        }
         match (self.answers.remove(&id), result) {
             (None, Err(error)) => self.note(&format!("{party} refused a command: {error}")),
             (None, Ok(_)) => {}

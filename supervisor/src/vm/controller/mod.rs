@@ -140,6 +140,8 @@ enum Step {
 
 struct Shutdown {
     by: Instant,
+    /// The command that presses the key.
+    key: u64,
     answer: Answer,
 }
 

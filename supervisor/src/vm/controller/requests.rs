@@ -65,9 +65,9 @@ impl Controller {
             }
             (Request::Shutdown { timeout }, _) => {
                 match self.crew.send(PartyId::Devices, Command::Devices(DevicesCommand::PowerButton)) {
-                    Ok(_) => {
+                    Ok(key) => {
                         let by = Instant::now().checked_add(timeout).unwrap_or_else(Instant::now);
-                        self.shutdowns.push(Shutdown { by, answer });
+                        self.shutdowns.push(Shutdown { by, key, answer });
                     }
                     Err(error) => answer(Err(format!("the power key cannot be pressed: {error}"))),
                 }
@@ -125,7 +125,11 @@ impl Controller {
                 answer(Ok(serde_json::Value::Null));
             }
         } else if self.pausing.iter().any(|(by, _)| *by <= Instant::now()) {
-            let running = vm.wait_at_rest(Duration::ZERO).err().map(|e| format!("{:?}", e.who));
+            let running = vm.wait_at_rest(Duration::ZERO).err();
+            let running = running.map(|error| {
+                let who: Vec<String> = error.who.iter().map(ToString::to_string).collect();
+                who.join(", ")
+            });
             vm.unpause(pause::USER);
             for (_, answer) in std::mem::take(&mut self.pausing) {
                 let who = running.clone().unwrap_or_default();
