@@ -29,7 +29,6 @@ pub mod le;
 pub mod logging;
 pub mod machine;
 pub mod mailbox;
-#[cfg(not(loom))]
 pub mod os_path;
 pub mod page;
 pub mod party;
