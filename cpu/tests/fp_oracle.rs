@@ -2,7 +2,7 @@
 //! whose floating point is Berkeley SoftFloat with the RISC-V choices.
 
 use std::io::{BufReader, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use quasar_cpu::fp::*;
@@ -72,12 +72,12 @@ fn every_operation_answers_as_an_independent_processor() {
     let directory = tempfile::tempdir().expect("a directory for the guest program");
     let program = directory.path().join("fp_oracle");
     build(&program);
-    let mut guest = Command::new(EMULATOR)
+    let mut guest = Command::new(emulator())
         .arg(&program)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
-        .unwrap_or_else(|error| panic!("{EMULATOR}: {error}; install the Debian package qemu-user-static"));
+        .unwrap_or_else(|error| panic!("{EMULATOR}: {error}; `cargo xtask setup` fetches it"));
     let mut questions = guest.stdin.take().expect("its input is a pipe");
     let answers = guest.stdout.take().expect("its output is a pipe");
 
@@ -99,6 +99,16 @@ fn every_operation_answers_as_an_independent_processor() {
         writer.join().expect("writing doesn't panic").expect("the guest reads all operands");
     });
     assert!(guest.wait().expect("the guest ends").success(), "the guest program failed");
+}
+
+/// The one that set-up put beside the release builds, or else the one on the path.
+fn emulator() -> PathBuf {
+    let own = std::env::current_exe().expect("this program's own path");
+    let profiles = own
+        .ancestors()
+        .filter(|path| path.file_name().is_some_and(|name| name == "release" || name == "debug"));
+    let mut beside = profiles.map(|profile| profile.with_file_name("release").join(EMULATOR));
+    beside.find(|program| program.is_file()).unwrap_or_else(|| EMULATOR.into())
 }
 
 fn build(program: &Path) {

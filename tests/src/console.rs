@@ -8,9 +8,31 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 #[derive(Default)]
+struct Text {
+    bytes: Vec<u8>,
+    ended: bool,
+    /// Up to where it has been shown; `None` while it is not.
+    shown: Option<usize>,
+}
+
+#[derive(Default)]
 struct Heard {
-    text: Mutex<(Vec<u8>, bool)>,
+    text: Mutex<Text>,
     more: Condvar,
+}
+
+impl Text {
+    /// Passes on the whole lines that have not been, without what would move the cursor.
+    fn show(&mut self, out: &mut impl Write) {
+        let Some(from) = self.shown else { return };
+        let Some(end) = self.bytes[from..].iter().rposition(|byte| *byte == b'\n') else { return };
+        for line in String::from_utf8_lossy(&self.bytes[from..from + end]).lines() {
+            let line: String = line.chars().filter(|c| !c.is_control()).collect();
+            // Nobody may be looking.
+            drop(writeln!(out, "    | {line}"));
+        }
+        self.shown = Some(from + end + 1);
+    }
 }
 
 /// A console behind a program's standard input and output (`quasar console`, or QEMU itself).
@@ -28,8 +50,9 @@ fn listen(mut from: impl Read, heard: &Heard) {
     loop {
         let count = from.read(&mut buffer).unwrap_or(0);
         let mut text = heard.text.lock().unwrap_or_else(PoisonError::into_inner);
-        text.0.extend_from_slice(&buffer[..count]);
-        text.1 |= count == 0;
+        text.bytes.extend_from_slice(&buffer[..count]);
+        text.ended |= count == 0;
+        text.show(&mut std::io::stderr());
         heard.more.notify_all();
         if count == 0 {
             return;
@@ -84,7 +107,14 @@ impl Console {
     #[must_use]
     pub fn text(&self) -> String {
         let text = self.heard.text.lock().unwrap_or_else(PoisonError::into_inner);
-        String::from_utf8_lossy(&text.0).replace('\r', "")
+        String::from_utf8_lossy(&text.bytes).replace('\r', "")
+    }
+
+    /// Shows all its whole lines on standard error, those to come too, until it is told otherwise.
+    pub fn show(&self, on: bool) {
+        let mut text = self.heard.text.lock().unwrap_or_else(PoisonError::into_inner);
+        text.shown = on.then_some(0);
+        text.show(&mut std::io::stderr());
     }
 
     /// Waits for `wanted` behind what was waited for before; returns what came until then.
@@ -103,16 +133,16 @@ impl Console {
         let end = Instant::now() + patience;
         let mut text = self.heard.text.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            if let Some(at) = find(&text.0[self.position..], wanted.as_bytes()) {
+            if let Some(at) = find(&text.bytes[self.position..], wanted.as_bytes()) {
                 let before =
-                    String::from_utf8_lossy(&text.0[self.position..self.position + at]).replace('\r', "");
+                    String::from_utf8_lossy(&text.bytes[self.position..self.position + at]).replace('\r', "");
                 self.position += at + wanted.len();
                 return Ok(before);
             }
             let left = end.saturating_duration_since(Instant::now());
-            if text.1 || left.is_zero() {
-                let why = if text.1 { "the console ended" } else { "it did not come in time" };
-                let shown = String::from_utf8_lossy(&text.0[self.position..]).into_owned();
+            if text.ended || left.is_zero() {
+                let why = if text.ended { "the console ended" } else { "it did not come in time" };
+                let shown = String::from_utf8_lossy(&text.bytes[self.position..]).into_owned();
                 bail!(
                     "waiting for {wanted:?}: {why}; behind the last match it showed:\n{}",
                     tail(&shown, 40)
@@ -162,4 +192,24 @@ impl Drop for Console {
 pub fn tail(text: &str, lines: usize) -> String {
     let all: Vec<&str> = text.lines().collect();
     all[all.len().saturating_sub(lines)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_lines_are_shown_once_and_without_control_characters() {
+        let mut text = Text { bytes: b"one\r\n\x1b[2Jtwo\nthr".to_vec(), ended: false, shown: None };
+        let mut out = vec![];
+        text.show(&mut out);
+        assert!(out.is_empty(), "nobody wants to see it");
+        text.shown = Some(0);
+        text.show(&mut out);
+        text.show(&mut out);
+        assert_eq!(String::from_utf8_lossy(&out), "    | one\n    | [2Jtwo\n");
+        text.bytes.extend_from_slice(b"ee\n");
+        text.show(&mut out);
+        assert!(out.ends_with(b"    | three\n"));
+    }
 }

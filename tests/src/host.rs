@@ -25,7 +25,7 @@ enum Place<'a> {
     /// In a network of its own, with the keys in a directory.
     Network(&'a Namespace, &'a Path),
     /// At one of these, as a build for another architecture: its program, and the emulator of that.
-    Foreign(&'a Place<'a>, PathBuf, &'static str),
+    Foreign(&'a Place<'a>, PathBuf, PathBuf),
 }
 
 /// Mounts file systems of these sizes over those for memory and for data, seen by the program alone.
@@ -54,7 +54,7 @@ impl<'a> Place<'a> {
             }
             Self::Network(network, _) => network.command(quasar),
             Self::Foreign(place, program, emulator) => {
-                let mut command = place.program(Path::new(emulator), data);
+                let mut command = place.program(emulator, data);
                 command.arg(program);
                 command
             }

@@ -50,8 +50,15 @@ fn known(arch: &str) -> anyhow::Result<&'static (&'static str, &'static str, &'s
 ///
 /// # Errors
 /// When there is no such architecture.
-pub fn emulator(arch: &str) -> anyhow::Result<&'static str> {
-    Ok(known(arch)?.2)
+pub fn emulator(arch: &str) -> anyhow::Result<PathBuf> {
+    Ok(tool(known(arch)?.2))
+}
+
+/// A program of others: the one that set-up put beside Quasar's, or else the one on the path.
+#[must_use]
+pub fn tool(name: &str) -> PathBuf {
+    let beside = directory().map(|directory| directory.join(name)).ok();
+    beside.filter(|program| program.is_file()).unwrap_or_else(|| name.into())
 }
 
 /// The directory of the builds for another architecture.

@@ -144,20 +144,25 @@ impl Executable {
         self.arch() != std::env::consts::ARCH
     }
 
-    /// A command that runs it: directly where the kernel can, through QEMU's user mode otherwise.
+    /// A command that runs it: directly where the kernel can, through QEMU's user mode otherwise. An emulator beside
+    /// Quasar's programs was put there for them and goes before the kernel's.
     ///
     /// # Errors
     /// When it needs an emulator that is not there.
     pub fn command(&self) -> io::Result<Command> {
-        let Some(arch) = self.arch.filter(|arch| arch.name != machine_arch() && !kernel_runs(arch)) else {
+        let Some(arch) = self.arch.filter(|arch| arch.name != machine_arch()) else {
             return Ok(Command::new(&self.path));
         };
-        let emulator = emulator(arch).ok_or_else(|| {
+        let beside = emulator_beside(arch);
+        if beside.is_none() && kernel_runs(arch) {
+            return Ok(Command::new(&self.path));
+        }
+        let emulator = beside.or_else(|| emulator_on_path(arch)).ok_or_else(|| {
             io::Error::new(
                 io::ErrorKind::NotFound,
                 format!(
                     "{} is a program for {}, and this machine is of {}: install qemu-{}-static (Debian package \
-                     qemu-user-static)",
+                     qemu-user-static), or put it beside Quasar's programs",
                     self.path.display(),
                     arch.name,
                     machine_arch(),
@@ -201,11 +206,20 @@ fn kernel_runs(arch: &Arch) -> bool {
     std::fs::read_to_string(entry).is_ok_and(|text| text.starts_with("enabled"))
 }
 
-fn emulator(arch: &Arch) -> Option<PathBuf> {
+/// The emulator of an architecture's programs that is beside Quasar's own.
+fn emulator_beside(arch: &Arch) -> Option<PathBuf> {
+    let own = std::env::current_exe().ok()?;
+    emulator_in(arch, &[own.parent()?.to_owned()])
+}
+
+fn emulator_on_path(arch: &Arch) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
+    emulator_in(arch, &std::env::split_paths(&path).collect::<Vec<_>>())
+}
+
+fn emulator_in(arch: &Arch, directories: &[PathBuf]) -> Option<PathBuf> {
     let names = [format!("qemu-{}-static", arch.qemu), format!("qemu-{}", arch.qemu)];
-    let mut places =
-        names.iter().flat_map(|name| std::env::split_paths(&path).map(move |dir| dir.join(name)));
+    let mut places = names.iter().flat_map(|name| directories.iter().map(move |dir| dir.join(name)));
     places.find(|place| place.is_file())
 }
 
@@ -256,6 +270,20 @@ mod tests {
         assert!(!own.is_foreign());
         let script = Executable::open(file(b"#!/bin/sh\n").path()).expect("a script");
         assert_eq!(script.command().expect("a command").get_program(), script.path());
+    }
+
+    #[test]
+    fn the_static_emulator_goes_before_the_other_and_the_first_directory_before_the_next() {
+        let (first, second) = (tempfile::tempdir().expect("one"), tempfile::tempdir().expect("two"));
+        let directories = [first.path().to_owned(), second.path().to_owned()];
+        let arch = Arch::named("powerpc64").expect("known");
+        assert_eq!(emulator_in(arch, &directories), None);
+        let steps = [(&first, "qemu-ppc64"), (&second, "qemu-ppc64-static"), (&first, "qemu-ppc64-static")];
+        for (directory, name) in steps {
+            let program = directory.path().join(name);
+            std::fs::write(&program, "").expect("write");
+            assert_eq!(emulator_in(arch, &directories), Some(program));
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use crate::case::Outcome;
 use crate::layout::{OUTPUT, RAM, RAM_BYTES, result};
 use anyhow::{Context, bail, ensure};
+use quasar_tests::programs;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -42,7 +43,7 @@ impl QemuCpu {
             let switches: String = names.iter().map(|(name, on)| format!(",{name}={on}")).collect();
             let options = format!("rv64{switches}");
             // It looks at the processor first, and then misses the program.
-            let output = Command::new(QEMU)
+            let output = Command::new(programs::tool(QEMU))
                 .args(["-M", "virt", "-bios", "none", "-nodefaults", "-display", "none", "-cpu", &options])
                 .args(["-kernel", "/nonexistent/program"])
                 .output()
@@ -81,7 +82,7 @@ impl QemuCpu {
         let ram = directory.join("qemu.ram");
         let backend =
             format!("memory-backend-file,id=ram,size={RAM_BYTES},share=on,mem-path={}", ram.display());
-        let mut command = Command::new(QEMU);
+        let mut command = Command::new(programs::tool(QEMU));
         command
             .args(["-M", "virt,memory-backend=ram", "-m", &format!("{}M", RAM_BYTES >> 20)])
             // The second hart sleeps. While there is but one, atomic instructions are a load and a store to QEMU,

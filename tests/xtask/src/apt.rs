@@ -1,6 +1,7 @@
 //! An apt that looks into other suites than the machine's and leaves the machine's own configuration alone.
 
-use crate::command::{output, run};
+use crate::command::output;
+use crate::progress::{STATUS, bar, watched};
 use crate::setup::{KEYRING, debian_archive};
 use anyhow::Context;
 use std::path::{Path, PathBuf};
@@ -45,7 +46,31 @@ impl Apt {
             |suite| format!("{what} [arch=amd64 signed-by={KEYRING}] {} {suite} main\n", self.mirror);
         let sources: String = suites.iter().map(source).collect();
         std::fs::write(self.dir.join("sources.list"), sources)?;
-        run(self.command("apt-get").arg("update"))
+        self.get(&["-o", "APT::Update::Error-Mode=any", "update"])
+    }
+
+    /// Runs its apt-get; a failure is a sentence.
+    fn get(&self, arguments: &[&str]) -> anyhow::Result<()> {
+        let mut command = self.command("apt-get");
+        let bar = bar("asking Debian's archive");
+        let done = watched(command.env("LC_ALL", "C").args(STATUS).args(arguments), &bar)?;
+        bar.finish_and_clear();
+        done.map_err(anyhow::Error::from)
+    }
+
+    /// Downloads packages alone, without what they need.
+    pub fn download(&self, packages: &[&str]) -> anyhow::Result<()> {
+        self.get(&[&["download"], packages].concat())
+    }
+
+    /// Downloads a package's source, as it came from its authors.
+    pub fn source(&self, package: &str) -> anyhow::Result<()> {
+        self.get(&["source", "--download-only", "--tar-only", package])
+    }
+
+    /// Downloads what would be installed for a package on an empty machine, from one of the suites rather than the others.
+    pub fn fetch(&self, package: &str, suite: &str) -> anyhow::Result<()> {
+        self.get(&["install", "--download-only", "-y", "--no-install-recommends", "-t", suite, package])
     }
 
     /// The downloaded file whose name has this in it.

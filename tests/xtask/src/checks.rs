@@ -2,6 +2,7 @@
 
 use crate::command::{self, cargo, output};
 use crate::cross;
+use crate::stage::stage;
 use std::time::Instant;
 
 /// Formatting, lints, models, licences, bans, sources; advisories where their database can be reached.
@@ -51,7 +52,7 @@ const OTHER_ORDER: &str = "s390x-unknown-linux-gnu";
 pub fn tests(filter: Option<&str>) -> anyhow::Result<()> {
     // The end-to-end tests start the release builds of all processes, for this machine and for the others.
     timed("builds", || {
-        command::run(cargo().args(["build", "--release", "--workspace", "--all-targets", "--locked"]))
+        command::build(cargo().args(["build", "--release", "--workspace", "--all-targets", "--locked"]))
     })?;
     timed("builds for other architectures", || cross::build(&cross::all(), false))?;
     timed("tests as big-endian builds", || cross::test(&[OTHER_ORDER.to_owned()], filter))?;
@@ -63,6 +64,7 @@ pub fn tests(filter: Option<&str>) -> anyhow::Result<()> {
 
 /// Does a part of the work and says how long it took.
 fn timed(what: &str, work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    stage(what);
     let start = Instant::now();
     work()?;
     eprintln!("{what}: {} s", start.elapsed().as_secs());

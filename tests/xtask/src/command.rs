@@ -1,6 +1,7 @@
 //! Running other programs, and saying what they were when they fail.
 
 use anyhow::{Context, bail};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -41,6 +42,11 @@ pub fn run(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Runs cargo's build, which shows its own bar on a terminal; elsewhere only what goes wrong.
+pub fn build(command: &mut Command) -> anyhow::Result<()> {
+    run(command.args((!std::io::stderr().is_terminal()).then_some("--quiet")))
+}
+
 /// Runs a command and takes what it prints.
 pub fn output(command: &mut Command) -> anyhow::Result<String> {
     let out = command.output().with_context(|| format!("cannot start {}", shown(command)))?;
@@ -56,7 +62,35 @@ pub fn exists(program: &str) -> bool {
     path.split(':').any(|dir| PathBuf::from(dir).join(program).is_file())
 }
 
-fn shown(command: &Command) -> String {
+/// A command as one types it.
+pub fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(|w| w.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
+
+/// An error and its causes as one sentence, nothing of it twice.
+pub fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(cause.trim()) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn causes_are_named_once_and_without_a_backtrace() {
+        let inner = Err::<(), _>(anyhow::anyhow!("No space left on device"));
+        let outer = inner.context("cannot write x: No space left on device").context("set-up");
+        let error = outer.expect_err("an error");
+        assert_eq!(chain(&error), "set-up: cannot write x: No space left on device");
+    }
 }

@@ -1,7 +1,8 @@
 //! Builds for other architectures: their toolchains, and `cargo xtask build`.
 
-use crate::command::{cargo, root, run};
-use crate::{rust_std, setup};
+use crate::command::{self, cargo, root, run};
+use crate::install::{self, Need};
+use crate::{emulators, rust_std};
 use anyhow::{Context, bail};
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -17,7 +18,7 @@ pub struct Target {
     /// What Debian calls its C library's package.
     libc: &'static str,
     /// The emulator of its programs.
-    emulator: &'static str,
+    pub emulator: &'static str,
 }
 
 /// The architectures of hosts other than x86_64.
@@ -60,35 +61,31 @@ pub const PACKAGES: &[&str] = &[
 
 impl Target {
     /// The target of that name, or of that architecture.
-    fn named(name: &str) -> anyhow::Result<&'static Self> {
+    pub fn named(name: &str) -> anyhow::Result<&'static Self> {
         let found = TARGETS.iter().find(|t| t.triple == name || t.triple.split('-').next() == Some(name));
         found.with_context(|| {
             let known: Vec<&str> = TARGETS.iter().map(|t| t.triple).collect();
             format!("{name} is none of the targets that Quasar is built for: {}", known.join(", "))
         })
     }
+}
 
-    /// Installs the C compiler, its library and the emulator, as far as they are missing.
-    fn packages(targets: &[&Self]) -> anyhow::Result<()> {
-        let mut programs: Vec<(String, String, &str)> = vec![];
-        let mut files: Vec<(String, String, &str)> = vec![];
-        for target in targets {
-            let (gnu, why) = (target.gnu, "builds Quasar for another architecture");
-            let compiler = (format!("{gnu}-gcc"), format!("gcc-{gnu}"), why);
-            let linker = (format!("{gnu}-ld"), format!("binutils-{gnu}"), why);
-            let emulator = (target.emulator.to_owned(), "qemu-user-static".to_owned(), "runs such builds");
-            programs.extend([compiler, linker, emulator]);
-            files.push((format!("/usr/{gnu}/lib/libc.a"), target.libc.to_owned(), why));
-        }
-        let programs = programs.iter().map(|(what, package, why)| (what.as_str(), package.as_str(), *why));
-        let files = files.iter().map(|(what, package, why)| (what.as_str(), package.as_str(), *why));
-        setup::provide(programs, files)
-    }
+/// What must be installed to build for targets: the C compiler and its library.
+pub fn needs(targets: &[&Target]) -> Vec<Need> {
+    let of = |target: &&Target| {
+        let (gnu, why) = (target.gnu, "builds Quasar for another architecture");
+        [
+            Need::new(&format!("{gnu}-gcc"), &format!("gcc-{gnu}"), why),
+            Need::new(&format!("{gnu}-ld"), &format!("binutils-{gnu}"), why),
+            Need::new(&format!("/usr/{gnu}/lib/libc.a"), target.libc, why),
+        ]
+    };
+    targets.iter().flat_map(of).collect()
 }
 
 /// Makes the machine able to build for `targets`; returns cargo's configuration for that.
 fn toolchains(targets: &[&Target]) -> anyhow::Result<PathBuf> {
-    Target::packages(targets)?;
+    install::provide("building for other architectures", &needs(targets))?;
     let triples: Vec<&str> = targets.iter().map(|t| t.triple).collect();
     let sysroot = rust_std::provide(&triples)?;
     // Static programs: they run on any machine of their architecture, and under an emulator without that
@@ -99,10 +96,10 @@ fn toolchains(targets: &[&Target]) -> anyhow::Result<PathBuf> {
         if let Some(sysroot) = sysroot.as_ref().filter(|_| !rust_std::installed(target.triple)) {
             flags.extend(["--sysroot".to_owned(), sysroot.display().to_string()]);
         }
-        let Target { triple, gnu, emulator, .. } = target;
+        let (Target { triple, gnu, .. }, emulator) = (target, emulators::of(target));
         writeln!(
             text,
-            "[target.{triple}]\nlinker = \"{gnu}-gcc\"\nrunner = [\"{emulator}\"]\nrustflags = {flags:?}"
+            "[target.{triple}]\nlinker = \"{gnu}-gcc\"\nrunner = [{emulator:?}]\nrustflags = {flags:?}"
         )?;
     }
     let path = root().join("target/cross.toml");
@@ -111,7 +108,8 @@ fn toolchains(targets: &[&Target]) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-fn build_command(packages: &[&str], debug: bool) -> Command {
+/// A build of some of the processes for this machine, or with `--target` for others.
+pub fn build_command(packages: &[&str], debug: bool) -> Command {
     let mut command = cargo();
     command.args(["build", "--locked"]).args((!debug).then_some("--release"));
     command.args(packages.iter().flat_map(|package| ["-p", package]));
@@ -124,7 +122,7 @@ pub fn build(names: &[String], debug: bool) -> anyhow::Result<()> {
     let (own, foreign): (Vec<&str>, Vec<&str>) =
         names.iter().map(String::as_str).partition(|name| *name == host);
     if names.is_empty() || !own.is_empty() {
-        run(&mut build_command(PACKAGES, debug))?;
+        command::build(&mut build_command(PACKAGES, debug))?;
     }
     if foreign.is_empty() { Ok(()) } else { build_some(&foreign, PACKAGES, debug) }
 }
@@ -135,16 +133,20 @@ pub fn build_some(names: &[&str], packages: &[&str], debug: bool) -> anyhow::Res
     if std::env::var_os("RUSTFLAGS").is_some() {
         bail!("RUSTFLAGS is set and would replace the flags that the targets need; unset it");
     }
+    if let Err(error) = emulators::programs(&targets) {
+        eprintln!("these builds cannot be run here: {error:#}");
+    }
     let config = toolchains(&targets)?;
     let mut command = build_command(packages, debug);
     command.arg("--config").arg(config);
-    run(command.args(targets.iter().flat_map(|target| ["--target", target.triple])))
+    command::build(command.args(targets.iter().flat_map(|target| ["--target", target.triple])))
 }
 
 /// Runs the tests whose results could depend on the host's architecture, as builds for each target, under
 /// its emulator.
 pub fn test(names: &[String], filter: Option<&str>) -> anyhow::Result<()> {
     let targets: Vec<&Target> = names.iter().map(|n| Target::named(n)).collect::<anyhow::Result<_>>()?;
+    emulators::programs(&targets)?;
     let config = toolchains(&targets)?;
     for target in &targets {
         let mut command = cargo();

@@ -7,16 +7,26 @@ mod checks;
 mod command;
 mod cross;
 mod demo;
+mod emulators;
+mod install;
+mod kills;
+mod machine;
 mod moves;
 mod passt;
 mod peers;
+mod progress;
 mod qemu;
 mod qmp;
+mod report;
 mod rust_std;
 mod setup;
+mod simulation;
+mod stage;
 mod tour;
+mod trouble;
 
 use clap::{Parser, Subcommand};
+use std::process::ExitCode;
 
 /// Everything one does with the repository. Each command does its own set-up.
 #[derive(Parser)]
@@ -42,8 +52,12 @@ enum Task {
         #[arg(long)]
         debug: bool,
     },
-    /// Boot Debian, ask its web server, move it between daemons and over architectures, print a report, shut it down.
+    /// Boot Debian, ask its web server, move it between daemons, kill its processes, print a report, shut it down;
+    /// then a tour over architectures.
     Demo {
+        /// Without the tour of architectures, its packages and its builds.
+        #[arg(long)]
+        no_tour: bool,
         /// The report as JSON.
         #[arg(long)]
         json: bool,
@@ -70,8 +84,19 @@ enum Task {
     },
 }
 
-fn main() -> anyhow::Result<()> {
-    match Arguments::parse().task {
+fn main() -> ExitCode {
+    stage::begin();
+    match run(Arguments::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", command::chain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> anyhow::Result<()> {
+    match task {
         Task::Setup => setup::everything(),
         Task::Build { all: true, debug, .. } => cross::build(&cross::all(), debug),
         Task::Build { target, debug, .. } => cross::build(&target, debug),
@@ -83,12 +108,12 @@ fn main() -> anyhow::Result<()> {
             }
             checks::tests(filter.as_deref())
         }
-        Task::Demo { json } => {
-            setup::packages()?;
-            demo::demo(json)
+        Task::Demo { json, no_tour } => {
+            setup::guests()?;
+            demo::demo(json, !no_tour)
         }
         Task::Bench { quick, moves } => {
-            setup::packages()?;
+            setup::benchmarks()?;
             qemu::provide()?;
             if !moves {
                 bench::bench(quick)?;

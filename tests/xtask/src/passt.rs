@@ -4,14 +4,17 @@
 //! writes an answer in two pieces then waits 40 ms for each: the client's delayed acknowledgement.
 
 use crate::apt::Apt;
-use crate::command::{output, root, run};
-use crate::setup;
+use crate::command::{exists, output, root, run};
+use crate::install::Need;
+use crate::stage::stage;
 use anyhow::Context;
 use std::path::PathBuf;
 use std::process::Command;
 
 /// Date of the oldest version that is taken as it is: Debian 13's.
 const RECENT: u32 = 20_250_503;
+/// The first release of Debian that has it.
+const FIRST_RELEASE: u32 = 13;
 /// The suite whose sources are built.
 const SUITE: &str = "trixie";
 
@@ -27,28 +30,50 @@ fn beside() -> PathBuf {
     root().join("target/release/passt")
 }
 
-/// Sees to it that the daemon finds a recent one.
+fn found() -> bool {
+    date("passt") >= RECENT || beside().is_file()
+}
+
+/// Whether this release of Debian has a recent one; a release to come has no number yet.
+fn packaged() -> bool {
+    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let number = release.lines().find_map(|line| line.strip_prefix("VERSION_ID="));
+    number.is_none_or(|number| {
+        number.trim_matches('"').parse().is_ok_and(|number: u32| number >= FIRST_RELEASE)
+    })
+}
+
+/// What must be there for [`provide`].
+pub fn needs() -> Vec<Need> {
+    if found() {
+        return vec![];
+    }
+    if packaged() && !exists("passt") {
+        return vec![Need::new("passt", "passt", "unprivileged network uplink")];
+    }
+    let why = "builds passt, the unprivileged network uplink";
+    vec![Need::new("make", "make", why), Need::new("/usr/include/stdio.h", "libc6-dev", why)]
+}
+
+/// Sees to it that the daemon finds a recent one, with what it [`needs`].
 pub fn provide() -> anyhow::Result<()> {
-    if date("passt") >= RECENT || beside().is_file() {
+    if found() {
         return Ok(());
     }
-    eprintln!("missing passt of {RECENT} or later (network uplink): it is built from Debian's source");
-    let programs = [("make", "make", "builds passt"), ("cc", "gcc", "builds passt")];
-    let files = [("/usr/include/stdio.h", "libc6-dev", "builds passt")];
-    setup::provide(programs.into_iter(), files.into_iter())?;
+    stage("building passt, the guest's network uplink, from Debian's source: this release's is too old");
     let work = tempfile::tempdir()?;
     let apt = Apt::new(work.path())?;
     apt.look_into("deb-src", &[SUITE])?;
-    run(apt.command("apt-get").args(["source", "--download-only", "--tar-only", "passt"]))?;
+    apt.source("passt")?;
     let archive = apt.downloaded(".orig.tar")?;
     let version =
         archive.file_name().and_then(|name| name.to_str()?.split('_').nth(1)?.split(".orig").next());
     let version = version.with_context(|| format!("{} names no version", archive.display()))?;
     let source = work.path().join("passt");
     std::fs::create_dir(&source)?;
-    run(Command::new("tar").arg("-xf").arg(&archive).args(["--strip-components=1", "-C"]).arg(&source))?;
+    output(Command::new("tar").arg("-xf").arg(&archive).args(["--strip-components=1", "-C"]).arg(&source))?;
     let build = format!("VERSION={version}");
-    run(Command::new("make").args(["-s", "-C"]).arg(&source).args([&build, "passt"]))?;
+    output(Command::new("make").args(["-s", "-C"]).arg(&source).args([&build, "passt"]))?;
     std::fs::create_dir_all(root().join("target/release"))?;
     std::fs::copy(source.join("passt"), beside())?;
     Ok(())

@@ -88,7 +88,7 @@ fn download(apt: &Apt, version: &str) -> anyhow::Result<PathBuf> {
         let Some(found) = apt.versions("rust-src")?.into_iter().find(|v| v.starts_with(&wanted)) else {
             continue;
         };
-        run(apt.command("apt-get").args(["download", &format!("rust-src={found}")]))?;
+        apt.download(&[&format!("rust-src={found}")])?;
         return apt.downloaded(".deb");
     }
     bail!(

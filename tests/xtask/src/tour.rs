@@ -1,10 +1,11 @@
 //! The demonstration's tour: the guest's hart becomes a build for big-endian PowerPC, then the guest moves to a whole
 //! host of another architecture, and home.
 
-use crate::cross;
+use crate::stage::stage;
+use crate::{cross, emulators, install};
 use anyhow::{Context, ensure};
 use quasar_tests::stream::Stream;
-use quasar_tests::{Guest, Host};
+use quasar_tests::{Guest, Host, Recipe};
 use serde_json::{Value, json};
 use std::time::Instant;
 
@@ -13,10 +14,17 @@ const HART: &str = "powerpc64";
 /// The architecture of the other host.
 pub const HOST: &str = "aarch64";
 
-/// Builds what the tour needs and no more.
-pub fn prepare() -> anyhow::Result<()> {
-    eprintln!("building a hart for {HART} and a host for {HOST}; minutes when it is done for the first time");
+/// Installs and builds what the tour needs and no more.
+fn prepare() -> anyhow::Result<()> {
+    stage(
+        "the tour of architectures: set-up of two more compilers (cargo xtask demo --no-tour leaves it out)",
+    );
+    let targets = [cross::Target::named(HART)?, cross::Target::named(HOST)?];
+    install::provide("the tour", &cross::needs(&targets))?;
+    emulators::programs(&targets)?;
+    stage(&format!("building a hart for {HART}"));
     cross::build_some(&[HART], &["quasar-cpu"], false)?;
+    stage(&format!("building a host for {HOST}: all six programs"));
     cross::build_some(&[HOST], cross::PACKAGES, false)
 }
 
@@ -51,7 +59,7 @@ fn step<'h>(
     what: &str,
     action: impl FnOnce(&mut Guest<'h>) -> anyhow::Result<f64>,
 ) -> anyhow::Result<Step> {
-    eprintln!("{what}");
+    stage(what);
     let stream = Stream::open(guest.port(7000)?)?;
     stream.flows(50)?;
     let start = Instant::now();
@@ -70,8 +78,30 @@ fn moved<'h>(guest: &mut Guest<'h>, to: &'h Host) -> anyhow::Result<f64> {
     Ok(done["downtime_us"].as_f64().context("a downtime")? / 1e3)
 }
 
+/// Prepares the tour and makes it with a guest of its own.
+pub fn run() -> anyhow::Result<Vec<Step>> {
+    prepare()?;
+    stage("starting a daemon, a guest there, and an emulated daemon");
+    let home = Host::listening()?;
+    let foreign = home.foreign_neighbour(HOST)?;
+    let mut guest = Recipe::initramfs("tour")?.append("quiet").publish(7000)?.start(&home)?;
+    let made = (|| {
+        guest.boot()?;
+        guest.check_stream(7000)?;
+        let steps = tour(&mut guest, &home, &foreign)?;
+        stage("pressing the power key");
+        guest.power_key()?;
+        Ok(steps)
+    })();
+    let steps = guest.explain(made)?;
+    drop(guest);
+    home.stop()?;
+    foreign.stop()?;
+    Ok(steps)
+}
+
 /// The tour of a guest that is at home.
-pub fn tour<'h>(guest: &mut Guest<'h>, home: &'h Host, foreign: &'h Host) -> anyhow::Result<Vec<Step>> {
+fn tour<'h>(guest: &mut Guest<'h>, home: &'h Host, foreign: &'h Host) -> anyhow::Result<Vec<Step>> {
     let swapped = |guest: &mut Guest<'h>| {
         let said = home.quasar(&["swap", &guest.name, "cpu", "--build", HART])?;
         let still = said.rsplit(' ').nth(1).and_then(|number| number.parse().ok());
