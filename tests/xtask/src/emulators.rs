@@ -41,14 +41,13 @@ pub fn of(target: &Target) -> PathBuf {
 
 /// Sees to it that programs of these targets can be run.
 pub fn programs(targets: &[&Target]) -> anyhow::Result<()> {
-    let missing = || targets.iter().filter(|target| !serves(&of(target)));
-    if missing().next().is_none() {
+    if targets.iter().all(|target| serves(Path::new(target.emulator))) {
         return Ok(());
     }
     fetched_here("qemu-user")?;
     let tree = cache()?.join(format!("qemu-user-{SUITE}"));
     let unpacked = |target: &Target| tree.join(target.emulator.trim_end_matches("-static"));
-    if missing().any(|target| !serves(&unpacked(target))) {
+    if !targets.iter().all(|target| serves(&unpacked(target))) {
         stage(
             "fetching the emulator of other architectures' programs (71 MB; unpacked into the cache, not installed)",
         );

@@ -4,7 +4,7 @@
 //! writes an answer in two pieces then waits 40 ms for each: the client's delayed acknowledgement.
 
 use crate::apt::Apt;
-use crate::command::{exists, output, root, run};
+use crate::command::{exists, output, root};
 use crate::install::Need;
 use crate::stage::stage;
 use anyhow::Context;
@@ -18,11 +18,18 @@ const FIRST_RELEASE: u32 = 13;
 /// The suite whose sources are built.
 const SUITE: &str = "trixie";
 
-/// Date of an installed version; 0 when there is none, or one that does not say it.
-fn date(program: &str) -> u32 {
-    let text = output(Command::new(program).arg("--version")).unwrap_or_default();
-    let date = text.split("git").nth(1).and_then(|rest| rest.get(..8));
+/// Date in a version such as `0.0~git20250503.587980c-2`; 0 when there is none.
+fn date(version: &str) -> u32 {
+    let date = version.split("git").nth(1).and_then(|rest| rest.get(..8));
     date.and_then(|digits| digits.parse().ok()).unwrap_or(0)
+}
+
+/// Date of the installed one. The package is asked too: some versions print theirs on a terminal alone.
+fn installed() -> u32 {
+    let said = output(Command::new("passt").arg("--version")).unwrap_or_default();
+    let package =
+        || output(Command::new("dpkg-query").args(["--show", "--showformat", "${Version}", "passt"]));
+    if exists("passt") { date(&said).max(date(&package().unwrap_or_default())) } else { 0 }
 }
 
 /// Where the daemon looks for a passt before it looks on the path: beside Quasar's programs.
@@ -31,7 +38,7 @@ fn beside() -> PathBuf {
 }
 
 fn found() -> bool {
-    date("passt") >= RECENT || beside().is_file()
+    installed() >= RECENT || beside().is_file()
 }
 
 /// Whether this release of Debian has a recent one; a release to come has no number yet.
@@ -77,4 +84,17 @@ pub fn provide() -> anyhow::Result<()> {
     std::fs::create_dir_all(root().join("target/release"))?;
     std::fs::copy(source.join("passt"), beside())?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_says_its_date() {
+        assert_eq!(date("passt 0.0~git20230309.7c7625d-1\nCopyright Red Hat"), 20_230_309);
+        assert_eq!(date("0.0~git20250503.587980c-2+deb13u1"), 20_250_503);
+        assert_eq!(date("passt unknown version"), 0);
+        assert_eq!(date(""), 0);
+    }
 }

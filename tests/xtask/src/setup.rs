@@ -48,22 +48,22 @@ const TESTS: &[Entry] = &[
 /// What benchmarks take besides.
 const BENCHMARKS: &[Entry] = &[("wrk", "wrk", "HTTP load in the benchmarks")];
 
-fn needs(lists: &[&[Entry]]) -> anyhow::Result<Vec<Need>> {
+fn needs(lists: &[&[Entry]]) -> Vec<Need> {
     let all = lists.iter().copied().flatten();
     let mut needs: Vec<Need> = all.map(|(what, package, why)| Need::new(what, package, why)).collect();
     needs.extend(passt::needs());
-    if debian_archive()?.starts_with("https:") {
+    if debian_archive().is_ok_and(|archive| archive.starts_with("https:")) {
         let why = "archives that are reached by https";
         needs.push(Need::new("/etc/ssl/certs/ca-certificates.crt", "ca-certificates", why));
     }
-    Ok(needs)
+    needs
 }
 
 /// What all commands need.
 pub fn everything() -> anyhow::Result<()> {
     stage("set-up");
     let targets: Vec<&Target> = cross::TARGETS.iter().collect();
-    let mut needs = needs(&[GUESTS, TESTS, BENCHMARKS])?;
+    let mut needs = needs(&[GUESTS, TESTS, BENCHMARKS]);
     needs.extend(cross::needs(&targets));
     install::provide("the repository", &needs)?;
     passt::provide()?;
@@ -75,14 +75,14 @@ pub fn everything() -> anyhow::Result<()> {
 /// What a guest needs: images, and a way out of its network.
 pub fn guests() -> anyhow::Result<()> {
     stage("set-up of what the guest needs");
-    install::provide("the guest", &needs(&[GUESTS])?)?;
+    install::provide("the guest", &needs(&[GUESTS]))?;
     passt::provide()
 }
 
 /// The same, and what measures it.
 pub fn benchmarks() -> anyhow::Result<()> {
     stage("set-up of the benchmarks");
-    install::provide("the benchmarks", &needs(&[GUESTS, BENCHMARKS])?)?;
+    install::provide("the benchmarks", &needs(&[GUESTS, BENCHMARKS]))?;
     passt::provide()
 }
 
