@@ -46,6 +46,8 @@ pub struct Half {
     stream: Arc<Mutex<Box<dyn Stream>>>,
     cancelled: Arc<AtomicBool>,
     patience: Duration,
+    /// When all of it must be over, however lively the other side is.
+    by: Option<Instant>,
     /// Whether one direction's patience has ended. Then nobody waits again: for last words, or to say some.
     gone: Arc<AtomicBool>,
 }
@@ -59,6 +61,11 @@ impl Half {
     ) -> std::io::Result<usize> {
         let start = Instant::now();
         loop {
+            if self.by.is_some_and(|by| Instant::now() >= by) {
+                self.gone.store(true, Ordering::Release);
+                let what = "the other side has not said what was due in time";
+                return Err(std::io::Error::new(ErrorKind::TimedOut, what));
+            }
             let result = operation(&mut **self.stream.lock().unwrap_or_else(PoisonError::into_inner));
             match result {
                 Err(e)
@@ -141,6 +148,7 @@ impl Peer {
             stream: Arc::clone(&stream),
             cancelled: Arc::clone(cancelled),
             patience,
+            by: None,
             gone: Arc::clone(&gone),
         };
         Self {
@@ -173,6 +181,14 @@ impl Peer {
     pub fn commit(&mut self) {
         for half in [self.out.get_mut().get_mut(), self.input.get_mut().get_mut()] {
             half.cancelled = Arc::default();
+        }
+    }
+
+    /// All that comes from here on must have come by then; nothing for whatever time it takes, as long as the other side
+    /// is not silent.
+    pub fn finish_by(&mut self, by: Option<Instant>) {
+        for half in [self.out.get_mut().get_mut(), self.input.get_mut().get_mut()] {
+            half.by = by;
         }
     }
 
@@ -227,6 +243,37 @@ mod tests {
         fn flush(&mut self) -> std::io::Result<()> {
             self.asked()
         }
+    }
+
+    /// Gives a byte at a time, each well within anybody's patience.
+    struct Drip;
+
+    impl Read for Drip {
+        fn read(&mut self, space: &mut [u8]) -> std::io::Result<usize> {
+            std::thread::sleep(Duration::from_millis(5));
+            space[0] = b'Q';
+            Ok(1)
+        }
+    }
+
+    impl Write for Drip {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn who_is_never_silent_ends_in_time_too() {
+        let (by, patience) = (Instant::now() + Duration::from_millis(60), Duration::from_secs(3600));
+        let mut peer = Peer::new(Box::new(Drip), &Arc::default(), patience);
+        peer.finish_by(Some(by));
+        let mut all = vec![0; 1 << 20];
+        let error = peer.input.get_mut().read_exact(&mut all).expect_err("it is slow");
+        assert!(error.to_string().contains("in time") && Instant::now() >= by, "{error}");
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! 5. *accept*: the promise to run the VM when, and only when, it is handed over.
 //! 6. *run*: after the hand-over alone. Until then every failure leaves nothing: the supervisor drops the VM.
 
-use crate::connection::{Peer, PeerError, decode};
+use crate::connection::{Peer, decode};
 use crate::frame::{FrameReader, Kind};
 use crate::lanes::Doorway;
 use crate::message::{
@@ -22,11 +22,43 @@ use quasar_abi::files;
 use quasar_abi::hash;
 use quasar_abi::vm::{Vm, pause};
 use std::io::Read;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+/// Time for a source to say what it brings: until then it holds a place that others may need.
+const NEGOTIATION: Duration = Duration::from_secs(20);
+/// How long the answer to a round is held back for an obstacle that may go: less than a source waits for it.
+const DETOUR: Duration = Duration::from_secs(10);
 /// State payloads a VM can have; more are an attack.
 const MOST_PAYLOADS: usize = 1000;
+
+/// What stands in the way of running the VM here, as the supervisor sees it: its network does not reach this host.
+#[derive(Default)]
+pub struct Obstacle {
+    reason: Mutex<Option<String>>,
+    changed: Condvar,
+}
+
+impl Obstacle {
+    /// There is something, or there is nothing any more.
+    pub fn set(&self, reason: Option<String>) {
+        *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = reason;
+        self.changed.notify_all();
+    }
+
+    /// Waits until nothing stands in the way.
+    ///
+    /// # Errors
+    /// What still does, when so much time has passed.
+    fn pass(&self, patience: Duration) -> anyhow::Result<()> {
+        let reason = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.changed.wait_timeout_while(reason, patience, |reason| reason.is_some());
+        match &*waited.unwrap_or_else(PoisonError::into_inner).0 {
+            Some(reason) => bail!("{reason}"),
+            None => Ok(()),
+        }
+    }
+}
 
 /// Receives a VM, by further connections through `doorway` as well. `prepare` has the supervisor make it.
 ///
@@ -36,9 +68,10 @@ pub fn receive(
     peer: &mut Peer,
     doorway: Option<Doorway>,
     prepare: impl FnOnce(&Machine) -> anyhow::Result<LocalVm>,
+    obstacle: &Obstacle,
     tell: &mut dyn FnMut(MigrationEvent),
 ) -> anyhow::Result<()> {
-    let result = receive_whole(peer, doorway, prepare, tell);
+    let result = receive_whole(peer, doorway, prepare, obstacle, tell);
     if let Err(error) = &result {
         peer.refuse(&quasar_abi::words::whole(error.as_ref()));
     }
@@ -49,13 +82,16 @@ fn receive_whole(
     peer: &mut Peer,
     doorway: Option<Doorway>,
     prepare: impl FnOnce(&Machine) -> anyhow::Result<LocalVm>,
+    obstacle: &Obstacle,
     tell: &mut dyn FnMut(MigrationEvent),
 ) -> anyhow::Result<()> {
     tell(MigrationEvent::Phase("negotiate".into()));
+    peer.finish_by(Some(Instant::now() + NEGOTIATION));
     let offer: Offer = peer.expect(Kind::Offer)?;
     let agreement = offer.agree()?;
     peer.tell(Kind::Agreement, &agreement)?;
     let machine: Machine = peer.expect(Kind::Machine)?;
+    peer.finish_by(None);
     let local = prepare(&machine)?;
     let mut attached = Attached::open(&local, true)?;
     if attached.machine(&local) != machine {
@@ -81,6 +117,8 @@ fn receive_whole(
         if !end.last {
             // So that little is left to be made durable while the guest stands still. An error shows then, too.
             areas.iter().filter(|a| a.store.area() != 0).for_each(|a| drop(a.store.sync()));
+            // The guest runs meanwhile.
+            obstacle.pass(DETOUR)?;
             out.write(Kind::RoundTaken, &[])?;
             out.flush()?;
         }
@@ -88,6 +126,7 @@ fn receive_whole(
     })?;
     tell(MigrationEvent::Phase("verify".into()));
     let (hash, ticks) = put_in_force(&attached, &areas, stream)?;
+    obstacle.pass(Duration::ZERO)?;
     keep_disks(&local)?;
     let accepted = Instant::now();
     peer.tell(Kind::Accepted, &Accepted { hash })?;
@@ -146,7 +185,7 @@ pub struct Taken {
 pub fn take_stream<R: Read>(
     input: &mut FrameReader<R>,
     inlet: &Inlet,
-    mut taken: impl FnMut(&RoundEnd) -> Result<(), PeerError>,
+    mut taken: impl FnMut(&RoundEnd) -> anyhow::Result<()>,
 ) -> anyhow::Result<Taken> {
     let (mut payloads, mut encoded) = (vec![], vec![]);
     let (mut round, mut last_round) = (0, false);

@@ -10,10 +10,9 @@
 //! | 8 | first 8 bytes of the BLAKE3 hash of the 16 bytes before and the payload |
 //! | n | payload |
 
+use quasar_abi::control::migrator::{FRAME_HEADER as HEADER, OFFER, STREAM_MAGIC as MAGIC};
 use std::io::{ErrorKind, Read, Write};
 
-const MAGIC: [u8; 4] = *b"QMF1";
-const HEADER: usize = 24;
 /// Longest payload: a batch of pages that do not compress, and what describes them.
 pub const MAX_PAYLOAD: usize = 1 << 20;
 
@@ -22,7 +21,7 @@ pub const MAX_PAYLOAD: usize = 1 << 20;
 #[repr(u16)]
 pub enum Kind {
     /// [`crate::message::Offer`].
-    Offer = 1,
+    Offer = OFFER,
     /// [`crate::message::Agreement`].
     Agreement = 2,
     /// [`crate::message::Machine`].

@@ -13,6 +13,7 @@ use crate::frame::{FrameError, FrameWriter, Kind};
 use crate::message::{Door, Lane as LaneKey};
 use crate::pump::{Inlet, PumpError};
 use anyhow::{Context, bail};
+use quasar_door::{Strangers, Visit};
 use std::io::{BufWriter, ErrorKind};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,8 +22,6 @@ use std::time::{Duration, Instant};
 
 /// How long it takes to judge what connections carry.
 const WINDOW: Duration = Duration::from_millis(100);
-/// Connections that knock at once; further ones are turned away.
-const MOST_KNOCKING: usize = 64;
 /// How often the destination looks for lanes.
 const GLANCE: Duration = Duration::from_millis(5);
 /// How long a side waits for the first words on a lane.
@@ -232,22 +231,18 @@ impl Doorway {
     }
 
     fn watch(&self, inlet: &Inlet, stop: &Arc<AtomicBool>) {
+        let strangers = Arc::<Strangers>::default();
         std::thread::scope(|scope| {
-            let mut knocking = vec![];
             while !stop.load(Ordering::Acquire) {
                 match self.listener.accept() {
                     Ok((socket, from)) => {
-                        knocking
-                            .retain(|thread: &std::thread::ScopedJoinHandle<'_, ()>| !thread.is_finished());
-                        if knocking.len() < MOST_KNOCKING {
-                            knocking.push(scope.spawn(move || {
-                                if let Err(error) = self.take(socket, inlet, stop) {
-                                    log::warn!(
-                                        "{from} is no further connection of this migration: {error:#}"
-                                    );
-                                }
-                            }));
-                        }
+                        // It may be gone again already.
+                        let Ok(visit) = strangers.admit(&socket) else { continue };
+                        scope.spawn(move || {
+                            if let Err(error) = self.take(socket, visit, inlet, stop) {
+                                log::warn!("{from} is no further connection of this migration: {error:#}");
+                            }
+                        });
                     }
                     Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(GLANCE),
                     Err(error) => {
@@ -260,13 +255,23 @@ impl Doorway {
     }
 
     /// Serves one lane to its end.
-    fn take(&self, socket: TcpStream, inlet: &Inlet, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
-        socket.set_nonblocking(false)?;
+    fn take(
+        &self,
+        socket: TcpStream,
+        visit: Visit,
+        inlet: &Inlet,
+        stop: &Arc<AtomicBool>,
+    ) -> anyhow::Result<()> {
         let mut peer = Peer::new((self.accept)(socket)?, stop, FIRST_WORDS);
+        peer.finish_by(Some(Instant::now() + FIRST_WORDS));
         let LaneKey { key } = peer.expect(Kind::Lane)?;
         if key != self.door.key {
             bail!("it has another key");
         }
+        if !visit.proved() {
+            bail!("others took its place before it had shown its key");
+        }
+        peer.finish_by(None);
         // Between rounds a lane may be silent for as long as the first connection is not.
         peer.be_patient(Duration::MAX);
         inlet.lane_opened();

@@ -1,10 +1,12 @@
 //! Commands of the supervisor, carried out: one process, one journey.
 
 use crate::connection::{PATIENCE, Peer};
+use crate::destination::{self, Obstacle};
 use crate::lanes::Doorway;
 use crate::message::Machine;
 use crate::source::{self, Outcome};
-use crate::{destination, resume, suspend, tls};
+use crate::tls::Callee;
+use crate::{resume, suspend, tls};
 use anyhow::{Context, bail};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use quasar_abi::control::migrator::{LocalVm, MigrationEvent, MigratorCommand};
@@ -23,6 +25,7 @@ pub fn serve(child: Child<MigratorCommand>, peer: Option<TcpStream>) -> Result<(
     let Child { commands, events } = child;
     let cancelled = Arc::new(AtomicBool::new(false));
     let (prepared_in, prepared_out) = unbounded::<Prepared>();
+    let obstacle = Arc::<Obstacle>::default();
     let mut peer = peer;
     let mut journey: Option<std::thread::JoinHandle<()>> = None;
     loop {
@@ -37,6 +40,10 @@ pub fn serve(child: Child<MigratorCommand>, peer: Option<TcpStream>) -> Result<(
         match command {
             MigratorCommand::Cancel => {
                 cancelled.store(true, Ordering::Release);
+                done(&Event::Done { id, reply: Reply::Unit })?;
+            }
+            MigratorCommand::Obstacle { reason } => {
+                obstacle.set(reason);
                 done(&Event::Done { id, reply: Reply::Unit })?;
             }
             MigratorCommand::Prepared { vm } => {
@@ -63,6 +70,7 @@ pub fn serve(child: Child<MigratorCommand>, peer: Option<TcpStream>) -> Result<(
                     events: events.try_clone()?,
                     cancelled: Arc::clone(&cancelled),
                     prepared: prepared_out.clone(),
+                    obstacle: Arc::clone(&obstacle),
                     peer: peer.take(),
                 };
                 let thread =
@@ -93,6 +101,7 @@ struct Errand {
     events: EventSender,
     cancelled: Arc<AtomicBool>,
     prepared: Receiver<Prepared>,
+    obstacle: Arc<Obstacle>,
     peer: Option<TcpStream>,
 }
 
@@ -133,10 +142,12 @@ impl Errand {
     fn errand(&self, command: MigratorCommand, peer: Option<TcpStream>) -> anyhow::Result<Reply> {
         match command {
             MigratorCommand::Send { vm, to, security, limits } => {
-                let connect = || Ok(Peer::new(tls::connect(&to, &security)?, &self.cancelled, PATIENCE));
+                let connect = || {
+                    Ok(Peer::new(tls::connect(&to, &security, Callee::Daemon)?, &self.cancelled, PATIENCE))
+                };
                 let further = |port: u16| {
                     let host = to.rsplit_once(':').map_or(&*to, |(host, _)| host);
-                    tls::connect(&format!("{host}:{port}"), &security)
+                    tls::connect(&format!("{host}:{port}"), &security, Callee::Migrator)
                 };
                 match source::send(&vm, connect, &further, &limits, &self.cancelled, &mut |event| {
                     self.tell(event)
@@ -166,7 +177,8 @@ impl Errand {
                     })
                     .ok();
                 let mut peer = Peer::new(tls::accept(socket, &security)?, &self.cancelled, PATIENCE);
-                destination::receive(&mut peer, doorway, |machine| self.prepare(machine), &mut |event| {
+                let prepare = |machine: &Machine| self.prepare(machine);
+                destination::receive(&mut peer, doorway, prepare, &self.obstacle, &mut |event| {
                     self.tell(event)
                 })?;
                 Ok(Reply::Unit)

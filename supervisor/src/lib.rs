@@ -14,5 +14,6 @@ pub mod image;
 pub mod isa;
 pub mod machine;
 pub mod pki;
+pub mod places;
 pub mod signals;
 pub mod vm;

@@ -92,7 +92,7 @@ pub struct Host {
     child: Child,
     directory: TempDir,
     quasar: PathBuf,
-    listens: Option<SocketAddr>,
+    listens: Option<(SocketAddr, SocketAddr)>,
     _turn: Option<Turn>,
 }
 
@@ -169,7 +169,15 @@ impl Host {
     /// # Errors
     /// When it does not.
     pub fn address(&self) -> anyhow::Result<String> {
-        Ok(self.listens.context("this host does not listen")?.to_string())
+        Ok(self.doors()?.0.to_string())
+    }
+
+    /// Where it takes VMs, and links of switches.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn doors(&self) -> anyhow::Result<(SocketAddr, SocketAddr)> {
+        self.listens.context("this host does not listen")
     }
 
     fn launch(turn: Option<Turn>, place: &Place<'_>) -> anyhow::Result<Self> {
@@ -188,7 +196,6 @@ impl Host {
             command.args(["--listen", &vms.to_string(), "--switch-listen", &links.to_string()]);
         }
         place.trust(&mut command);
-        let listens = listens.map(|(vms, _)| vms);
         let child = command.spawn().context("cannot start quasar host")?;
         let host = Self { child, directory, quasar, listens, _turn: turn };
         wait_for("the daemon", || host.quasar(&["ps", "--json"]).ok().filter(|_| host.socket().exists()))?;

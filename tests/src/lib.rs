@@ -5,6 +5,7 @@
 pub mod api;
 pub mod bare;
 pub mod console;
+pub mod crowd;
 pub mod disk;
 pub mod guest;
 pub mod host;

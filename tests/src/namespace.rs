@@ -65,6 +65,17 @@ impl Namespace {
         ip(&["-n", &self.name, "link", "set", CABLE, if into { "up" } else { "down" }]).map(drop)
     }
 
+    /// Connections from here to this port are let through, or refused here.
+    ///
+    /// # Errors
+    /// When `ip` fails.
+    pub fn may_call(&self, port: u16, may: bool) -> anyhow::Result<()> {
+        let word = if may { "del" } else { "add" };
+        let port = port.to_string();
+        let rule = ["-n", &self.name, "rule", word, "ipproto", "tcp", "dport", &port, "prohibit"];
+        ip(&rule).map(drop)
+    }
+
     /// Waits until packets get through to the other end, some moments after the cable was plugged in.
     ///
     /// # Errors

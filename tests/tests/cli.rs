@@ -9,7 +9,8 @@ use quasar_tests::{Console, Host, PATIENCE, Recipe, leftovers, process, programs
 use std::ffi::OsStr;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::ffi::OsStrExt;
-use std::process::Command;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
 
 #[test]
 fn errors_say_what_to_do() -> anyhow::Result<()> {
@@ -185,6 +186,55 @@ fn vms_are_made_started_killed_and_started_again() -> anyhow::Result<()> {
     in_part(&host, &["rm", "-f", "a", "nobody", "b"])?;
     ensure!(host.quasar(&["ps", "-q", "-a"])?.is_empty());
     host.stop()
+}
+
+/// With another user's own processes: needs root.
+#[test]
+fn what_another_user_has_made_is_neither_used_nor_believed() -> anyhow::Result<()> {
+    let quasar = programs::quasar()?;
+    let other = |program: &std::ffi::OsStr| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(program);
+        command.env_remove("HOME").env_remove("XDG_RUNTIME_DIR");
+        command
+    };
+    let says = |command: &mut Command, words: &[&str]| {
+        let out = process::run(command)?;
+        let text = String::from_utf8_lossy(&out.stderr);
+        ensure!(!out.status.success() && words.iter().all(|word| text.contains(word)), "{words:?}: {text}");
+        Ok(())
+    };
+    let shared = tempfile::tempdir()?;
+    std::fs::set_permissions(shared.path(), std::fs::Permissions::from_mode(0o1777))?;
+    let theirs = shared.path().join("theirs");
+    process::output(other("mkdir".as_ref()).arg(&theirs))?;
+    let socket = theirs.join("host.sock");
+
+    // We do not work in their directory, nor by way of their link.
+    says(Command::new(&quasar).args(["host", "--socket"]).arg(&socket), &["belongs to", "65534"])?;
+    let link = shared.path().join("link");
+    process::output(other("ln".as_ref()).args(["-s", "/root"]).arg(&link))?;
+    for place in [&theirs, &link] {
+        let mut command = Command::new(&quasar);
+        command.env("XDG_CACHE_HOME", place).args(["image", "build", "debian"]);
+        says(&mut command, &["belongs to", "65534"])?;
+        let mut command = Command::new(&quasar);
+        says(command.env("XDG_CONFIG_HOME", place).args(["pki", "init"]), &["belongs to", "65534"])?;
+    }
+    ensure!(!theirs.join("quasar").exists(), "something was made in another user's directory");
+
+    // We do not believe their daemon, and they do not believe one that is neither theirs nor root's.
+    let mut daemon = other(quasar.as_os_str());
+    let mut daemon = daemon.args(["host", "--socket"]).arg(&socket).stderr(Stdio::null()).spawn()?;
+    let met = wait_for("their daemon", || socket.exists().then_some(())).and_then(|()| {
+        says(Command::new(&quasar).args(["ps", "--socket"]).arg(&socket), &["is served by", "65534"])
+    });
+    process::signal(daemon.id(), Signal::SIGTERM)?;
+    process::wait(&mut daemon, PATIENCE)?;
+    met?;
+
+    // Without HOME a user is where the passwd entry says.
+    says(other(quasar.as_os_str()).args(["pki", "issue", "x"]), &["/nonexistent/.config/quasar/pki"])
 }
 
 #[test]

@@ -4,6 +4,9 @@ use anyhow::{Context, ensure};
 use nix::sys::signal::Signal;
 use quasar_tests::http::{Connection, get_patiently};
 use quasar_tests::{Guest, Host, Recipe, process, wait_for};
+use serde_json::Value;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -15,6 +18,16 @@ fn replace(host: &Host, vm: &str, role: &str) -> anyhow::Result<()> {
         .with_context(|| format!("{role} was killed"))?;
     ensure!(host.view(vm)?["phase"] == "running", "{role} was killed: {}", host.view(vm)?);
     Ok(())
+}
+
+/// What `GET /v1/host` answers, which must be something.
+fn host_answers(host: &Host) -> anyhow::Result<Value> {
+    let mut socket = UnixStream::connect(host.socket())?;
+    socket.write_all(b"GET /v1/host HTTP/1.1\r\nHost: quasar\r\nConnection: close\r\n\r\n")?;
+    let mut text = String::new();
+    socket.read_to_string(&mut text)?;
+    ensure!(text.starts_with("HTTP/1.1 200 "), "{text}");
+    Ok(serde_json::from_str(text.split_once("\r\n\r\n").context("no body")?.1)?)
 }
 
 fn works(guest: &mut Guest<'_>) -> anyhow::Result<()> {
@@ -89,6 +102,16 @@ fn killed_processes_are_replaced_under_the_guest() -> anyhow::Result<()> {
                 kept.get("/1k.bin").with_context(|| format!("{role} was killed; the old connection"))?;
             ensure!((status, body.len()) == (200, 1024));
         }
+        // A switch that hangs, or has just died, hides nothing of the host.
+        ensure!(host_answers(&host)?["networks"]["networks"].is_array(), "{}", host_answers(&host)?);
+        process::signal(host.pid_of("tough", "netswitch")?, Signal::SIGSTOP)?;
+        let seen = host_answers(&host)?;
+        ensure!(seen["networks"].is_null() && seen["networks_error"].is_string(), "{seen}");
+        process::signal(host.pid_of("tough", "netswitch")?, Signal::SIGKILL)?;
+        host_answers(&host)?;
+        wait_for("a switch that answers", || {
+            host_answers(&host).ok().filter(|seen| seen["networks"]["networks"].is_array())
+        })?;
         replace(&host, "tough", "netswitch")?;
         works(&mut guest).context("netswitch was killed")?;
         lives_on_under_a_paste(&host, &mut guest).context("a paste")

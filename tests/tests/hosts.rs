@@ -3,12 +3,13 @@
 //! Needs root, for network namespaces.
 
 use anyhow::{Context, bail, ensure};
+use quasar_tests::crowd::Crowd;
 use quasar_tests::http::get_patiently;
 use quasar_tests::images::images;
 use quasar_tests::namespace::Namespace;
 use quasar_tests::pki::authority;
 use quasar_tests::stream::{KeepAlive, Stream};
-use quasar_tests::{Host, Recipe, wait_for};
+use quasar_tests::{Host, Recipe, process, wait_for};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Output, Stdio};
@@ -112,6 +113,30 @@ fn a_guest_moves_between_two_networks_under_open_connections() -> anyhow::Result
         ensure!(refused.contains("certificate") && refused.contains("goes on as before"), "{refused}");
         ensure!(stranger.view("web").is_err(), "a stranger has the VM");
 
+        // Nothing goes where the network cannot follow, and the user is told why.
+        let (_, switch) = a.doors()?;
+        right.may_call(switch.port(), false)?;
+        let refused = a.refusal(&["migrate", "web", "--to", &b.address()?])?;
+        right.may_call(switch.port(), true)?;
+        eprintln!("{refused}");
+        ensure!(refused.contains("cannot follow") && refused.contains(&switch.to_string()), "{refused}");
+        ensure!(a.view("web")?["phase"] == "running", "{}", a.view("web")?);
+        wait_for("its remains to go", || b.view("web").is_err().then_some(()))?;
+        stream.flows(50)?;
+
+        // From now on strangers crowd both doors of either host: from its own network and from the other's.
+        let crowds = [&left, &right].map(|network| {
+            network.inside(|| {
+                let doors = [a.doors()?, b.doors()?].map(|(vms, links)| [vms, links]).concat();
+                Crowd::at(&doors, 50)
+            })
+        });
+        let crowds = crowds.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+        let movers =
+            || process::descendants(b.pid()).iter().filter(|p| p.line.contains("quasar-migrator")).count();
+        std::thread::sleep(Duration::from_secs(2));
+        ensure!(movers() == 0, "{} processes were started for strangers", movers());
+
         for to in [&b, &a] {
             let events = guest.migrate(to, &["--max-downtime", "30"])?;
             let end = events.last().context("no event")?;
@@ -120,6 +145,7 @@ fn a_guest_moves_between_two_networks_under_open_connections() -> anyhow::Result
             stream.flows(50)?;
             ensure!(session.ask("echo $$")? == shell, "another shell");
         }
+        drop(crowds);
 
         // The cable is out for longer than a migrator waits: the guest goes on at home.
         let journey = begin(&a, &b)?;
@@ -144,6 +170,22 @@ fn a_guest_moves_between_two_networks_under_open_connections() -> anyhow::Result
         ensure!(out.status.success() && end["event"] == "completed", "{end}");
         guest.is_at(&b)?;
         ensure!(a.view("web")?["phase"] == "away", "{}", a.view("web")?);
+        stream.flows(50)?;
+
+        // A link that breaks afterwards, whoever had called, is seen, and comes back by itself.
+        let calls = |may| {
+            right.may_call(switch.port(), may)?;
+            left.may_call(b.doors()?.1.port(), may)
+        };
+        calls(false)?;
+        let down = wait_for("the link to be seen down", || {
+            b.view("web").ok().and_then(|vm| vm["links_down"][0]["to"].as_str().map(ToOwned::to_owned))
+        })?;
+        let listed = b.quasar(&["ps"])?;
+        calls(true)?;
+        ensure!(down == switch.to_string() && listed.contains("down for"), "{listed}");
+        wait_for("the link", || b.view("web").ok()?["links_down"].is_null().then_some(()))?;
+        ensure!(b.json(&["ps", "--json"])?[0]["phase"] == "running");
         stream.flows(50)?;
         ensure!(session.ask("echo $$")? == shell, "another shell");
         guest.migrate(&a, &["--max-downtime", "30"])?;

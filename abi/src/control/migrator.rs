@@ -50,6 +50,12 @@ pub enum MigratorCommand {
         /// Why, for the user at the other end.
         reason: String,
     },
+    /// Receiver: what stands in the way of running the VM here, or that nothing does any more. While there is something,
+    /// no round is taken; if it stays, or comes in the pause, the VM is refused with it and goes on where it is. Repeatable.
+    Obstacle {
+        /// For the user at the other end.
+        reason: Option<String>,
+    },
     /// Give the journey up, if the hand-over has not happened. Repeatable.
     Cancel,
     /// End. Repeatable.
@@ -79,6 +85,35 @@ pub struct LocalDisk {
     pub bytes: u64,
     /// Segment with its dirty maps ([`crate::dirty::PageMaps`] with base 0).
     pub map_segment: String,
+}
+
+/// How a frame of the migrators' stream begins.
+pub const STREAM_MAGIC: [u8; 4] = *b"QMF1";
+/// Bytes before a frame's payload: magic, kind (16 bits), two reserved bytes, the payload's length, the frame's number
+/// (32 bits each) and a hash.
+pub const FRAME_HEADER: usize = 24;
+/// The kind of the first message, the source's offer.
+pub const OFFER: u16 = 1;
+/// Bytes of the first message with its frame, at most: an offer is some dozens.
+pub const FIRST_MESSAGE: usize = 4096;
+
+/// Bytes of the first message of a stream that begins so; nothing while its header is not whole.
+///
+/// # Errors
+/// When no migrator begins so.
+pub fn first_message(bytes: &[u8]) -> Result<Option<usize>, &'static str> {
+    let begins = bytes.iter().zip(STREAM_MAGIC).all(|(byte, magic)| *byte == magic);
+    let [_, _, _, _, k0, k1, _, _, l0, l1, l2, l3, ..] = *bytes else {
+        return if begins { Ok(None) } else { Err("it does not begin as a migrator does") };
+    };
+    if !begins || u16::from_le_bytes([k0, k1]) != OFFER {
+        return Err("it does not begin as a migrator does");
+    }
+    let length = usize::try_from(u32::from_le_bytes([l0, l1, l2, l3])).unwrap_or(usize::MAX);
+    match length.checked_add(FRAME_HEADER).filter(|whole| *whole <= FIRST_MESSAGE) {
+        Some(whole) => Ok(Some(whole)),
+        None => Err("its first message is too long"),
+    }
 }
 
 /// How a connection is protected.

@@ -109,6 +109,15 @@ pub enum NetworkEvent {
         /// The card's address.
         mac: [u8; 6],
     },
+    /// A link that is kept has come up, or is down (for another reason than before).
+    Link {
+        /// Its name.
+        name: String,
+        /// Whether it carries frames.
+        up: bool,
+        /// Why not.
+        reason: String,
+    },
 }
 
 /// A way out of a network.

@@ -7,7 +7,7 @@ use quasar_abi::hash::{self, AreaHashes};
 use quasar_abi::machine::RAM_BASE;
 use quasar_abi::vm::pause;
 use quasar_migrator::connection::Peer;
-use quasar_migrator::destination;
+use quasar_migrator::destination::{self, Obstacle};
 use quasar_migrator::frame::{FrameWriter, Kind};
 use quasar_migrator::message::{Codec, Final, HandOver, Machine, Offer, RoundEnd, StatePayload, encode};
 use quasar_migrator::pages::{Batch, Packer};
@@ -26,7 +26,7 @@ fn strangers_are_shown_the_door() {
         client.write_all(garbage).expect("write");
         let mut peer = peer(server, &Arc::default());
         let unasked = |_: &_| -> anyhow::Result<LocalVm> { panic!("asked to prepare for a stranger") };
-        assert!(destination::receive(&mut peer, None, unasked, &mut |_| {}).is_err());
+        assert!(destination::receive(&mut peer, None, unasked, &Obstacle::default(), &mut |_| {}).is_err());
     }
 }
 
@@ -80,7 +80,8 @@ fn say(to: &Guest, machine: &Machine, words: Vec<Word>) -> Result<(), String> {
     drop(client.write_all(out.get_mut()));
     drop(client.shutdown(Shutdown::Write));
     let mut peer: Peer = peer(server, &Arc::default());
-    let result = destination::receive(&mut peer, None, |_| Ok(to.local.clone()), &mut |_| {});
+    let result =
+        destination::receive(&mut peer, None, |_| Ok(to.local.clone()), &Obstacle::default(), &mut |_| {});
     let runs = to.vm.pause_mask.load(Ordering::SeqCst) == 0;
     assert_eq!(runs, result.is_ok(), "{result:?}");
     result.map_err(|error| format!("{error:#}"))

@@ -3,11 +3,12 @@
 
 use crate::guest::{Guest, Manners, PAGES, RAM, differences, while_writing};
 use crate::meddle::{Trick, meddled};
-use crate::wire::{alone, connected, limits, migrate, peer};
+use crate::wire::{alone, connected, limits, migrate, peer, plain};
 use quasar_abi::control::migrator::MigrationEvent;
 use quasar_abi::machine::RAM_BASE;
 use quasar_abi::vm::pause;
-use quasar_migrator::destination;
+use quasar_migrator::connection::{PATIENCE, Peer};
+use quasar_migrator::destination::{self, Obstacle};
 use quasar_migrator::frame::{Kind, MAX_PAYLOAD};
 use quasar_migrator::message::{Agreement, Offer, encode};
 use quasar_migrator::source::{Outcome, send};
@@ -15,6 +16,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// The frames of a journey that ends well, in their order.
 const KINDS: [Kind; 12] = [
@@ -263,7 +265,9 @@ fn a_refusal_reaches_the_user_with_its_reason() {
         scope.spawn(|| {
             let mut peer = peer(sockets.1, &Arc::default());
             let refuse = |_: &_| Err(anyhow::anyhow!("no room: 3 GiB of memory are free, 8 are needed"));
-            assert!(destination::receive(&mut peer, None, refuse, &mut |_| {}).is_err());
+            assert!(
+                destination::receive(&mut peer, None, refuse, &Obstacle::default(), &mut |_| {}).is_err()
+            );
         });
         let cancelled = Arc::default();
         let outcome =
@@ -271,4 +275,42 @@ fn a_refusal_reaches_the_user_with_its_reason() {
         let Outcome::StaysHere(error) = outcome else { panic!("{outcome:?}") };
         assert!(format!("{error:#}").contains("3 GiB of memory are free"), "{error:#}");
     });
+}
+
+/// A guest on its way to a host that its network does not reach, from before its first round on; it does after `until`.
+fn with_an_obstacle(until: Option<Duration>) -> (Outcome, anyhow::Result<()>, Guest, Guest) {
+    let (from, to, sockets) = (Guest::new("detour"), Guest::new("detour"), connected());
+    let obstacle = Obstacle::default();
+    obstacle.set(Some("no link to the switch at 10.0.0.1:7701".into()));
+    to.vm.pause(pause::MIGRATOR);
+    let (outcome, received) = std::thread::scope(|scope| {
+        let received = scope.spawn(|| {
+            let mut peer = peer(sockets.1, &Arc::default());
+            destination::receive(&mut peer, None, |_| Ok(to.local.clone()), &obstacle, &mut |_| {})
+        });
+        scope.spawn(|| {
+            if let Some(until) = until {
+                std::thread::sleep(until);
+                obstacle.set(None);
+            }
+        });
+        let cancelled = Arc::default();
+        // As a migrator has it: longer than the other side waits for the obstacle to go.
+        let connect = || Ok(Peer::new(plain(sockets.0), &cancelled, PATIENCE));
+        let outcome = send(&from.local, connect, &alone, &limits(), &cancelled, &mut |_| {});
+        (outcome, received.join().expect("receiver"))
+    });
+    (outcome, received, from, to)
+}
+
+#[test]
+fn no_guest_goes_where_its_network_does_not_reach() {
+    let (outcome, received, from, to) = with_an_obstacle(None);
+    let Outcome::StaysHere(error) = outcome else { panic!("{outcome:?}") };
+    assert!(format!("{error:#}").contains("no link to the switch at 10.0.0.1:7701"), "{error:#}");
+    assert!(received.is_err() && to.vm.pause_mask.load(Ordering::SeqCst) != 0);
+    assert_eq!(from.vm.pause_mask.load(Ordering::SeqCst), 0, "it runs where it was");
+    let (outcome, received, ..) = with_an_obstacle(Some(Duration::from_millis(300)));
+    assert!(matches!(outcome, Outcome::Completed(_)), "{outcome:?}");
+    received.expect("it has come");
 }

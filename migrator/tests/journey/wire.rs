@@ -4,7 +4,7 @@ use crate::guest::Guest;
 use quasar_abi::control::migrator::{Converge, Limits, MigrationEvent};
 use quasar_abi::vm::pause;
 use quasar_migrator::connection::{Peer, Stream, prepare};
-use quasar_migrator::destination;
+use quasar_migrator::destination::{self, Obstacle};
 use quasar_migrator::lanes::{Connect, Doorway};
 use quasar_migrator::source::{Outcome, send};
 use std::net::{TcpListener, TcpStream};
@@ -76,7 +76,13 @@ pub fn migrate_by(
         let receiver = scope.spawn(|| {
             let doorway = Doorway::beside(&socket, Box::new(|socket| Ok(plain(socket)))).expect("port");
             let mut peer = peer(socket, &Arc::default());
-            destination::receive(&mut peer, Some(doorway), |_| Ok(to.local.clone()), &mut |_| {})
+            destination::receive(
+                &mut peer,
+                Some(doorway),
+                |_| Ok(to.local.clone()),
+                &Obstacle::default(),
+                &mut |_| {},
+            )
         });
         let outcome = send(&from.local, || Ok(source), further, limits, cancelled, &mut |event| {
             seen(&event);

@@ -13,15 +13,17 @@ use crate::switch::Switch;
 use anyhow::{Context, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use quasar_abi::control::migrator::Security;
+use quasar_abi::control::netswitch::NetworkEvent;
 use quasar_abi::words::whole;
-use secure::Protection;
+use quasar_door::{HANDSHAKE, Protection, Strangers, Visit};
+use secure::secure;
 use serde::Serialize;
 use session::Session;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use wire::Instance;
@@ -30,8 +32,8 @@ use wire::Instance;
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 /// Time for a TCP connection to be made.
 const CONNECT: Duration = Duration::from_secs(5);
-/// Strangers that may try to prove who they are at the same time.
-const MOST_STRANGERS: usize = 32;
+/// Time for the first word after that proof.
+const HELLO: Duration = Duration::from_secs(4);
 
 struct Dialler {
     to: String,
@@ -53,6 +55,8 @@ pub struct Links {
     sessions: Mutex<HashMap<Instance, Arc<Session>>>,
     diallers: Mutex<BTreeMap<String, Dialler>>,
     listeners: Mutex<BTreeMap<String, Listener>>,
+    /// Who has called and not proved yet to be a host.
+    strangers: Arc<Strangers>,
 }
 
 /// A link as the counters show it.
@@ -75,7 +79,13 @@ impl Default for Links {
         let mut instance = [0; 16];
         instance[..8].copy_from_slice(&half());
         instance[8..].copy_from_slice(&half());
-        Self { instance, sessions: Mutex::default(), diallers: Mutex::default(), listeners: Mutex::default() }
+        Self {
+            instance,
+            sessions: Mutex::default(),
+            diallers: Mutex::default(),
+            listeners: Mutex::default(),
+            strangers: Arc::default(),
+        }
     }
 }
 
@@ -242,7 +252,6 @@ impl Links {
 }
 
 fn accept(switch: &Arc<Switch>, listener: &TcpListener, protection: &Protection, stop: &Arc<AtomicBool>) {
-    let strangers = Arc::new(AtomicUsize::new(0));
     while !stop.load(Ordering::Acquire) {
         let mut fds = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
         // An error shows again at the accept.
@@ -257,29 +266,20 @@ fn accept(switch: &Arc<Switch>, listener: &TcpListener, protection: &Protection,
                 continue;
             }
         };
-        if strangers.fetch_add(1, Ordering::AcqRel) >= MOST_STRANGERS {
-            strangers.fetch_sub(1, Ordering::AcqRel);
-            log::warn!("link from {from} refused: {MOST_STRANGERS} others have not proved who they are yet");
-            continue;
-        }
+        // It may be gone again already.
+        let Ok(visit) = switch.links.strangers.admit(&socket) else { continue };
         let (switch, protection, stop) = (Arc::clone(switch), protection.clone(), Arc::clone(stop));
-        let counted = Arc::clone(&strangers);
-        let serve = move || {
-            let greeted = answer(&switch, socket, &protection, from, &stop);
-            counted.fetch_sub(1, Ordering::AcqRel);
-            match greeted {
-                Ok(Some((session, records))) => {
-                    log::info!("link from {from}: connected");
-                    let why = session.run(&switch, records);
-                    switch.links.delist(&session);
-                    log::info!("link from {from}: {why}");
-                }
-                Ok(None) => {}
-                Err(error) => log::warn!("link from {from} refused: {}", whole(error.as_ref())),
+        let serve = move || match answer(&switch, socket, visit, &protection, from, &stop) {
+            Ok(Some((session, records))) => {
+                log::info!("link from {from}: connected");
+                let why = session.run(&switch, records);
+                switch.links.delist(&session);
+                log::info!("link from {from}: {why}");
             }
+            Ok(None) => {}
+            Err(error) => log::warn!("link from {from} refused: {}", whole(error.as_ref())),
         };
         if let Err(error) = std::thread::Builder::new().name("link in".into()).spawn(serve) {
-            strangers.fetch_sub(1, Ordering::AcqRel);
             log::error!("link from {from}: no thread: {error}");
         }
     }
@@ -290,20 +290,26 @@ type Greeted = Option<(Arc<Session>, wire::Records)>;
 fn answer(
     switch: &Arc<Switch>,
     socket: TcpStream,
+    visit: Visit,
     protection: &Protection,
     from: SocketAddr,
     stop: &AtomicBool,
 ) -> anyhow::Result<Greeted> {
     socket.set_nonblocking(false)?;
     let links = &switch.links;
-    let channel = protection.secure(socket, false)?;
+    let channel = secure(protection, socket, false, Instant::now() + HANDSHAKE)?;
     session::say_hello(&channel, links.instance)?;
-    let greeting = match session::hear_hello(&channel, &|| stop.load(Ordering::Acquire)) {
+    let by = Instant::now() + HELLO;
+    let greeting = match session::hear_hello(&channel, by, &|| stop.load(Ordering::Acquire)) {
         Ok(greeting) => greeting,
         // Who called sees by our hello that there is a connection already, and hangs up.
         Err(error) if error.to_string() == "it closed the connection" => return Ok(None),
         Err(error) => return Err(error),
     };
+    if !visit.proved() {
+        channel.close();
+        bail!("others took its place before it had proved who it is");
+    }
     let session = Session::new(from.to_string(), greeting.peer, false, channel);
     if !links.enlist(&session) {
         session.close();
@@ -326,13 +332,24 @@ impl Dial {
         self.stop.load(Ordering::Acquire)
     }
 
+    /// Tells the supervisor what is new: whether it carries frames, and why not.
+    fn tell(&self, switch: &Switch, told: &mut Option<Result<(), String>>, news: Result<(), &str>) {
+        let news = news.map_err(ToOwned::to_owned);
+        if told.as_ref() != Some(&news) {
+            let (up, reason) = (news.is_ok(), news.clone().err().unwrap_or_default());
+            switch.tell(NetworkEvent::Link { name: self.name.clone(), up, reason });
+            *told = Some(news);
+        }
+    }
+
     fn keep(&self, switch: &Arc<Switch>) {
         let mut pause = RETRY.0;
-        let (mut reported, mut peer) = (String::new(), None);
+        let (mut reported, mut peer, mut told) = (String::new(), None, None);
         while !self.stopped() {
             let state = match self.call(switch, &mut peer) {
                 Ok(Some((session, records))) => {
                     log::info!("link {}: connected to {}", self.name, self.to);
+                    self.tell(switch, &mut told, Ok(()));
                     *lock(&self.state) = "connected".into();
                     *lock(&self.session) = Some(Arc::clone(&session));
                     if self.stopped() {
@@ -346,10 +363,18 @@ impl Dial {
                     if begun.elapsed() > RETRY.1 {
                         pause = RETRY.0;
                     }
+                    self.tell(switch, &mut told, Err(&why));
                     format!("broken: {why}; connecting again")
                 }
-                Ok(None) => "connected by the other side".into(),
-                Err(error) => format!("no link to {}: {}; trying again", self.to, whole(error.as_ref())),
+                Ok(None) => {
+                    self.tell(switch, &mut told, Ok(()));
+                    "connected by the other side".into()
+                }
+                Err(error) => {
+                    let why = whole(error.as_ref());
+                    self.tell(switch, &mut told, Err(&why));
+                    format!("no link to {}: {why}; trying again", self.to)
+                }
             };
             if !self.stopped() && reported != state {
                 log::warn!("link {}: {state}", self.name);
@@ -376,8 +401,8 @@ impl Dial {
             TcpStream::connect_timeout(&target, CONNECT).map_err(|e| last = e.into()).ok()
         });
         let Some(socket) = found else { return Err(last) };
-        let channel = self.protection.secure(socket, true)?;
-        let greeting = session::hear_hello(&channel, &|| self.stopped())?;
+        let channel = secure(&self.protection, socket, true, Instant::now() + HANDSHAKE)?;
+        let greeting = session::hear_hello(&channel, Instant::now() + HELLO, &|| self.stopped())?;
         if greeting.peer == links.instance {
             bail!("it is this very switch; remove the link");
         }

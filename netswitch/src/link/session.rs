@@ -107,13 +107,13 @@ pub fn say_hello(channel: &Channel, instance: Instance) -> std::io::Result<()> {
     channel.write_all(&encode(&Message::Hello { oldest, newest, instance }), DEAD_AFTER)
 }
 
-/// Waits for the other side's hello.
+/// Waits for the other side's hello until then.
 ///
 /// # Errors
 /// When it is no switch, or of another version.
-pub fn hear_hello(channel: &Channel, closed: &dyn Fn() -> bool) -> anyhow::Result<Greeting> {
+pub fn hear_hello(channel: &Channel, by: Instant, closed: &dyn Fn() -> bool) -> anyhow::Result<Greeting> {
     let mut records = Records::default();
-    let (mut space, by) = (vec![0; 4096], Instant::now() + DEAD_AFTER);
+    let mut space = vec![0; 4096];
     loop {
         match records.next_message().context("it is no switch")? {
             Some(Message::Hello { oldest, newest, instance }) => {
@@ -128,6 +128,9 @@ pub fn hear_hello(channel: &Channel, closed: &dyn Fn() -> bool) -> anyhow::Resul
             }
             Some(Message::Refused(why)) => bail!("it refused: {why}"),
             Some(_) => bail!("it is no switch: it did not begin with a hello"),
+            None if Instant::now() > by => {
+                bail!("it says nothing; perhaps it takes links with TLS alone, or is no switch")
+            }
             None => {}
         }
         // In TLS 1.3 who calls hears after its handshake that the other side did not accept it.
@@ -136,9 +139,6 @@ pub fn hear_hello(channel: &Channel, closed: &dyn Fn() -> bool) -> anyhow::Resul
             Some(0) => bail!("it closed the connection"),
             Some(n) => records.feed(&space[..n]),
             None if closed() => bail!("ended"),
-            None if Instant::now() > by => {
-                bail!("it says nothing; perhaps it takes links with TLS alone, or is no switch")
-            }
             None => {}
         }
     }

@@ -8,6 +8,9 @@ use quasar_netswitch::link::wire::{Message, encode};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Sends bytes and waits until the switch hangs up.
 fn say_and_be_refused(address: &str, bytes: &[u8]) {
@@ -143,4 +146,58 @@ fn links_without_tls_stay_on_the_loopback_and_mistakes_are_named() {
         security: Security::Insecure,
     };
     assert!(host.try_say(moved).expect_err("refused").contains("remove it first"));
+}
+
+#[test]
+fn links_come_up_however_many_strangers_hold_the_line() {
+    let ours = Authority::new();
+    let (host, friend) = (Host::default(), Host::default());
+    let (one, two) = (Card::attach(&host, "crowd", 1), Card::attach(&friend, "crowd", 2));
+    let address = host.listen(&ours.issue("host", HOST_NAME));
+    // Until the test ends: a byte every now and then, of what might become a handshake of any length.
+    let done = Arc::new(AtomicBool::new(false));
+    let mut crowd: Vec<TcpStream> =
+        (0..100).map(|_| TcpStream::connect(&address).expect("connect")).collect();
+    let drip = {
+        let done = Arc::clone(&done);
+        std::thread::spawn(move || {
+            for byte in [22u8, 3, 1, 64, 0].into_iter().chain(std::iter::repeat(0)) {
+                for stranger in &mut crowd {
+                    drop(stranger.write_all(&[byte]));
+                }
+                std::thread::sleep(Duration::from_millis(100));
+                if done.load(Ordering::Acquire) {
+                    return;
+                }
+            }
+        })
+    };
+    friend.link("host", &address, &ours.issue("friend", HOST_NAME));
+    friend.spans("crowd", 1);
+    host.spans("crowd", 1);
+    two.send(one.mac, b"through");
+    assert_eq!(one.receive(), b"through");
+    done.store(true, Ordering::Release);
+    drip.join().expect("strangers");
+}
+
+#[test]
+fn a_hello_has_a_deadline_however_slowly_it_comes() {
+    let host = Host::default();
+    let mut slow = TcpStream::connect(host.listen(&Security::Insecure)).expect("connect");
+    let mut mouth = slow.try_clone().expect("clone");
+    let hello = encode(&Message::Hello { oldest: 1, newest: 1, instance: [9; 16] });
+    let length = hello.len();
+    let talk = std::thread::spawn(move || {
+        let mut said = |byte: &u8| {
+            std::thread::sleep(Duration::from_millis(300));
+            mouth.write_all(&[*byte]).is_ok()
+        };
+        hello.iter().take_while(|byte| said(byte)).count()
+    });
+    let mut rest = vec![];
+    // The end, or a reset because something is on its way still.
+    drop(slow.read_to_end(&mut rest));
+    let said = talk.join().expect("thread");
+    assert!(said < length, "all {said} bytes of a hello were waited for");
 }

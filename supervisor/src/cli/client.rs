@@ -33,6 +33,9 @@ pub enum ClientError {
     /// No socket can be there.
     #[error(transparent)]
     TooLong(#[from] SocketTooLong),
+    /// Another user answers.
+    #[error("{0} is served by {user}, whose word counts for nothing here: nothing was asked; be that user, or give another --socket", user = crate::places::user(*.1))]
+    Stranger(PathBuf, u32),
     /// The connection broke.
     #[error("the connection to the daemon failed: {0}")]
     Connection(#[from] hyper::Error),
@@ -75,6 +78,12 @@ impl Client {
             std::io::ErrorKind::PermissionDenied => ClientError::Denied(socket.clone(), error),
             _ => ClientError::Unreachable(socket.clone(), error),
         })?;
+        // Whoever could make a file of this name could wait for us there. Root's word is as good as our own: it could
+        // do all that we can.
+        let served_by = stream.peer_cred().map_err(|error| ClientError::Denied(socket.clone(), error))?.uid();
+        if served_by != 0 && served_by != nix::unistd::geteuid().as_raw() {
+            return Err(ClientError::Stranger(socket.clone(), served_by));
+        }
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(async move {
             if let Err(error) = connection.with_upgrades().await {

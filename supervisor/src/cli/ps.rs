@@ -4,7 +4,7 @@ use super::args::Listing;
 use super::client::{Client, ClientError};
 use super::size::Size;
 use super::table;
-use crate::daemon::{HostView, VmView};
+use crate::daemon::{HostView, LinkView, VmView};
 use crate::vm::ProcessInfo;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -47,11 +47,19 @@ fn ports(publish: &[String]) -> String {
     if shown.is_empty() { "-".into() } else { shown }
 }
 
+/// What a VM's network does not reach.
+fn links_down(vm: &VmView) -> Option<String> {
+    let link = |link: &LinkView| format!("down for {}: link to {}", age(link.since), link.to);
+    let links: Vec<String> = vm.links_down.iter().map(link).collect();
+    (!links.is_empty()).then(|| links.join(", "))
+}
+
 const HEADING: [&str; 8] = ["NAME", "STATE", "MEMORY", "HARTS", "NETWORK", "PUBLISHED", "PROCESSES", "AGE"];
 
 fn rows(vms: &[VmView], reasons: impl Fn(&str) -> String) -> Vec<Vec<String>> {
     let row = |vm: &VmView| {
-        let reason = vm.status.reason.as_deref().map(|reason| format!(" ({})", reasons(reason)));
+        let reason = vm.status.reason.clone().or_else(|| links_down(vm));
+        let reason = reason.map(|reason| format!(" ({})", reasons(&reason)));
         vec![
             vm.name.clone(),
             format!("{}{}", vm.status.phase.word(), reason.unwrap_or_default()),

@@ -10,6 +10,7 @@ use crate::daemon::{HostView, VmView, data_directory};
 use crate::image::{BuildOptions, BuiltImages};
 use crate::machine::MachineConfig;
 use crate::machine::config::Boot;
+use crate::places;
 use crate::vm::{Outcome, Phase};
 use anyhow::{Context, bail};
 use std::fs::OpenOptions;
@@ -42,7 +43,7 @@ fn own_disk(name: &str, pristine: &Path) -> anyhow::Result<Disk> {
     let directory = data_directory().join(name);
     let path = directory.join("disk.ext4");
     if !path.exists() {
-        std::fs::create_dir_all(&directory).with_context(|| format!("{}", directory.display()))?;
+        places::own_directory(&directory).context("there is no place for its disk")?;
         let partial = directory.join("disk.partial");
         crate::image::copy_sparse(pristine, &partial)?;
         std::fs::rename(&partial, &path).with_context(|| format!("{}", path.display()))?;
@@ -116,7 +117,7 @@ async fn ensure_daemon(client: &Client, exe_dir: Option<&Path>) -> anyhow::Resul
     }
     client.paths.create().context("the directory of the daemon's socket cannot be made")?;
     let log = client.paths.log();
-    let file = OpenOptions::new().create(true).append(true).open(&log);
+    let file = places::own_file(&log, OpenOptions::new().create(true).append(true));
     let file = file.with_context(|| format!("{}", log.display()))?;
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("host").arg("--exit-when-idle").arg("--socket").arg(&client.paths.socket);

@@ -187,8 +187,16 @@ pub(super) fn json(value: impl Serialize) -> Answer {
 
 async fn host_view(State(host): Shared) -> Answer {
     let mut view = serde_json::to_value(host.view()).unwrap_or_default();
-    let networks = blocking(move || host.network.stats().map_err(HostError::Network)).await?;
-    view["networks"] = networks;
+    view["links"] = serde_json::to_value(host.network.links.list()).unwrap_or_default();
+    // A switch that has died is being replaced: the host is there all the same.
+    let stats = blocking(move || Ok(host.network.stats()));
+    match stats.await? {
+        Ok(networks) => view["networks"] = networks,
+        Err(error) => {
+            view["networks"] = serde_json::Value::Null;
+            view["networks_error"] = error.into();
+        }
+    }
     Ok(Json(view))
 }
 

@@ -4,6 +4,7 @@ use super::disks::DiskId;
 use super::host::HostError;
 use super::journey::description::{Description, Place};
 use super::journey::{Journey, JourneyView};
+use super::network::{LinkBoard, LinkView};
 use super::spec::VmSpec;
 use crate::children::{CappedLog, Launcher};
 use crate::vm::{Phase, VmHandle, VmStatus};
@@ -38,6 +39,8 @@ pub struct Entry {
     migrator: Mutex<Option<Launcher>>,
     arrived: AtomicBool,
     doubt: Mutex<Option<Doubt>>,
+    /// How the host's links are.
+    links: Arc<LinkBoard>,
     /// What the consoles showed when their memory was let go.
     history: Mutex<Option<[Vec<u8>; 2]>>,
 }
@@ -58,6 +61,8 @@ pub struct Past {
     pub home: String,
     /// Other hosts whose switches its network spans.
     pub trail: Vec<Place>,
+    /// Addresses of the switches that its network must reach from here.
+    pub needs: Vec<String>,
     /// Disks that were made here when it came.
     pub made_disks: Vec<MadeDisk>,
     /// The network's way out is another host's.
@@ -106,6 +111,9 @@ pub struct VmView {
     /// Its journey, while it is on one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub journey: Option<JourneyView>,
+    /// Links that its network needs and that are down.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links_down: Vec<LinkView>,
     /// What it was made from.
     pub spec: VmSpec,
 }
@@ -131,6 +139,7 @@ impl Entry {
         log: CappedLog,
         held: Held,
         past: Past,
+        links: Arc<LinkBoard>,
     ) -> Self {
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
         Self {
@@ -146,6 +155,7 @@ impl Entry {
             migrator: Mutex::default(),
             arrived: AtomicBool::new(false),
             doubt: Mutex::default(),
+            links,
             history: Mutex::new(None),
         }
     }
@@ -288,6 +298,7 @@ impl Entry {
                 .collect(),
             created: self.created,
             journey: self.journey().map(|journey| journey.view()),
+            links_down: self.links.down(&self.past.needs),
             spec: self.spec.clone(),
         }
     }

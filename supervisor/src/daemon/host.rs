@@ -13,6 +13,7 @@ use crate::vm::{Phase, ProcessInfo};
 use quasar_abi::SegmentError;
 use quasar_abi::control::migrator::Security;
 use quasar_abi::files;
+use quasar_door::Strangers;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -166,9 +167,11 @@ pub struct Host {
     registry: Mutex<Registry>,
     /// Machines made so far: a VM that comes back must not meet its own old memory.
     pub(super) births: AtomicU64,
-    /// VMs on their way here, or not yet known.
+    /// VMs on their way here.
     arrivals: Mutex<Vec<Weak<Journey>>>,
     arrivals_log: CappedLog,
+    /// Who is at the door for VMs and has not proved yet to be a host.
+    pub(super) strangers: Arc<Strangers>,
 }
 
 pub(super) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> HostError {
@@ -268,6 +271,7 @@ impl Host {
             births: AtomicU64::new(0),
             arrivals: Mutex::default(),
             arrivals_log,
+            strangers: Arc::default(),
         });
         let listed = Arc::downgrade(&host);
         let strike = move || {
@@ -303,7 +307,7 @@ impl Host {
         arrivals.push(Arc::downgrade(journey));
     }
 
-    /// VMs that are coming, or strangers that say so.
+    /// VMs that are coming.
     #[must_use]
     pub fn arriving(&self) -> usize {
         self.arrivals().iter().filter_map(Weak::upgrade).filter(|journey| !journey.has_ended()).count()

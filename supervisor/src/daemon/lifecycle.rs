@@ -46,7 +46,8 @@ impl Host {
         let past = Past { home: self.id.clone(), ..Past::default() };
         let log = open_log(&directory.join("log"))?;
         let (handle, held) = (VmHandle::not_started(), Held::default());
-        let entry = Arc::new(Entry::new(spec, handle, directory, log, held, past));
+        let links = Arc::clone(&self.network.links);
+        let entry = Arc::new(Entry::new(spec, handle, directory, log, held, past, links));
         registry.vms.insert(name, Some(Arc::clone(&entry)));
         Ok(entry.view())
     }

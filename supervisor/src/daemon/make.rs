@@ -103,7 +103,10 @@ impl Host {
         let reason = match status.phase {
             Phase::Starting => format!("its processes were not ready within {START_DEADLINE:?}"),
             Phase::Failed => status.reason.unwrap_or_default(),
-            _ => return Ok(Entry::new(spec, handle, directory, log, held, past)),
+            _ => {
+                let links = Arc::clone(&self.network.links);
+                return Ok(Entry::new(spec, handle, directory, log, held, past, links));
+            }
         };
         handle.stop_and_release();
         detach();

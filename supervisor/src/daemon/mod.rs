@@ -1,6 +1,7 @@
 //! The per-host daemon, `quasar host`: all VMs of a host, their networks, and the API over a unix socket.
 
 mod api;
+mod arrivals;
 mod console;
 mod disks;
 mod entry;
@@ -23,7 +24,7 @@ mod verify;
 pub use entry::VmView;
 pub use host::{Host, HostError, HostView, Neighbours};
 pub use kill::{KillSpec, Killed};
-pub use network::{Attachment, LinkOptions, NetworkHandle};
+pub use network::{Attachment, LinkOptions, LinkView, NetworkHandle};
 pub use paths::{Paths, SocketTooLong, check_socket, data_directory};
 pub use serve::{ServeOptions, serve};
 pub use swap::{SwapSpec, Swapped};

@@ -1,6 +1,6 @@
 //! Where the daemon keeps what others find it by.
 
-use std::os::unix::fs::DirBuilderExt;
+use crate::places;
 use std::path::{Path, PathBuf};
 
 /// Longest path of a unix socket, in bytes: `sun_path` without its NUL (`unix(7)`).
@@ -38,9 +38,8 @@ impl Paths {
     pub fn locate(socket: Option<PathBuf>) -> Self {
         let uid = nix::unistd::geteuid();
         let default = || {
-            let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|d| !d.is_empty());
-            let directory = match runtime {
-                Some(directory) => Path::new(&directory).join("quasar"),
+            let directory = match places::runtime() {
+                Some(directory) => directory.join("quasar"),
                 None if uid.is_root() => PathBuf::from("/run/quasar"),
                 None => PathBuf::from(format!("/tmp/quasar-{uid}")),
             };
@@ -83,26 +82,20 @@ impl Paths {
     /// Makes the directories, for this user alone.
     ///
     /// # Errors
-    /// When they cannot be made.
+    /// When they cannot be made, or another user could put something there; see [`crate::places`].
     pub fn create(&self) -> std::io::Result<()> {
-        let mut builder = std::fs::DirBuilder::new();
-        builder.recursive(true).mode(0o700);
         if let Some(parent) = self.socket.parent() {
-            builder.create(parent)?;
+            places::way(parent)?;
         }
-        builder.create(self.directory())?;
-        builder.create(self.scratch())
+        places::own_directory(&self.directory())?;
+        places::own_directory(&self.scratch())
     }
 }
 
 /// Where a user's VMs keep disks made for them: `$XDG_DATA_HOME/quasar` or `~/.local/share/quasar`.
 #[must_use]
 pub fn data_directory() -> PathBuf {
-    let home = || std::env::var_os("HOME").map_or_else(|| PathBuf::from("/root"), PathBuf::from);
-    std::env::var_os("XDG_DATA_HOME")
-        .filter(|d| !d.is_empty())
-        .map_or_else(|| home().join(".local/share"), PathBuf::from)
-        .join("quasar")
+    places::of_user("XDG_DATA_HOME", ".local/share")
 }
 
 #[cfg(test)]

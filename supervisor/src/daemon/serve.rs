@@ -1,19 +1,19 @@
 //! The daemon's process: its socket, its signals, its end.
 
+use super::arrivals::Arrivals;
 use super::host::{Host, Neighbours};
-use super::journey::incoming::Origin;
 use super::paths::{Paths, SocketTooLong, check_socket, data_directory};
 use super::{api, host::HostError, leftovers};
 use crate::children::{Launcher, cap_own, trouble};
 use crate::machine::segments;
+use crate::places;
 use nix::fcntl::{Flock, FlockArg};
-use quasar_abi::control::migrator::Security;
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How long a daemon that was started for a VM stays when there is none.
@@ -23,9 +23,6 @@ const FIRST_VM: Duration = Duration::from_secs(20);
 
 /// How often it is looked how long the daemon's own log has become.
 const LOG_LOOK: Duration = Duration::from_secs(20);
-
-/// VMs, or strangers, that may be on their way here at one time.
-const MAX_ARRIVALS: usize = 16;
 
 /// How to serve.
 #[derive(Clone, Debug)]
@@ -64,14 +61,14 @@ pub enum ServeError {
     Host(#[from] HostError),
 }
 
-fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> ServeError {
+pub(super) fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> ServeError {
     let path = path.to_owned();
     move |source| ServeError::Io { what, path, source }
 }
 
 fn lock(paths: &Paths) -> Result<Flock<File>, ServeError> {
     let path = paths.lock();
-    let opened = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+    let opened = places::own_file(&path, OpenOptions::new().create(true).truncate(false).write(true));
     let file = opened.map_err(io("cannot open", &path))?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| ServeError::Running(paths.socket.clone()))
 }
@@ -141,45 +138,6 @@ async fn listen(paths: &Paths, host: &Arc<Host>, exit_when_idle: bool) -> Result
         () = idle(host, exit_when_idle) => {
             log::info!("no VM is left");
             Ok(())
-        }
-    }
-}
-
-/// Connections of other hosts' migrators.
-struct Arrivals<'h>(Option<(TcpListener, Security)>, &'h Arc<Host>);
-
-impl<'h> Arrivals<'h> {
-    async fn open(host: &'h Arc<Host>) -> Result<Self, ServeError> {
-        let Neighbours { listen, security, .. } = &host.neighbours;
-        let Some((address, security)) = listen.zip(security.clone()) else { return Ok(Self(None, host)) };
-        let listener = TcpListener::bind(address).await;
-        let listener = listener.map_err(io("cannot listen on", Path::new(&address.to_string())))?;
-        Ok(Self(Some((listener, security)), host))
-    }
-
-    /// Takes them until it is dropped.
-    async fn take(&self) {
-        let Some((listener, security)) = &self.0 else { return std::future::pending().await };
-        loop {
-            let (socket, address) = match listener.accept().await {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    log::warn!("a connection was not accepted: {error}");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            };
-            if self.1.arriving() >= MAX_ARRIVALS {
-                log::warn!("{address} is turned away: {MAX_ARRIVALS} VMs are on their way here already");
-                continue;
-            }
-            let blocking = socket.into_std().and_then(|s| s.set_nonblocking(false).map(|()| s));
-            let security = security.clone();
-            let taken =
-                blocking.and_then(|socket| self.1.receive(Origin::Peer { socket, address, security }));
-            if let Err(error) = taken {
-                log::warn!("{address} is turned away: {error}");
-            }
         }
     }
 }

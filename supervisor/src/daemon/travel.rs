@@ -2,12 +2,14 @@
 
 use super::entry::{Doubt, Entry, MadeDisk, Past};
 use super::host::{Away, Disks, Host, HostError, remove_disk};
-use super::journey::description::{Description, HostSwitch, VERSION};
+use super::journey::description::{Description, HostSwitch, Place, VERSION};
 use super::journey::incoming::Sizes;
 use super::make::Start;
+use super::network::links::obstacle;
 use super::paths::data_directory;
 use super::spec::{Mac, VmSpec};
 use crate::machine::config::Boot;
+use crate::places;
 use crate::vm::{Phase, Request};
 use quasar_abi::files;
 use std::fs::OpenOptions;
@@ -15,6 +17,10 @@ use std::io::Write;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the links of a VM that comes may take to stand: its source waits a little longer.
+const LINKING: Duration = Duration::from_secs(8);
 
 /// Bytes that a directory's file system still has for us.
 fn room(directory: &Path) -> std::io::Result<u64> {
@@ -44,7 +50,7 @@ fn make_disks(spec: &mut VmSpec, sizes: &[(u8, u64)]) -> Result<Vec<MadeDisk>, S
     if sizes.is_empty() {
         return Ok(made);
     }
-    std::fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+    places::own_directory(&directory).map_err(|error| format!("no place for its disks: {error}"))?;
     let all = sizes.iter().fold(0, |sum: u64, (_, bytes)| sum.saturating_add(*bytes));
     let mut make = || {
         has_room(&directory, "disks", all)?;
@@ -105,13 +111,17 @@ impl Host {
             let ip = address.ip();
             ((!ip.is_unspecified()).then_some(ip), address.port())
         });
+        let dead = |place: &&Place| !self.network.links.down(&[place.switch.to_string()]).is_empty();
+        let silent: Vec<String> =
+            entry.past.trail.iter().filter(dead).map(|place| place.id.clone()).collect();
         Ok(Description {
-            version: VERSION,
+            version: if silent.is_empty() { 1 } else { VERSION },
             spec,
             paused: stays_paused && entry.handle.is_paused_by_user(),
             from: HostSwitch { id: self.id.clone(), switch },
             home: entry.past.home.clone(),
             trail: entry.past.trail.clone(),
+            silent,
         })
     }
 
@@ -148,15 +158,25 @@ impl Host {
             return Err(refused("its network cannot follow it: this host's switch takes no links".into()));
         }
         let refused = |reason: String| HostError::Refused { name: name.clone(), reason };
-        let made_disks = make_disks(&mut spec, &sizes.disks).map_err(refused)?;
         let trail = description.places(&self.id, peer);
         if spec.net.is_some() {
             for place in &trail {
                 self.network.link(&place.switch.to_string());
             }
         }
-        let past =
-            Past { home: description.home.clone(), trail, made_disks: made_disks.clone(), abroad: !at_home };
+        let needs = description.needs(&self.id, peer);
+        if let Some(reason) = obstacle(&self.network.links.wait(&needs, LINKING)) {
+            return Err(refused(reason));
+        }
+        let refused = |reason: String| HostError::Refused { name: name.clone(), reason };
+        let made_disks = make_disks(&mut spec, &sizes.disks).map_err(refused)?;
+        let past = Past {
+            home: description.home.clone(),
+            trail,
+            needs,
+            made_disks: made_disks.clone(),
+            abroad: !at_home,
+        };
         let start = Start::Arrive { paused: description.paused };
         let settled = spec.check().map_err(HostError::from).and_then(|()| self.settle(spec, past, start));
         settled.inspect_err(|_| made_disks.iter().for_each(|disk| remove_disk(&disk.path)))
@@ -189,6 +209,7 @@ impl Host {
             view.status.reason = Some(format!("at {to}"));
             view.status.processes.clear();
             view.journey = None;
+            view.links_down.clear();
             Away { at: to.to_owned(), view }
         });
         self.drop_entry(entry, disks, away);

@@ -5,16 +5,15 @@
 
 use super::error::{ImageError, IoContext};
 use super::options::Progress;
+use crate::places;
 use sha2::{Digest, Sha256};
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// The cache root: `$XDG_CACHE_HOME/quasar`, or `~/.cache/quasar`.
 pub fn default_root() -> PathBuf {
-    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let base = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
-    base.unwrap_or_else(std::env::temp_dir).join("quasar")
+    places::of_user("XDG_CACHE_HOME", ".cache")
 }
 
 /// Holds the cache for this process; the lock ends with the value (or with the process).
@@ -25,9 +24,10 @@ pub struct Lock {
 
 /// Takes the cache's lock; waits for a build that runs in another process.
 pub fn lock(root: &Path, progress: &dyn Progress) -> Result<Lock, ImageError> {
-    std::fs::create_dir_all(root).at("making directory", root)?;
+    places::own_directory(root).at("making directory", root)?;
     let path = root.join("lock");
-    let file = File::create(&path).at("opening", &path)?;
+    let file = places::own_file(&path, OpenOptions::new().create(true).truncate(false).write(true));
+    let file = file.at("opening", &path)?;
     if file.try_lock().is_err() {
         progress.step("waiting for another build to end");
         file.lock().at("locking", &path)?;

@@ -4,7 +4,7 @@ use super::PkiError;
 use quasar_abi::files;
 use std::fs::Permissions;
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// Longest file of keys.
@@ -24,12 +24,12 @@ fn failed(path: &Path) -> impl FnOnce(std::io::Error) -> PkiError {
     |source| PkiError::File { path, source }
 }
 
-/// Makes a directory for its owner alone, where there is none.
+/// Makes a directory for its owner alone, where there is none; nobody else may put files there.
 ///
 /// # Errors
 /// [`PkiError::File`].
 pub fn make_directory(dir: &Path) -> Result<(), PkiError> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed(dir))
+    crate::places::own_directory(dir).map_err(failed(dir))
 }
 
 /// Says whether the files may be written, before any is.

@@ -14,10 +14,9 @@ mod tests;
 pub use authority::{Authority, Issued, MadeAuthority};
 
 use quasar_abi::control::migrator::Security;
+pub use quasar_door::HOST_NAME;
 use std::path::{Path, PathBuf};
 
-/// The name that every host's certificate carries, and that a caller asks for.
-pub const HOST_NAME: &str = "quasar-host";
 /// The authority's certificate, in its own directory and in each host's.
 pub const AUTHORITY: &str = "ca.pem";
 /// The authority's key.
@@ -92,11 +91,7 @@ fn consequence(path: &Path) -> &'static str {
 /// Where keys are when nothing is said: `$XDG_CONFIG_HOME/quasar/pki` or `~/.config/quasar/pki`.
 #[must_use]
 pub fn default_directory() -> PathBuf {
-    let home = || std::env::var_os("HOME").map_or_else(|| PathBuf::from("/root"), PathBuf::from);
-    std::env::var_os("XDG_CONFIG_HOME")
-        .filter(|d| !d.is_empty())
-        .map_or_else(|| home().join(".config"), PathBuf::from)
-        .join("quasar/pki")
+    crate::places::of_user("XDG_CONFIG_HOME", ".config").join("pki")
 }
 
 /// The protection that a host's directory gives: its three files must be there. Whoever uses them reads and checks them.

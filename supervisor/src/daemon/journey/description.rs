@@ -4,8 +4,9 @@ use crate::daemon::spec::VmSpec;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 
-/// Version of this document. A later one is refused.
-pub const VERSION: u32 = 1;
+/// Version of this document. A later one is refused. It is 2 where `silent` says something, so that hosts that know 1
+/// take what they understand.
+pub const VERSION: u32 = 2;
 
 /// A VM that comes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +24,10 @@ pub struct Description {
     pub home: String,
     /// Hosts where it was before, the home included.
     pub trail: Vec<Place>,
+    /// Ids of those that the sending host itself has no link to: what the VM does not reach now it need not reach
+    /// afterwards.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub silent: Vec<String>,
 }
 
 /// The sending host and its switch.
@@ -57,13 +62,26 @@ impl Description {
         }
         let malformed = |error| format!("the VM's description is malformed: {error}");
         let Versioned { version } = serde_json::from_str(text).map_err(malformed)?;
-        if version != VERSION {
+        if !(1..=VERSION).contains(&version) {
             return Err(format!(
                 "the VM is described in version {version}, this host understands {VERSION}; bring both hosts to one \
                  version of Quasar"
             ));
         }
         serde_json::from_str(text).map_err(malformed)
+    }
+
+    /// The switches without which the VM's network would not reach the host `own`. At home is what it has to reach.
+    #[must_use]
+    pub fn needs(&self, own: &str, peer: Option<IpAddr>) -> Vec<String> {
+        if self.spec.net.is_none() || self.home == own {
+            return vec![];
+        }
+        let places = self.places(own, peer).into_iter();
+        places
+            .filter(|place| !self.silent.contains(&place.id))
+            .map(|place| place.switch.to_string())
+            .collect()
     }
 
     /// Gives the VM another name, and its own network with it.
@@ -111,6 +129,7 @@ mod tests {
             from: HostSwitch { id: "b".into(), switch: Some((None, 7)) },
             home: "a".into(),
             trail: vec![place("a", 1), place("b", 2), place("c", 3)],
+            silent: vec![],
         }
     }
 
@@ -118,10 +137,26 @@ mod tests {
     fn another_version_is_named_before_its_fields_are_looked_at() {
         let text = serde_json::to_string(&description()).expect("text");
         assert_eq!(Description::parse(&text), Ok(description()));
-        let error = Description::parse(r#"{"version":2,"news":1}"#).expect_err("version");
-        assert!(error.contains("version 2") && error.contains("understands 1"), "{error}");
+        let first = Description { version: 1, ..description() };
+        let text = serde_json::to_string(&first).expect("text");
+        assert!(!text.contains("silent"), "an older host would not understand it");
+        assert_eq!(Description::parse(&text), Ok(first));
+        let error = Description::parse(r#"{"version":3,"news":1}"#).expect_err("version");
+        assert!(error.contains("version 3") && error.contains("understands 2"), "{error}");
         assert!(Description::parse(r#"{"version":1}"#).expect_err("fields").contains("malformed"));
         assert!(Description::parse("").is_err());
+    }
+
+    #[test]
+    fn what_it_reaches_now_it_must_reach_there() {
+        let peer = Some(IpAddr::from([10, 0, 0, 9]));
+        let mut comes = description();
+        assert_eq!(comes.needs("d", peer), Vec::<String>::new(), "it has no card");
+        comes.spec.net = Some(serde_json::from_value(serde_json::json!({})).expect("a card"));
+        assert_eq!(comes.needs("d", peer), ["10.0.0.9:7", "10.0.0.1:1", "10.0.0.1:3"]);
+        comes.silent = vec!["c".into()];
+        assert_eq!(comes.needs("d", peer), ["10.0.0.9:7", "10.0.0.1:1"]);
+        assert_eq!(comes.needs("a", peer), Vec::<String>::new(), "it comes home");
     }
 
     #[test]

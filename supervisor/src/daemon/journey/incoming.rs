@@ -8,6 +8,7 @@ use super::migrator::{Heard, Migrator, inputs};
 use super::{Input, Journey, JourneyEvent};
 use crate::daemon::entry::Entry;
 use crate::daemon::host::Host;
+use crate::daemon::network::links::obstacle;
 use crate::vm::Request;
 use crossbeam_channel::{Receiver, Sender};
 use quasar_abi::control::migrator::{LocalVm, MigrationEvent, MigratorCommand, Security};
@@ -19,7 +20,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-const LOOK: Duration = Duration::from_secs(1);
+/// How often the links that its network needs are looked at.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Where it comes from.
 #[derive(Debug)]
@@ -59,6 +61,8 @@ struct Reception {
     peer: Option<IpAddr>,
     rename: Option<String>,
     entry: Option<Arc<Entry>>,
+    /// What the migrator was told to be in the way.
+    obstacle: Option<String>,
     runs: bool,
 }
 
@@ -98,7 +102,7 @@ fn take(
         }
         Origin::File { file, name } => (None, MigratorCommand::Resume { file }, None, name),
     };
-    let mut reception = Reception { host, journey, peer, rename, entry: None, runs: false };
+    let mut reception = Reception { host, journey, peer, rename, entry: None, obstacle: None, runs: false };
     let started = match reception.host.arrivals_log() {
         Ok(log) => {
             Migrator::start(&reception.host.launcher, socket.as_ref().map(AsFd::as_fd), &log, ends, command)
@@ -137,6 +141,17 @@ impl Reception {
                 Heard::Died(how) => return Err(format!("the migrator {how}")),
                 Heard::Nothing => {}
             }
+            self.look_at_links(migrator);
+        }
+    }
+
+    /// Tells the migrator when the VM's network no longer reaches this host, or does again.
+    fn look_at_links(&mut self, migrator: &mut Migrator) {
+        let Some(entry) = self.entry.as_ref().filter(|_| !self.runs) else { return };
+        let reason = obstacle(&self.host.network.links.down(&entry.past.needs));
+        if reason != self.obstacle {
+            self.obstacle.clone_from(&reason);
+            migrator.tell(MigratorCommand::Obstacle { reason });
         }
     }
 

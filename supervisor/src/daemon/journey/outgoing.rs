@@ -13,6 +13,7 @@ use crossbeam_channel::{Receiver, Sender};
 use quasar_abi::control::migrator::{Limits, MigrationEvent, MigratorCommand};
 use quasar_abi::vm::{VmControl, pause};
 use serde::{Deserialize, Serialize};
+use std::net::ToSocketAddrs;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -73,6 +74,10 @@ impl Host {
         let send = MigratorCommand::Send { vm, to: to.clone(), security, limits };
         let way = format!("to {to}");
         self.set_out(&entry, way, move |host, entry, journey, ends| {
+            // A VM that goes there may want to come back while strangers crowd our door.
+            for address in to.to_socket_addrs().into_iter().flatten() {
+                host.strangers.know(address.ip());
+            }
             let end = travel(&host, &entry, &journey, ends, send, &to);
             conclude(&host, &entry, &journey, end, &to, shared_disk);
         })

@@ -1,6 +1,6 @@
 //! The networks as the rest of the daemon sees them.
 
-use super::{Answer, Attachment, Input, Keeper, LinkOptions};
+use super::{Answer, Attachment, Input, Keeper, LinkBoard, LinkOptions};
 use crate::children::Launcher;
 use crate::children::policy::History;
 use crate::vm::ProcessInfo;
@@ -10,14 +10,19 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The networks as the rest of the daemon sees them.
 pub struct NetworkHandle {
     inbox: Sender<Input>,
     thread: Mutex<Option<JoinHandle<()>>>,
     processes: Arc<Mutex<Vec<ProcessInfo>>>,
+    /// How the links to other hosts' switches are.
+    pub links: Arc<LinkBoard>,
 }
+
+/// How long a switch may take to answer what is asked by a look at the host.
+const GLANCE: Duration = Duration::from_secs(2);
 
 impl NetworkHandle {
     /// Starts the thread; the switch is started when the first port is wanted. VMs whose network has its way out here
@@ -33,6 +38,7 @@ impl NetworkHandle {
     ) -> std::io::Result<Self> {
         let (outbox, inbox) = unbounded();
         let processes = Arc::new(Mutex::new(vec![]));
+        let board = Arc::<LinkBoard>::default();
         let keeper = Keeper {
             launcher,
             directory,
@@ -49,14 +55,17 @@ impl NetworkHandle {
             ended,
             listen: None,
             links: BTreeSet::new(),
+            board: Arc::clone(&board),
             waiting: vec![],
             answers: BTreeMap::new(),
             listening: None,
+            deaf_told: None,
+            listen_again: None,
             swap: None,
             shown: Arc::clone(&processes),
         };
         let thread = std::thread::Builder::new().name("network".into()).spawn(move || keeper.run(&inbox))?;
-        Ok(Self { inbox: outbox, thread: Mutex::new(Some(thread)), processes })
+        Ok(Self { inbox: outbox, thread: Mutex::new(Some(thread)), processes, links: board })
     }
 
     fn ask(&self, input: impl FnOnce(Answer) -> Input) -> Result<serde_json::Value, String> {
@@ -144,9 +153,12 @@ impl NetworkHandle {
     /// The switch's counters, or null when there is no switch.
     ///
     /// # Errors
-    /// When the switch does not answer.
+    /// When the switch does not answer, or not soon: it may be being replaced.
     pub fn stats(&self) -> Result<serde_json::Value, String> {
-        self.ask(Input::Stats)
+        let (send, receive) = crossbeam_channel::bounded(1);
+        let answer: Answer = Box::new(move |result| drop(send.send(result)));
+        self.inbox.send(Input::Stats(answer)).map_err(|_| "the daemon is ending".to_owned())?;
+        receive.recv_timeout(GLANCE).map_err(|_| format!("the switch has not answered within {GLANCE:?}"))?
     }
 
     /// The switch and the programs behind uplinks.

@@ -4,11 +4,13 @@
 //! replaced without anyone else noticing more than a pause.
 
 mod handle;
+pub mod links;
 mod swap;
 mod switch;
 mod uplinks;
 
 pub use handle::NetworkHandle;
+pub use links::{LinkBoard, LinkView};
 
 use super::passt::Passt;
 use super::spec::{Publish, UplinkSpec};
@@ -75,6 +77,8 @@ enum Input {
     End(String, String, Answer),
     Listen(LinkOptions, Answer),
     Link(String),
+    /// The switch of this generation cannot take links, and why.
+    Deaf(u32, String),
     Release(String),
     Depart(String, Answer),
     Swap(Launcher, Answer),
@@ -113,10 +117,16 @@ struct Keeper {
     listen: Option<LinkOptions>,
     /// Addresses of other hosts' switches.
     links: BTreeSet<String>,
+    /// How the links to them are.
+    board: Arc<LinkBoard>,
     waiting: Vec<Waiting>,
     answers: BTreeMap<u64, Answer>,
     /// Who waits for the switch to listen.
     listening: Option<Answer>,
+    /// Why the switch could not listen last, as far as that was told.
+    deaf_told: Option<String>,
+    /// When a switch that could not listen is told to again.
+    listen_again: Option<Instant>,
     swap: Option<SwitchSwap>,
     shown: Arc<Mutex<Vec<ProcessInfo>>>,
 }
@@ -148,7 +158,11 @@ impl Keeper {
             return LOOK;
         }
         let passts = self.uplinks.values().filter_map(|u| u.passt.as_ref()?.due);
-        let next = passts.chain(self.due).chain(self.swap.as_ref().map(SwitchSwap::deadline)).min();
+        let next = passts
+            .chain(self.due)
+            .chain(self.listen_again)
+            .chain(self.swap.as_ref().map(SwitchSwap::deadline))
+            .min();
         next.map_or(IDLE, |at| at.saturating_duration_since(Instant::now()))
     }
 
@@ -173,7 +187,10 @@ impl Keeper {
         match input {
             Input::Switch(generation, note) if generation == self.generation => self.hear(note),
             Input::Serves(generation) if generation == self.generation => self.newcomer_serves(),
-            Input::Switch(..) | Input::Serves(_) | Input::Quit => {}
+            Input::Deaf(generation, error) if generation == self.generation && self.switch.is_some() => {
+                self.deaf(&error);
+            }
+            Input::Switch(..) | Input::Serves(_) | Input::Deaf(..) | Input::Quit => {}
             Input::PasstEnded(network, generation, how) => self.passt_ended(&network, generation, how),
             Input::Attach(attachment, answer) => self.attach(attachment, answer),
             Input::Detach(vm, segment, answer) => {
@@ -297,6 +314,9 @@ impl Keeper {
         let now = Instant::now();
         if self.due.is_some_and(|at| at <= now) {
             self.start_switch();
+        }
+        if self.listen_again.take_if(|at| *at <= now).is_some() {
+            self.tell_listen();
         }
         let due = |u: &NetworkUplink| u.passt.as_ref().is_some_and(|s| s.due.is_some_and(|at| at <= now));
         let passts: Vec<String> =

@@ -1,13 +1,16 @@
 //! The switch process: started, told everything, heard, replaced.
 
-use super::{Input, Keeper, LinkOptions, NetworkUplink, port_name, uplink_name};
+use super::{Answer, Input, Keeper, LinkOptions, NetworkUplink, port_name, uplink_name};
 use crate::children::policy::{Decision, Role, decide};
 use crate::children::trouble::explain;
 use crate::children::{Command, Note, Process};
 use crate::daemon::spec::UplinkSpec;
 use quasar_abi::control::netswitch::{NetswitchCommand, NetworkEvent, Uplink};
 use quasar_abi::control::{Event, ProcessKind, Reply};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How often a switch that cannot listen tries again.
+const LISTEN_AGAIN: Duration = Duration::from_secs(2);
 
 impl Keeper {
     pub(super) fn start_switch(&mut self) {
@@ -42,6 +45,9 @@ impl Keeper {
             Note::Event(Event::Failed { id, error }) => self.answered(id, Err(error)),
             Note::Event(Event::Notice(text) | Event::Fatal(text)) => log::warn!("netswitch: {text}"),
             Note::Event(Event::Network(NetworkEvent::Ended { network, mac })) => self.ended(&network, mac),
+            Note::Event(Event::Network(NetworkEvent::Link { name, up, reason })) => {
+                self.board.set(&name, up, &reason);
+            }
             Note::Event(_) => {}
             Note::Garbled(what) => log::warn!("netswitch sent something that is no event: {what}"),
             Note::Ended(how) => {
@@ -53,6 +59,7 @@ impl Keeper {
 
     pub(super) fn switch_ended(&mut self, how: &str) {
         log::error!("netswitch {how}");
+        self.board.all_down("the switch here is being replaced");
         for answer in std::mem::take(&mut self.answers).into_values() {
             answer(Err("the switch has died; it is being replaced, ask again".into()));
         }
@@ -109,18 +116,43 @@ impl Keeper {
     }
 
     pub(super) fn tell_links(&mut self) {
-        let Some(LinkOptions { listen, security }) = self.listen.clone() else { return };
-        let id = self.send(NetswitchCommand::Listen { address: listen.to_string(), security });
-        if let (Some(id), Some(answer)) = (id, self.listening.take()) {
-            self.answers.insert(id, answer);
-        }
+        self.tell_listen();
         for to in self.links.clone() {
             self.tell_link(to);
         }
     }
 
+    /// Takes links. The first time whoever started the host is told how that went. A switch that comes after one that
+    /// died may find the port held by another program: it is told again until it has it.
+    pub(super) fn tell_listen(&mut self) {
+        let Some(LinkOptions { listen, security }) = self.listen.clone() else { return };
+        let Some(id) = self.send(NetswitchCommand::Listen { address: listen.to_string(), security }) else {
+            return;
+        };
+        let (outbox, generation) = (self.outbox.clone(), self.generation);
+        let again: Answer = Box::new(move |result| {
+            if let Err(error) = result {
+                drop(outbox.send(Input::Deaf(generation, error)));
+            }
+        });
+        let answer = self.listening.take().unwrap_or(again);
+        self.answers.insert(id, answer);
+    }
+
+    /// The switch cannot take links.
+    pub(super) fn deaf(&mut self, error: &str) {
+        if self.deaf_told.as_deref() != Some(error) {
+            log::error!(
+                "the switch takes no links, and other hosts do not reach this one's networks: {error}; trying again"
+            );
+            self.deaf_told = Some(error.to_owned());
+        }
+        self.listen_again = Some(Instant::now() + LISTEN_AGAIN);
+    }
+
     pub(super) fn tell_link(&mut self, to: String) {
         let Some(LinkOptions { security, .. }) = self.listen.clone() else { return };
+        self.board.set(&to, false, "it is being connected");
         self.send(NetswitchCommand::AddLink { name: to.clone(), to, security });
     }
 

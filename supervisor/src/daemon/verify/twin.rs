@@ -88,7 +88,7 @@ fn copy_disks(spec: &mut VmSpec) -> Result<Option<(TempDir, File)>, TwinError> {
         return Ok(None);
     }
     let base = data_directory();
-    std::fs::create_dir_all(&base).map_err(io("the data directory"))?;
+    crate::places::own_directory(&base).map_err(io("the data directory"))?;
     let directory =
         tempfile::Builder::new().prefix("verify-").tempdir_in(base).map_err(io("the data directory"))?;
     let lock = hold(directory.path()).map_err(io("the data directory"))?;
