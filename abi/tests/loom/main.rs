@@ -6,7 +6,7 @@
 //! process, it says which. Models named `..._fails` get something wrong on purpose: they show that the
 //! checker would see it.
 #![cfg(loom)]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod epoch;
 mod guest;

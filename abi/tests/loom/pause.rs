@@ -1,5 +1,7 @@
 //! The pause: who runs, who rests, who may touch what meanwhile.
 
+#![allow(unsafe_code, reason = "loom's cells are read and written through raw pointers")]
+
 use loom::cell::UnsafeCell;
 use loom::thread;
 use quasar_abi::Segment;
