@@ -30,6 +30,8 @@ pub mod logging;
 pub mod machine;
 pub mod mailbox;
 pub mod os_path;
+#[cfg(not(loom))]
+pub mod output;
 pub mod page;
 pub mod party;
 #[cfg(not(loom))]

@@ -2,6 +2,7 @@
 //!
 //! `unsafe` is in `mem/l1.rs` alone.
 #![deny(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod csr;
 pub mod engine;

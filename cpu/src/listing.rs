@@ -3,6 +3,7 @@
 use crate::isa;
 use anyhow::Context;
 use object::{Object, ObjectSection, ObjectSegment, ObjectSymbol, SectionFlags, SegmentFlags, elf};
+use quasar_abi::output::{OutputError, Stdout};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
@@ -10,21 +11,17 @@ use std::path::Path;
 /// Prints the executable sections of an ELF file, or its executable segments when it has no sections.
 ///
 /// # Errors
-/// When the file cannot be read or is no RISC-V ELF file, or the output cannot be written.
+/// When the file cannot be read or is no RISC-V ELF file, and [`OutputError`].
 pub fn print(path: &Path) -> anyhow::Result<()> {
     let bytes = std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    match write(&bytes, &mut out).and_then(|()| Ok(out.flush()?)) {
-        // A reader such as `head` that has seen enough is no failure.
-        Err(error)
-            if error
-                .downcast_ref::<std::io::Error>()
-                .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe) =>
-        {
-            Ok(())
-        }
-        other => other.with_context(|| format!("{} cannot be disassembled", path.display())),
-    }
+    let mut out = std::io::BufWriter::new(Stdout);
+    let written = write(&bytes, &mut out).and_then(|()| Ok(out.flush()?));
+    // What the buffer still holds could not be written either.
+    drop(out.into_parts());
+    written.map_err(|error| match error.downcast::<std::io::Error>() {
+        Ok(error) => OutputError::from(error).into(),
+        Err(error) => error.context(format!("{} cannot be disassembled", path.display())),
+    })
 }
 
 /// Writes the disassembly of an ELF file's bytes.

@@ -1,12 +1,16 @@
 //! `quasar-cpu`: one hart of a VM as a process.
 
 #![forbid(unsafe_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use quasar_abi::control::Transport;
+use quasar_abi::note;
+use quasar_abi::output::OutputError;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 /// One hart of a Quasar VM. Started by the supervisor.
 #[derive(Debug, Parser)]
@@ -31,7 +35,21 @@ enum Command {
     },
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        // One line, as from `quasar` itself, which calls this program for its users.
+        Err(error) => match error.downcast_ref::<OutputError>() {
+            Some(output) => output.conclude(),
+            None => {
+                note!("quasar: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+fn run() -> anyhow::Result<()> {
     let _log = quasar_abi::logging::start("warn");
     let arguments = Arguments::parse();
     if let Some(Command::Disassemble { elf }) = arguments.command {

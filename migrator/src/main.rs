@@ -1,10 +1,13 @@
 //! `quasar-migrator`: moves a VM. Started by the supervisor; `inspect` looks into a suspend file.
 #![forbid(unsafe_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use quasar_abi::control::channel::inherited;
 use quasar_abi::control::{Child, ProcessKind, Transport};
+use quasar_abi::output::OutputError;
+use quasar_abi::{note, say};
 use std::net::TcpStream;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
@@ -40,10 +43,13 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         // One line, as from `quasar` itself, which calls this program for its users.
-        Err(error) => {
-            eprintln!("quasar: {}", quasar_abi::words::whole(error.as_ref()));
-            ExitCode::FAILURE
-        }
+        Err(error) => match error.downcast_ref::<OutputError>() {
+            Some(output) => output.conclude(),
+            None => {
+                note!("quasar: {}", quasar_abi::words::whole(error.as_ref()));
+                ExitCode::FAILURE
+            }
+        },
     }
 }
 
@@ -52,7 +58,7 @@ fn run() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     if let Some(Look::Inspect { file }) = arguments.look {
         let found = quasar_migrator::resume::inspect(&file)?;
-        println!("{}", serde_json::to_string_pretty(&found)?);
+        say!("{}", serde_json::to_string_pretty(&found)?)?;
         return Ok(());
     }
     let control =

@@ -11,6 +11,7 @@ impl Progress for Print {
     }
 
     fn advance(&self, _done: u64, _total: u64) {}
+    fn transfer(&self, _done: u64, _total: u64) {}
 }
 
 fn main() -> anyhow::Result<()> {

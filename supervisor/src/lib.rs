@@ -5,6 +5,7 @@
 //! type, [`isa`] runs bare programs without a daemon, [`image`] makes guests, [`pki`] makes the hosts' keys.
 
 #![deny(unsafe_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod children;
 pub mod cli;

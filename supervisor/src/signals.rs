@@ -1,4 +1,4 @@
-//! SIGINT, SIGTERM and SIGHUP as something to look at, for programs without an event loop.
+//! SIGINT, SIGTERM, SIGHUP and SIGQUIT as something to look at, for programs without an event loop.
 
 use nix::sys::signal::{SigSet, Signal};
 use std::sync::Arc;
@@ -22,7 +22,8 @@ impl Caught {
 /// # Errors
 /// When the system refuses.
 pub fn catch() -> std::io::Result<Caught> {
-    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
+    let signals = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
+    let signals: SigSet = signals.into_iter().collect();
     signals.thread_block()?;
     let caught = Caught(Arc::new(AtomicBool::new(false)));
     let seen = caught.clone();

@@ -108,6 +108,15 @@ pub fn check(name: &str, arguments: &[String]) {
     }
 }
 
+/// A program, made in a directory.
+///
+/// # Panics
+/// When it cannot be made.
+#[must_use]
+pub fn program(name: &str, directory: &Path) -> PathBuf {
+    assemble(&source(name), directory)
+}
+
 fn assemble(source: &Path, directory: &Path) -> PathBuf {
     let program = directory.join("program.elf");
     let output = Command::new(COMPILER)

@@ -14,6 +14,7 @@ pub mod images;
 pub mod kernel;
 pub mod leftovers;
 pub mod namespace;
+pub mod outputs;
 pub mod pki;
 pub mod process;
 pub mod programs;

@@ -5,6 +5,7 @@ use super::ps::process_table;
 use super::vms::Report;
 use crate::daemon::HostView;
 use anyhow::Context;
+use quasar_abi::{output, say};
 use serde::Deserialize;
 use serde_json::Value;
 use std::path::Path;
@@ -27,7 +28,7 @@ pub async fn inspect(client: &Client, names: &[String]) -> anyhow::Result<ExitCo
         };
         report.add(asked.await);
     }
-    println!("{}", serde_json::to_string_pretty(&found)?);
+    say!("{}", serde_json::to_string_pretty(&found)?)?;
     Ok(report.conclude())
 }
 
@@ -38,16 +39,16 @@ pub async fn inspect(client: &Client, names: &[String]) -> anyhow::Result<ExitCo
 pub async fn info(client: &Client, json: bool) -> anyhow::Result<ExitCode> {
     let raw: Value = client.get("/v1/host").await?;
     if json {
-        println!("{}", serde_json::to_string_pretty(&raw)?);
+        say!("{}", serde_json::to_string_pretty(&raw)?)?;
         return Ok(ExitCode::SUCCESS);
     }
     let host = HostView::deserialize(&raw)?;
-    println!("daemon    {} for {}, process {}", host.version, host.arch, host.pid);
-    println!("socket    {}", client.paths.socket.display());
-    println!("log       {}", client.paths.log().display());
-    println!("VMs       {}", host.vms);
-    println!();
-    print!("{}", process_table(&[], &host));
+    say!("daemon    {} for {}, process {}", host.version, host.arch, host.pid)?;
+    say!("socket    {}", client.paths.socket.display())?;
+    say!("log       {}", client.paths.log().display())?;
+    say!("VMs       {}", host.vms)?;
+    say!()?;
+    output::print(format_args!("{}", process_table(&[], &host)))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -68,13 +69,13 @@ pub async fn version(client: &Client, json: bool) -> anyhow::Result<ExitCode> {
             "client": {"version": own, "arch": std::env::consts::ARCH},
             "daemon": daemon,
         });
-        println!("{}", serde_json::to_string_pretty(&both)?);
+        say!("{}", serde_json::to_string_pretty(&both)?)?;
         return Ok(ExitCode::SUCCESS);
     }
-    println!("client  {own} for {}", std::env::consts::ARCH);
+    say!("client  {own} for {}", std::env::consts::ARCH)?;
     match daemon {
-        Some(host) => println!("daemon  {} for {}, process {}", host.version, host.arch, host.pid),
-        None => println!("daemon  none runs at {}", client.paths.socket.display()),
+        Some(host) => say!("daemon  {} for {}, process {}", host.version, host.arch, host.pid)?,
+        None => say!("daemon  none runs at {}", client.paths.socket.display())?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -90,6 +91,6 @@ pub fn manual(directory: &Path) -> anyhow::Result<ExitCode> {
         clap_mangen::generate_to(super::args::Arguments::command(), directory)
     };
     write().with_context(|| format!("the manual cannot be written to {}", directory.display()))?;
-    println!("quasar.1 and a page for each command are in {}", directory.display());
+    say!("quasar.1 and a page for each command are in {}", directory.display())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,10 +1,15 @@
 //! A terminal attached to a guest's console.
 
 use super::client::{Client, ClientError};
+use super::interrupts::{Interrupt, Interrupts};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
-use std::io::{IsTerminal, Read, Write};
+use quasar_abi::output::OutputError;
+use quasar_abi::{note, output};
+use std::io::IsTerminal;
+use std::os::fd::AsFd;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 /// Ctrl-].
@@ -17,8 +22,10 @@ pub enum End {
     Detached,
     /// The VM has ended, or the daemon.
     Closed,
-    /// A signal came.
-    Signal,
+    /// The user wants it to end.
+    Interrupted,
+    /// The user, the terminal or whoever read the output has left. The exit status says how.
+    Left(u8),
 }
 
 /// What to attach to.
@@ -48,46 +55,81 @@ impl Raw {
 
 impl Drop for Raw {
     fn drop(&mut self) {
-        if let Err(error) = tcsetattr(std::io::stdin(), SetArg::TCSANOW, &self.0) {
-            eprintln!("quasar: the terminal's mode cannot be restored ({error}); type `reset`");
+        match tcsetattr(std::io::stdin(), SetArg::TCSANOW, &self.0) {
+            // A terminal that has hung up has no mode any more.
+            Ok(()) | Err(Errno::EIO) => {}
+            Err(error) => note!("quasar: the terminal's mode cannot be restored ({error}); type `reset`"),
         }
     }
 }
 
-/// Reads the terminal in a thread that is left behind when the attachment ends.
-fn read_input(terminal: bool) -> mpsc::Receiver<Option<Vec<u8>>> {
+/// What comes from the input.
+enum Typed {
+    Bytes(Vec<u8>),
+    /// Ctrl-].
+    Detach,
+    /// The end of a terminal: it has hung up. (In raw mode Ctrl-D is a byte like any other.)
+    HungUp,
+}
+
+/// Reads the input, also where somebody has made it non-blocking.
+fn read(buffer: &mut [u8]) -> nix::Result<usize> {
+    let stdin = std::io::stdin();
+    loop {
+        match nix::unistd::read(&stdin, buffer) {
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => {
+                let mut waited = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
+                match poll(&mut waited, PollTimeout::NONE) {
+                    Ok(_) | Err(Errno::EINTR) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Reads the input in a thread that is left behind when the attachment ends.
+fn read_input(terminal: bool) -> mpsc::Receiver<Typed> {
     let (send, receive) = mpsc::channel(16);
-    let read = move || {
+    let forward = move || {
         let mut buffer = [0; 1024];
-        while let Ok(count) = std::io::stdin().read(&mut buffer) {
+        loop {
+            let count = read(&mut buffer).unwrap_or(0);
             if count == 0 {
+                if terminal {
+                    drop(send.blocking_send(Typed::HungUp));
+                }
                 return;
             }
             let bytes = &buffer[..count];
             let detach = terminal.then(|| bytes.iter().position(|b| *b == DETACH)).flatten();
-            let sent = send.blocking_send(Some(bytes[..detach.unwrap_or(count)].to_vec()));
-            if sent.is_err() || (detach.is_some() && send.blocking_send(None).is_ok()) {
+            let sent = send.blocking_send(Typed::Bytes(bytes[..detach.unwrap_or(count)].to_vec()));
+            if sent.is_err() || (detach.is_some() && send.blocking_send(Typed::Detach).is_ok()) {
                 return;
             }
         }
     };
-    std::thread::spawn(read);
+    std::thread::spawn(forward);
     receive
 }
 
 /// Attaches to a VM's console until it ends, the user detaches, or a signal comes.
 ///
 /// # Errors
-/// [`ClientError`], and when the terminal cannot be written.
-pub async fn attach(client: &Client, name: &str, options: Options) -> anyhow::Result<End> {
+/// [`ClientError`], and [`OutputError`] when the output cannot be written though somebody is there to read it.
+pub async fn attach(
+    client: &Client,
+    name: &str,
+    options: Options,
+    interrupts: &mut Interrupts,
+) -> anyhow::Result<End> {
     let port = if options.virtio { "virtio" } else { "uart" };
     let path = format!(
         "/v1/vms/{name}/console?port={port}&read_only={}&history={}",
         options.no_input, !options.no_history
     );
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
     let stream = client.console(&path).await?;
     let terminal = std::io::stdin().is_terminal() && !options.no_input;
     let _raw = if terminal { Some(Raw::enter()?) } else { None };
@@ -104,25 +146,27 @@ pub async fn attach(client: &Client, name: &str, options: Options) -> anyhow::Re
         tokio::select! {
             read = from_guest.read(&mut buffer) => match read {
                 Ok(0) | Err(_) => return Ok(End::Closed),
-                Ok(count) => {
-                    let mut out = std::io::stdout();
-                    out.write_all(&buffer[..count])?;
-                    out.flush()?;
-                }
+                Ok(count) => match output::write(&buffer[..count]) {
+                    Ok(()) => {}
+                    Err(gone) if gone.is_quiet() => return Ok(End::Left(gone.status())),
+                    Err(error) => return Err(error.into()),
+                },
             },
             typed = typed => match typed {
-                Some(Some(bytes)) => {
+                Some(Typed::Bytes(bytes)) => {
                     if to_guest.write_all(&bytes).await.is_err() || to_guest.flush().await.is_err() {
                         input = None;
                     }
                 }
-                Some(None) => return Ok(End::Detached),
+                Some(Typed::Detach) => return Ok(End::Detached),
+                Some(Typed::HungUp) => return Ok(End::Left(OutputError::HungUp.status())),
                 // The end of a file: the guest is still to be heard.
                 None => input = None,
             },
-            _ = interrupt.recv() => return Ok(End::Signal),
-            _ = terminate.recv() => return Ok(End::Signal),
-            _ = hang_up.recv() => return Ok(End::Signal),
+            signal = interrupts.next() => return Ok(match signal {
+                Interrupt::End => End::Interrupted,
+                Interrupt::Leave(status) => End::Left(status),
+            }),
         }
     }
 }

@@ -1,13 +1,15 @@
 //! The API's client.
 
-use crate::daemon::{Paths, SocketTooLong, check_socket};
+use super::daemon::retry;
+use crate::daemon::{HostView, Paths, SocketTooLong, check_socket};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, UPGRADE};
 use hyper::upgrade::Upgraded;
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use quasar_abi::output::OutputError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::PathBuf;
@@ -66,7 +68,35 @@ pub struct Client {
 
 type Sender = http1::SendRequest<Full<Bytes>>;
 
+/// A connection that has been answered once: the daemon does not end for idleness while it stands.
+#[derive(Debug)]
+pub struct Hold {
+    /// Who answered.
+    pub host: HostView,
+    _connection: Sender,
+}
+
+impl ClientError {
+    /// Whether no daemon serves, or one that was just ending: then another one may.
+    #[must_use]
+    pub fn is_absence(&self) -> bool {
+        matches!(self, Self::NoDaemon(_) | Self::Connection(_))
+    }
+}
+
 impl Client {
+    /// Holds the daemon.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn hold(&self) -> Result<Hold, ClientError> {
+        let mut sender = self.connect().await?;
+        let request = Self::request(Method::GET, "/v1/host").body(Full::default());
+        let request = request.map_err(|error| ClientError::Answer(error.to_string()))?;
+        let host = answer(sender.send_request(request).await?).await?;
+        Ok(Hold { host, _connection: sender })
+    }
+
     /// Opens a connection.
     async fn connect(&self) -> Result<Sender, ClientError> {
         let socket = &self.paths.socket;
@@ -108,7 +138,6 @@ impl Client {
         body: Option<&(impl Serialize + Sync)>,
     ) -> Result<T, ClientError> {
         let mut sender = self.connect().await?;
-        let broken = |error: &dyn std::fmt::Display| ClientError::Answer(error.to_string());
         let bytes = match body {
             Some(body) => serde_json::to_vec(body).map_err(|e| unasked(&e))?,
             None => vec![],
@@ -117,26 +146,20 @@ impl Client {
             .header(CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(bytes)))
             .map_err(|e| unasked(&e))?;
-        let response = sender.send_request(request).await?;
-        let status = response.status();
-        let body = response.into_body().collect().await?.to_bytes();
-        if !status.is_success() {
-            return Err(refusal(status, &body));
-        }
-        serde_json::from_slice(&body).map_err(|e| broken(&e))
+        answer(sender.send_request(request).await?).await
     }
 
     /// Makes a request that is answered by JSON objects, one a line, and hands each on as it comes.
     ///
     /// # Errors
-    /// [`ClientError`].
+    /// [`ClientError`], and what `take` answers.
     pub async fn stream<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
         body: Option<&(impl Serialize + Sync)>,
-        mut take: impl FnMut(T),
-    ) -> Result<(), ClientError> {
+        mut take: impl FnMut(T) -> Result<(), OutputError>,
+    ) -> anyhow::Result<()> {
         let mut sender = self.connect().await?;
         let broken = |error: &dyn std::fmt::Display| ClientError::Answer(error.to_string());
         let bytes = body.map(serde_json::to_vec).transpose().map_err(|e| unasked(&e))?.unwrap_or_default();
@@ -148,7 +171,7 @@ impl Client {
         let status = response.status();
         let mut body = response.into_body();
         if !status.is_success() {
-            return Err(refusal(status, &body.collect().await?.to_bytes()));
+            return Err(refusal(status, &body.collect().await?.to_bytes()).into());
         }
         let mut pending = vec![];
         while let Some(frame) = body.frame().await {
@@ -156,18 +179,18 @@ impl Client {
             pending.extend_from_slice(&data);
             while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = pending.drain(..=end).collect();
-                take(serde_json::from_slice(&line).map_err(|e| broken(&e))?);
+                take(serde_json::from_slice(&line).map_err(|e| broken(&e))?)?;
             }
         }
         Ok(())
     }
 
-    /// A GET.
+    /// A GET; asked again when the daemon that took the connection was just ending.
     ///
     /// # Errors
     /// [`ClientError`].
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.call(Method::GET, path, None::<&()>).await
+        retry(async || self.call(Method::GET, path, None::<&()>).await).await
     }
 
     /// A POST without a body.
@@ -225,6 +248,15 @@ fn command_hint(code: &str) -> Option<&'static str> {
         "refused" => "`quasar logs NAME` may tell more",
         _ => return None,
     })
+}
+
+async fn answer<T: DeserializeOwned>(response: Response<Incoming>) -> Result<T, ClientError> {
+    let status = response.status();
+    let body = response.into_body().collect().await?.to_bytes();
+    if !status.is_success() {
+        return Err(refusal(status, &body));
+    }
+    serde_json::from_slice(&body).map_err(|error| ClientError::Answer(error.to_string()))
 }
 
 fn refusal(status: StatusCode, body: &[u8]) -> ClientError {

@@ -3,13 +3,14 @@
 use super::args::{ConsolePort, ImageOptions, Swap};
 use super::attach::{self, End};
 use super::client::{Client, ClientError};
+use super::interrupts::Interrupts;
 use super::progress::Steps;
 use super::size::short;
 use super::table;
 use crate::daemon::{SwapSpec, Swapped, VmView};
 use crate::image::BuildOptions;
 use hyper::Method;
-use std::io::Write;
+use quasar_abi::{note, output, say};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -40,15 +41,15 @@ pub async fn swap(client: &Client, swap: &Swap) -> anyhow::Result<ExitCode> {
     let ours =
         |role: &str| role.strip_prefix(&process).is_some_and(|n| n.parse::<u8>().is_ok() || n.is_empty());
     for process in view.status.processes.iter().filter(|p| ours(&p.role)) {
-        println!("{} is process {}, a build for {}", process.role, process.pid, process.arch);
+        say!("{} is process {}, a build for {}", process.role, process.pid, process.arch)?;
     }
     let program = program.display();
     match process.as_str() {
         "netswitch" => {
-            println!("netswitch is {program}, a build for {arch}; no frame passed for {paused_ms:.0} ms");
+            say!("netswitch is {program}, a build for {arch}; no frame passed for {paused_ms:.0} ms")?;
         }
-        "migrator" => println!("from now on {} is moved by {program}, a build for {arch}", swap.name),
-        _ => println!("the guest stood still for {paused_ms:.0} ms"),
+        "migrator" => say!("from now on {} is moved by {program}, a build for {arch}", swap.name)?,
+        _ => say!("the guest stood still for {paused_ms:.0} ms")?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -65,13 +66,15 @@ pub async fn console(
     no_history: bool,
 ) -> anyhow::Result<ExitCode> {
     let options = attach::Options { virtio: port == ConsolePort::Virtio, no_input, no_history };
-    Ok(match attach::attach(client, name, options).await? {
+    let mut interrupts = Interrupts::catch()?;
+    Ok(match attach::attach(client, name, options, &mut interrupts).await? {
         End::Detached => {
-            eprintln!("\nquasar: detached; {name} runs on");
+            note!("\nquasar: detached; {name} runs on");
             ExitCode::SUCCESS
         }
         End::Closed => ExitCode::SUCCESS,
-        End::Signal => ExitCode::from(130),
+        End::Interrupted => ExitCode::from(130),
+        End::Left(status) => ExitCode::from(status),
     })
 }
 
@@ -90,9 +93,7 @@ pub async fn logs(client: &Client, name: &str, follow: bool) -> anyhow::Result<E
         };
         let quiet = chunk.next == from;
         from = chunk.next;
-        let mut out = std::io::stdout();
-        out.write_all(chunk.text.as_bytes())?;
-        out.flush()?;
+        output::write(chunk.text.as_bytes())?;
         match (quiet, follow) {
             (true, false) => return Ok(ExitCode::SUCCESS),
             (true, true) => tokio::time::sleep(LOG_LOOK).await,
@@ -121,7 +122,7 @@ pub fn build_image(options: &ImageOptions) -> anyhow::Result<ExitCode> {
     steps.finish();
     let built = built?;
     if options.json {
-        println!("{}", serde_json::to_string_pretty(&built)?);
+        say!("{}", serde_json::to_string_pretty(&built)?)?;
         return Ok(ExitCode::SUCCESS);
     }
     let files = [
@@ -139,7 +140,7 @@ pub fn build_image(options: &ImageOptions) -> anyhow::Result<ExitCode> {
             vec![(*what).to_owned(), short(size), path.display().to_string()]
         })
         .collect();
-    print!("{}", table::render(&["WHAT", "SIZE", "FILE"], &rows));
-    println!("kernel {}{}", built.kernel_version, if built.from_cache { ", from the cache" } else { "" });
+    output::print(format_args!("{}", table::render(&["WHAT", "SIZE", "FILE"], &rows)))?;
+    say!("kernel {}{}", built.kernel_version, if built.from_cache { ", from the cache" } else { "" })?;
     Ok(ExitCode::SUCCESS)
 }

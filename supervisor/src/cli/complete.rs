@@ -7,6 +7,7 @@ use anyhow::Context;
 use clap_complete::engine::ValueCompleter;
 use clap_complete::env::Shells;
 use clap_complete::{ArgValueCompleter, CompletionCandidate, PathCompleter};
+use quasar_abi::output::{OutputError, Stdout};
 use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -93,8 +94,8 @@ fn vms() -> Vec<(String, Option<String>)> {
 pub fn script(Completions { shell }: Completions) -> anyhow::Result<ExitCode> {
     let shells = Shells::builtins();
     let script = shells.completer(shell.name()).context("this shell is not known")?;
-    let mut out = std::io::stdout();
-    script.write_registration(VARIABLE, "quasar", "quasar", "quasar", &mut out)?;
+    let written = script.write_registration(VARIABLE, "quasar", "quasar", "quasar", &mut Stdout);
+    written.map_err(OutputError::from)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -4,6 +4,7 @@ use super::args::HostOptions;
 use crate::daemon::Neighbours;
 use anyhow::bail;
 use quasar_abi::control::migrator::Security;
+use quasar_abi::note;
 use std::net::SocketAddr;
 
 /// Checks the options that concern other hosts.
@@ -25,7 +26,7 @@ pub fn neighbours(options: &HostOptions) -> anyhow::Result<Neighbours> {
         if let Some(far) = [*listen, switch].into_iter().flatten().find(|a| !a.ip().is_loopback()) {
             bail!("{far} is reachable from other machines, which --insecure does not allow: use --pki DIR");
         }
-        eprintln!(
+        note!(
             "quasar: WARNING: --insecure: whoever can use this machine's loopback interface can take VMs from this \
              host, give it others, and read and write their networks"
         );
@@ -41,6 +42,7 @@ mod tests {
         let listen = listen.map(|address| address.parse().expect("address"));
         HostOptions {
             exit_when_idle: false,
+            background: false,
             listen,
             switch_listen: None,
             pki: None,

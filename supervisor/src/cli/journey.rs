@@ -1,14 +1,15 @@
 //! A journey as it is shown: a line that changes on a terminal, lines elsewhere, a table at the end.
 
+use super::progress;
 use super::size::short;
 use super::table;
 use crate::daemon::journey::JourneyEvent;
 use anyhow::bail;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use quasar_abi::control::migrator::{Progress, RoundReport};
-use std::io::{IsTerminal, Write};
+use quasar_abi::output::OutputError;
+use quasar_abi::{note, output, say};
 use std::process::ExitCode;
-use std::time::Duration;
 
 const PAGE: u64 = 4096;
 
@@ -70,41 +71,38 @@ impl Display {
     /// A display of the journey of a VM.
     #[must_use]
     pub fn new(name: &str, json: bool) -> Self {
-        let bar = (!json && std::io::stderr().is_terminal()).then(|| {
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-            if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} {msg}") {
-                bar.set_style(style);
-            }
-            bar.enable_steady_tick(Duration::from_millis(120));
-            bar
-        });
+        let bar = if json { None } else { progress::line("{spinner} {elapsed} {msg}") };
+        if let Some(bar) = &bar {
+            bar.enable_steady_tick(progress::TICK);
+        }
         Self { name: name.to_owned(), json, bar, rounds: vec![], last: None }
     }
 
     fn say(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.println(format!("quasar: {text}")),
-            None => eprintln!("quasar: {text}"),
+            None => note!("quasar: {text}"),
         }
     }
 
     fn say_passing(&self, text: String) {
         match &self.bar {
             Some(bar) => bar.set_message(text),
-            None => eprintln!("quasar: {}: {text}", self.name),
+            None => note!("quasar: {}: {text}", self.name),
         }
     }
 
     /// Shows an event.
-    pub fn show(&mut self, event: &JourneyEvent) {
+    ///
+    /// # Errors
+    /// When the output cannot be written.
+    pub fn show(&mut self, event: &JourneyEvent) -> Result<(), OutputError> {
         self.last = Some(event.clone());
         if self.json {
             if let Ok(text) = serde_json::to_string(event) {
-                println!("{text}");
-                // Who reads it wants it now; a reader that has left is noticed by the next line.
-                drop(std::io::stdout().flush());
+                say!("{text}")?;
             }
-            return;
+            return Ok(());
         }
         match event {
             JourneyEvent::Phase { phase } => self.say_passing(phase.clone()),
@@ -112,11 +110,15 @@ impl Display {
                 self.rounds.push(*report);
                 self.say_passing(line(report));
             }
-            JourneyEvent::Progress { progress } => self.say_passing(under_way(progress)),
+            // Only what can be taken back is worth saying several times a second.
+            JourneyEvent::Progress { progress } if self.bar.is_some() => {
+                self.say_passing(under_way(progress))
+            }
             JourneyEvent::NotConverging { explanation } => self.say(explanation),
             JourneyEvent::HandingOver => self.say_passing("handing over".into()),
             _ => {}
         }
+        Ok(())
     }
 
     /// Takes what changes off the terminal.
@@ -159,17 +161,17 @@ impl Display {
                 ];
                 let rows: Vec<Vec<String>> =
                     facts.into_iter().map(|(what, value)| vec![what.to_owned(), value]).collect();
-                print!("{}", table::render(&[name, ""], &rows));
+                output::print(format_args!("{}", table::render(&[name, ""], &rows)))?;
                 Ok(ExitCode::SUCCESS)
             }
             Some(JourneyEvent::Suspended { file_bytes, raw_bytes, hash }) => {
-                println!(
+                say!(
                     "{name}: suspended: {} for {} (compression {}), hash {}",
                     short(*file_bytes),
                     short(*raw_bytes),
                     compression(*raw_bytes, *file_bytes),
                     hash.get(..16).unwrap_or(hash)
-                );
+                )?;
                 Ok(ExitCode::SUCCESS)
             }
             Some(JourneyEvent::Failed { error }) => bail!("{name} stays here and goes on as before: {error}"),

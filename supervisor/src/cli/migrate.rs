@@ -2,7 +2,9 @@
 
 use super::args::{ConvergeChoice, Migrate};
 use super::client::{Client, ClientError};
+use super::daemon;
 use super::journey::Display;
+use super::progress::Waiting;
 use super::vms::{self, Report};
 use crate::daemon::VmView;
 use crate::daemon::journey::JourneyEvent;
@@ -11,6 +13,7 @@ use crate::daemon::journey::suspend::Suspension;
 use anyhow::{Context, bail};
 use hyper::Method;
 use quasar_abi::control::migrator::{Converge, Limits};
+use quasar_abi::say;
 use serde::Serialize;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -44,7 +47,7 @@ pub async fn migrate(client: &Client, order: &Migrate) -> anyhow::Result<ExitCod
         let last: Option<JourneyEvent> = client.call(Method::DELETE, &path, None::<&()>).await?;
         return match last {
             Some(JourneyEvent::Failed { .. }) => {
-                println!("{name}: the migration was given up; it runs on here");
+                say!("{name}: the migration was given up; it runs on here")?;
                 Ok(ExitCode::SUCCESS)
             }
             Some(JourneyEvent::Completed { to, .. }) => bail!("too late: {name} runs at {to}"),
@@ -98,20 +101,29 @@ pub async fn resume_each(
     client: &Client,
     what: &[OsString],
     name: Option<String>,
+    exe_dir: Option<&Path>,
 ) -> anyhow::Result<ExitCode> {
     if name.is_some() && what.len() > 1 {
         bail!("--name is for one VM, not for {}", what.len());
     }
     let mut report = Report::default();
     for what in what {
-        report.add(resume(client, what, name.clone()).await);
+        report.add(resume(client, what, name.clone(), exe_dir).await);
     }
     Ok(report.conclude())
 }
 
 /// `quasar resume`: a VM that is listed, else a file.
-async fn resume(client: &Client, what: &OsStr, name: Option<String>) -> anyhow::Result<()> {
-    let vms: Vec<VmView> = client.get("/v1/vms").await?;
+async fn resume(
+    client: &Client,
+    what: &OsStr,
+    name: Option<String>,
+    exe_dir: Option<&Path>,
+) -> anyhow::Result<()> {
+    let vms: Vec<VmView> = match client.get("/v1/vms").await {
+        Err(ClientError::NoDaemon(_)) => vec![],
+        vms => vms?,
+    };
     let listed = vms.iter().find(|vm| name.is_none() && *vm.name == *what);
     if let Some(vm) = listed {
         return vms::change(client, &vm.name, "resume").await;
@@ -119,10 +131,13 @@ async fn resume(client: &Client, what: &OsStr, name: Option<String>) -> anyhow::
     let shown = Path::new(what).display();
     let file = std::fs::canonicalize(what);
     let file = file.with_context(|| format!("{shown} is neither a VM (`quasar ps`) nor a file"))?;
+    let _held = daemon::hold_or_start(client, exe_dir).await?;
     let wanted = Return { file: &file, name };
+    let wait = Waiting::begin(format!("bringing back what is in {shown}"));
     let resumed: Result<serde_json::Value, ClientError> =
         client.call(Method::POST, "/v1/resume", Some(&wanted)).await;
+    drop(wait);
     resumed?;
-    println!("{shown}: resumed");
+    say!("{shown}: resumed")?;
     Ok(())
 }

@@ -7,7 +7,10 @@ pub mod attach;
 pub mod client;
 mod commands;
 pub mod complete;
+mod daemon;
+mod disks;
 mod host;
+mod interrupts;
 mod journey;
 mod migrate;
 mod progress;
@@ -24,11 +27,14 @@ pub use complete::answer_shells;
 use crate::children::Launcher;
 use crate::daemon::{Paths, ServeOptions};
 use anyhow::Context;
-use args::{Arguments, Command, ImageCommand, IsaCommand, Restart, Vms};
+use args::{Arguments, Command, DiskCommand, HostOptions, ImageCommand, IsaCommand, Restart, Vms};
 use client::Client;
 use quasar_abi::control::ProcessKind;
+use quasar_abi::note;
+use quasar_abi::output::{OutputError, Stdout};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{ExitCode, ExitStatus};
 
 /// Carries a command line out; the exit code is the process's.
 ///
@@ -39,23 +45,28 @@ pub fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match command {
         Command::Isa(IsaCommand::Run(run)) => isa_run(&run, &launcher(exe_dir, &run.exe_for)?),
         Command::Isa(IsaCommand::Dis { elf }) => {
-            let status = crate::isa::disassemble(&elf, &launcher(exe_dir, &[])?)?;
-            Ok(status.code().and_then(|c| u8::try_from(c).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+            Ok(same(crate::isa::disassemble(&elf, &launcher(exe_dir, &[])?)?))
         }
         Command::Pki(command) => crate::pki::command::execute(&command),
         Command::Host(options) => {
             let (paths, neighbours) = (Paths::locate(socket), host::neighbours(&options)?);
-            eprintln!("quasar: serving {}", paths.socket.display());
+            note!("quasar: serving {}", paths.socket.display());
             let launcher = launcher(exe_dir, &options.exe_for)?;
-            let exit_when_idle = options.exit_when_idle;
-            crate::daemon::serve(&ServeOptions { paths, launcher, exit_when_idle, neighbours })?;
+            let HostOptions { exit_when_idle, background, .. } = options;
+            if background {
+                // From here on no terminal's hang-up and no Ctrl-C in it concerns us.
+                if let Err(error) = nix::unistd::setsid() {
+                    log::warn!("the daemon stays with its terminal: {error}");
+                }
+            }
+            crate::daemon::serve(&ServeOptions { paths, launcher, exit_when_idle, background, neighbours })?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Image(ImageCommand::Inspect { file }) => {
             let migrator = launcher(exe_dir, &[])?.program(ProcessKind::Migrator);
             let status = std::process::Command::new(&migrator).arg("inspect").arg(file).status();
             let status = status.with_context(|| format!("{} cannot be started", migrator.display()))?;
-            Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            Ok(same(status))
         }
         Command::Image(ImageCommand::Build { what: args::ImageKind::Debian, options }) => {
             commands::build_image(&options)
@@ -71,6 +82,23 @@ pub fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
             result
         }
     }
+}
+
+/// What a program ended with that did our work.
+fn same(status: ExitStatus) -> ExitCode {
+    status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+/// Prints help, a version, or what is wrong with a command line.
+///
+/// # Errors
+/// [`OutputError`].
+pub fn tell(told: &clap::Error) -> anyhow::Result<ExitCode> {
+    let printed = told.print().and_then(|()| std::io::stdout().flush());
+    if !told.use_stderr() {
+        printed.map_err(OutputError::from)?;
+    }
+    Ok(u8::try_from(told.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
 /// The commands that need the daemon.
@@ -90,7 +118,7 @@ async fn ask(client: &Client, command: Command, exe_dir: Option<&Path>) -> anyho
         }
         Command::Stats { name, watch, json } => stats::stats(client, &name, watch, json).await,
         Command::Pause(Vms { names }) => vms::change_each(client, &names, "pause").await,
-        Command::Resume { what, name } => migrate::resume_each(client, &what, name).await,
+        Command::Resume { what, name } => migrate::resume_each(client, &what, name, exe_dir).await,
         Command::Migrate(order) => migrate::migrate(client, &order).await,
         Command::Suspend { name, file, shared_disk, json } => {
             migrate::suspend(client, &name, &file, shared_disk, json).await
@@ -101,6 +129,8 @@ async fn ask(client: &Client, command: Command, exe_dir: Option<&Path>) -> anyho
         Command::Kill(kill) => vms::kill(client, &kill).await,
         Command::Rm { names, force } => vms::remove(client, &names, force).await,
         Command::Logs { name, follow } => commands::logs(client, &name, follow).await,
+        Command::Disk(DiskCommand::Ls { json }) => disks::list(client, json).await,
+        Command::Disk(DiskCommand::Rm { names }) => disks::remove(client, &names).await,
         Command::Isa(_)
         | Command::Host(_)
         | Command::Image(_)
@@ -132,18 +162,22 @@ fn isa_run(run: &args::IsaRun, launcher: &Launcher) -> anyhow::Result<ExitCode> 
             .then(|| Kernel { initrd: run.initrd.clone(), append: run.append.clone().unwrap_or_default() }),
     };
     let elf = run.elf.display();
-    match crate::isa::run(&options, launcher, &mut std::io::stdout())? {
+    let ended = crate::isa::run(&options, launcher, &mut Stdout).map_err(|error| match error {
+        crate::isa::IsaError::Output(error) => anyhow::Error::from(error),
+        error => error.into(),
+    });
+    match ended? {
         Ending::Passed => Ok(ExitCode::SUCCESS),
         Ending::Failed(code) => {
-            eprintln!("quasar: {elf}: failed with {code} (the number of the failing test)");
+            note!("quasar: {elf}: failed with {code} (the number of the failing test)");
             Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
         }
         Ending::Limit => {
-            eprintln!("quasar: {elf}: stopped after {} instructions of a hart", run.max_instructions);
+            note!("quasar: {elf}: stopped after {} instructions of a hart", run.max_instructions);
             Ok(ExitCode::from(124))
         }
         Ending::Stuck => {
-            eprintln!(
+            note!(
                 "quasar: {elf}: every hart waits in wfi with no interrupt enabled (mie is 0): it cannot go on"
             );
             Ok(ExitCode::from(124))

@@ -6,6 +6,7 @@ use super::size::Size;
 use super::table;
 use crate::daemon::{HostView, LinkView, VmView};
 use crate::vm::ProcessInfo;
+use quasar_abi::{output, say};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -112,26 +113,22 @@ pub(super) fn process_table(vms: &[VmView], host: &HostView) -> String {
 pub async fn ps(client: &Client, listing: &Listing) -> anyhow::Result<ExitCode> {
     let vms: Vec<VmView> = match client.get("/v1/vms").await {
         Ok(vms) => vms,
-        Err(error @ ClientError::NoDaemon(_)) => {
-            eprintln!("quasar: {error}");
-            if listing.processes {
-                return Ok(ExitCode::SUCCESS);
-            }
-            vec![]
-        }
+        // Nobody lists a VM then, and nothing is wrong.
+        Err(ClientError::NoDaemon(_)) if listing.processes => return Ok(ExitCode::SUCCESS),
+        Err(ClientError::NoDaemon(_)) => vec![],
         Err(error) => return Err(error.into()),
     };
     if listing.json {
-        println!("{}", serde_json::to_string_pretty(&vms)?);
+        say!("{}", serde_json::to_string_pretty(&vms)?)?;
     } else if listing.quiet {
-        vms.iter().for_each(|vm| println!("{}", vm.name));
+        vms.iter().try_for_each(|vm| say!("{}", vm.name))?;
     } else if listing.processes {
         let host: HostView = client.get("/v1/host").await?;
-        print!("{}", process_table(&vms, &host));
+        output::print(format_args!("{}", process_table(&vms, &host)))?;
     } else {
         let terminal = console::Term::stdout();
         let columns = terminal.size_checked().map_or(COLUMNS, |(_, columns)| usize::from(columns));
-        print!("{}", list(&vms, columns));
+        output::print(format_args!("{}", list(&vms, columns)))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -4,28 +4,26 @@ use super::access;
 use super::args::{Image, Run};
 use super::attach::{self, End};
 use super::client::{Client, ClientError};
+use super::interrupts::Interrupts;
 use super::progress::{Steps, Waiting};
+use super::{daemon, disks};
 use crate::daemon::spec::{Disk, Net, UplinkSpec, VmSpec};
-use crate::daemon::{HostView, VmView, data_directory};
+use crate::daemon::{VmView, data_directory};
 use crate::image::{BuildOptions, BuiltImages};
 use crate::machine::MachineConfig;
 use crate::machine::config::Boot;
 use crate::places;
 use crate::vm::{Outcome, Phase};
 use anyhow::{Context, bail};
-use std::fs::OpenOptions;
-use std::os::unix::process::CommandExt;
+use quasar_abi::{note, output, say};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
-use std::time::{Duration, Instant};
+use std::process::ExitCode;
 
 /// Command line of the kernel in guests of ours: the console, no self-tests of ciphers, few messages.
 const IMAGE_APPEND: &str = "console=ttyS0 quiet cryptomgr.notests";
 /// The same for the one with systemd, which is silent by `quiet` for half a minute: some of the kernel's messages, and
 /// what systemd starts.
 const DISK_APPEND: &str = "console=ttyS0 loglevel=6 systemd.show_status=1 cryptomgr.notests";
-/// Time for a daemon in the background to answer.
-const DAEMON_DEADLINE: Duration = Duration::from_secs(15);
 
 fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
     std::fs::canonicalize(path).with_context(|| format!("{} cannot be used", path.display()))
@@ -38,17 +36,22 @@ fn images() -> anyhow::Result<BuiltImages> {
     built.context("the guest image cannot be built")
 }
 
-/// The disk of a VM made from the disk image: its own copy, kept from an earlier VM of that name.
-fn own_disk(name: &str, pristine: &Path) -> anyhow::Result<Disk> {
+/// The disk of a VM made from the disk image: its own copy. Also says whether an earlier VM of that name left it.
+fn own_disk(name: &str, pristine: &Path) -> anyhow::Result<(Disk, bool)> {
     let directory = data_directory().join(name);
     let path = directory.join("disk.ext4");
-    if !path.exists() {
+    let found = path.exists();
+    if !found {
         places::own_directory(&directory).context("there is no place for its disk")?;
-        let partial = directory.join("disk.partial");
-        crate::image::copy_sparse(pristine, &partial)?;
-        std::fs::rename(&partial, &path).with_context(|| format!("{}", path.display()))?;
+        let copy = tempfile::Builder::new().prefix(disks::UNFINISHED).tempfile_in(&directory);
+        let copy = copy.with_context(|| format!("{}", directory.display()))?.into_temp_path();
+        let wait = Waiting::begin(format!("making the disk of {name}"));
+        crate::image::copy_sparse(pristine, &copy).with_context(|| format!("{}", copy.display()))?;
+        drop(wait);
+        // Another `quasar run` of the same name may have been quicker: its VM has that disk.
+        copy.persist_noclobber(&path).with_context(|| format!("{}", path.display()))?;
     }
-    Ok(Disk { path, read_only: false, owned: true })
+    Ok((Disk { path, read_only: false, owned: true }, found))
 }
 
 fn join(image: &str, append: Option<&String>) -> String {
@@ -69,19 +72,22 @@ fn net(run: &Run) -> Option<Net> {
     })
 }
 
-fn spec(run: &Run, name: &str) -> anyhow::Result<VmSpec> {
+/// What is to be made, and the disk among it that an earlier VM left.
+fn spec(run: &Run, name: &str, images: Option<BuiltImages>) -> anyhow::Result<(VmSpec, Option<PathBuf>)> {
     let mut disks = vec![];
+    let mut inherited = None;
     for disk in &run.disks {
         disks.push(Disk { path: absolute(&disk.path)?, read_only: disk.read_only, owned: false });
     }
     let firmware = run.firmware.as_deref().map(absolute).transpose()?;
-    let boot = match (run.image, &run.kernel) {
-        (Some(image), _) => {
-            let built = images()?;
+    let boot = match (run.image.zip(images), &run.kernel) {
+        (Some((image, built)), _) => {
             let (initrd, line) = match image {
                 Image::Debian => (built.initrd, IMAGE_APPEND),
                 Image::DebianDisk => {
-                    disks.insert(0, own_disk(name, &built.disk)?);
+                    let (disk, found) = own_disk(name, &built.disk)?;
+                    inherited = found.then(|| disk.path.clone());
+                    disks.insert(0, disk);
                     (built.disk_initrd, DISK_APPEND)
                 }
             };
@@ -105,53 +111,23 @@ fn spec(run: &Run, name: &str) -> anyhow::Result<VmSpec> {
         bail!("--publish needs a network card, which --net none leaves out");
     }
     let machine = MachineConfig { memory: run.memory.0, harts: run.harts, boot, icount: run.icount };
-    Ok(VmSpec { name: name.to_owned(), machine, disks, net: net(run), on_enospc: run.on_enospc.into() })
+    let spec =
+        VmSpec { name: name.to_owned(), machine, disks, net: net(run), on_enospc: run.on_enospc.into() };
+    Ok((spec, inherited))
 }
 
-/// Starts a daemon in the background when none serves.
-async fn ensure_daemon(client: &Client, exe_dir: Option<&Path>) -> anyhow::Result<()> {
-    match client.get::<HostView>("/v1/host").await {
-        Ok(_) => return Ok(()),
-        Err(ClientError::NoDaemon(_)) => {}
-        Err(error) => return Err(error.into()),
-    }
-    client.paths.create().context("the directory of the daemon's socket cannot be made")?;
-    let log = client.paths.log();
-    let file = places::own_file(&log, OpenOptions::new().create(true).append(true));
-    let file = file.with_context(|| format!("{}", log.display()))?;
-    let mut command = Command::new(std::env::current_exe()?);
-    command.arg("host").arg("--exit-when-idle").arg("--socket").arg(&client.paths.socket);
-    if let Some(directory) = exe_dir {
-        command.arg("--exe-dir").arg(directory);
-    }
-    command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).process_group(0);
-    let mut daemon = command.spawn().context("the daemon cannot be started")?;
-    eprintln!(
-        "quasar: no daemon was running: started one (pid {}), which ends with its last VM",
-        daemon.id()
-    );
-    let start = Instant::now();
-    loop {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        match client.get::<HostView>("/v1/host").await {
-            Ok(_) => return Ok(()),
-            // Another one may have been quicker: then ours ends, and that one answers.
-            Err(_) if start.elapsed() < DAEMON_DEADLINE => {}
-            Err(error) => {
-                let ended =
-                    daemon.try_wait()?.map_or_else(String::new, |status| format!(" and ended ({status})"));
-                return Err(error).with_context(|| {
-                    format!("the daemon does not answer{ended}; what it said is in {}", log.display())
-                });
-            }
-        }
-    }
-}
-
-async fn free_name(client: &Client) -> anyhow::Result<String> {
+/// The name that was asked for, or one that is free.
+async fn choose_name(client: &Client, run: &Run) -> anyhow::Result<String> {
     let vms: Vec<VmView> = client.get("/v1/vms").await?;
-    let taken = |name: &String| vms.iter().any(|vm| vm.name == *name);
-    (1..).map(|n| format!("vm{n}")).find(|name| !taken(name)).context("every name is taken")
+    let taken = |name: &str| vms.iter().any(|vm| vm.name == name);
+    match run.given_name() {
+        // Before anything is made for it: a disk, for one.
+        Some(name) if taken(name) => {
+            bail!("there is a VM {name} already; choose another name, or remove that one: `quasar rm {name}`")
+        }
+        Some(name) => Ok(name.clone()),
+        None => (1..).map(|n| format!("vm{n}")).find(|name| !taken(name)).context("every name is taken"),
+    }
 }
 
 /// When a VM that is made is started.
@@ -173,46 +149,81 @@ pub async fn run(
     exe_dir: Option<&Path>,
     begin: Begin,
 ) -> anyhow::Result<ExitCode> {
-    ensure_daemon(client, exe_dir).await?;
-    let name = match run.given_name() {
-        Some(name) => name.clone(),
-        None => free_name(client).await?,
-    };
-    let spec = spec(run, &name)?;
+    let images = run.image.map(|_| images()).transpose()?;
+    let _held = daemon::hold_or_start(client, exe_dir).await?;
+    let name = choose_name(client, run).await?;
+    let (spec, inherited) = spec(run, &name, images)?;
     let start = begin == Begin::Now;
+    // From here on there is something to end.
+    let interrupts = if run.detach || !start { None } else { Some(Interrupts::catch()?) };
     let wait = Waiting::begin(format!("{} {name}", if start { "starting" } else { "making" }));
     let path = format!("/v1/vms?start={start}");
     let made: Result<VmView, ClientError> = client.call(hyper::Method::POST, &path, Some(&spec)).await;
     drop(wait);
     let made = made?;
-    if run.detach || begin == Begin::Later {
-        println!("{name}");
-        eprint!("{}", access::ways_in(&made, false));
-        return Ok(ExitCode::SUCCESS);
+    if let Some(disk) = inherited {
+        note!(
+            "quasar: {name}: goes on with the disk that an earlier VM of this name left, {} (for a new one: `quasar rm \
+             --force {name}` removes both)",
+            disk.display()
+        );
     }
-    eprint!("{}", access::ways_in(&made, true));
+    let Some(mut interrupts) = interrupts else {
+        say!("{name}")?;
+        output::warn(&access::ways_in(&made, false));
+        return Ok(ExitCode::SUCCESS);
+    };
+    output::warn(&access::ways_in(&made, true));
     let options = attach::Options { virtio: false, no_input: false, no_history: false };
-    let end = attach::attach(client, &name, options).await?;
+    let end = attach::attach(client, &name, options, &mut interrupts).await;
+    let end =
+        end.map_err(|error| error.context(format!("{name} runs on, but its console cannot be shown")))?;
     conclude(client, &name, end, run.rm).await
+}
+
+/// Ends a VM for its user, who is leaving, so that nothing of it runs on: it is not listed either. Disks that were made
+/// for it are kept, unless it was to be removed anyway: they may be all that there is of the user's work.
+async fn interrupted(client: &Client, name: &str, remove: bool) -> anyhow::Result<ExitCode> {
+    let path = format!("/v1/vms/{name}");
+    let ended = async {
+        let view: VmView = client.post(&format!("{path}/stop?force=true")).await?;
+        client.delete(&format!("{path}?force=true&keep_disks={}", !remove)).await.map(|_| view)
+    };
+    match ended.await {
+        Ok(view) => {
+            for disk in view.spec.disks.iter().filter(|disk| disk.owned && !remove) {
+                note!(
+                    "quasar: its disk {} is kept: a new VM {name} goes on with it, `quasar disk rm {name}` removes it",
+                    disk.path.display()
+                );
+            }
+        }
+        // Somebody else has removed it.
+        Err(error) if attach::is_unknown(&error) || matches!(error, ClientError::NoDaemon(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(ExitCode::from(130))
 }
 
 /// After the console has ended: says why, and what becomes of the VM.
 async fn conclude(client: &Client, name: &str, end: End, remove: bool) -> anyhow::Result<ExitCode> {
     match end {
         End::Detached => {
-            eprintln!("\nquasar: detached; {name} runs on (`quasar console {name}`, `quasar stop {name}`)");
+            note!("\nquasar: detached; {name} runs on (`quasar console {name}`, `quasar stop {name}`)");
             return Ok(ExitCode::SUCCESS);
         }
-        End::Signal => {
-            eprintln!("\nquasar: interrupted: stopping {name}");
-            client.post::<serde_json::Value>(&format!("/v1/vms/{name}/stop?force=true")).await?;
+        // Whatever became of the terminal is not the guest's fault.
+        End::Left(status) => return Ok(ExitCode::from(status)),
+        End::Interrupted => {
+            note!("\nquasar: interrupted: stopping {name}");
+            return interrupted(client, name, remove).await;
         }
         End::Closed => {}
     }
     let view: VmView = match client.get(&format!("/v1/vms/{name}")).await {
         Ok(view) => view,
         Err(error) if attach::is_unknown(&error) || matches!(error, ClientError::NoDaemon(_)) => {
-            eprintln!("\nquasar: {name} was removed");
+            note!("\nquasar: {name} was removed");
             return Ok(ExitCode::FAILURE);
         }
         Err(error) => return Err(error.into()),
@@ -221,26 +232,25 @@ async fn conclude(client: &Client, name: &str, end: End, remove: bool) -> anyhow
         client.delete(&format!("/v1/vms/{name}?force=true")).await?;
     }
     Ok(match (view.status.phase, view.status.outcome) {
-        _ if end == End::Signal => ExitCode::from(130),
         (Phase::Stopped, Some(Outcome::Poweroff)) => {
-            eprintln!("\nquasar: {name} has powered itself off");
+            note!("\nquasar: {name} has powered itself off");
             ExitCode::SUCCESS
         }
         (Phase::Stopped, Some(Outcome::GuestFailure { code })) => {
-            eprintln!("\nquasar: {name} has powered itself off and reported a failure (code {code})");
+            note!("\nquasar: {name} has powered itself off and reported a failure (code {code})");
             ExitCode::FAILURE
         }
         (Phase::Stopped, _) => {
-            eprintln!("\nquasar: {name} was stopped");
+            note!("\nquasar: {name} was stopped");
             ExitCode::SUCCESS
         }
         (Phase::Failed, _) => {
             let reason = view.status.reason.unwrap_or_default();
-            eprintln!("\nquasar: {name} has failed: {reason} (`quasar logs {name}` may tell more)");
+            note!("\nquasar: {name} has failed: {reason} (`quasar logs {name}` may tell more)");
             ExitCode::FAILURE
         }
         (phase, _) => {
-            eprintln!("\nquasar: the console was closed; {name} is {}", phase.word());
+            note!("\nquasar: the console was closed; {name} is {}", phase.word());
             ExitCode::FAILURE
         }
     })

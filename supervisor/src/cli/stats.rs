@@ -5,6 +5,7 @@ use super::size::short;
 use super::table;
 use crate::vm::Phase;
 use crate::vm::stats::{HartStats, VmStats};
+use quasar_abi::{output, say};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -142,18 +143,18 @@ pub async fn stats(client: &Client, name: &str, watch: bool, json: bool) -> anyh
     let path = format!("/v1/vms/{name}/stats");
     let mut before: VmStats = client.get(&path).await?;
     if json && !watch {
-        println!("{}", serde_json::to_string_pretty(&before)?);
+        say!("{}", serde_json::to_string_pretty(&before)?)?;
         return Ok(ExitCode::SUCCESS);
     }
     loop {
         tokio::time::sleep(INTERVAL).await;
         let now: VmStats = client.get(&path).await?;
         if json {
-            println!("{}", serde_json::to_string(&now)?);
+            say!("{}", serde_json::to_string(&now)?)?;
         } else if watch {
-            print!("\x1b[H\x1b[2J{}", render(&before, &now));
+            output::print(format_args!("\x1b[H\x1b[2J{}", render(&before, &now)))?;
         } else {
-            print!("{}", render(&before, &now));
+            output::print(format_args!("{}", render(&before, &now)))?;
         }
         if !watch || now.phase == Phase::Stopped {
             return Ok(ExitCode::SUCCESS);

@@ -6,6 +6,7 @@ use super::table;
 use crate::daemon::{Verified, VerifiedRun, VerifySpec};
 use crate::vm::Outcome;
 use hyper::Method;
+use quasar_abi::{output, say};
 use std::process::ExitCode;
 
 /// The architectures of a run's processes: one word when they are the same.
@@ -36,10 +37,10 @@ pub async fn verify(client: &Client, order: &Verify) -> anyhow::Result<ExitCode>
     let verified: Verified = client.call(Method::POST, &path, Some(&spec)).await?;
     let code = if verified.same { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     if order.json {
-        println!("{}", serde_json::to_string_pretty(&verified)?);
+        say!("{}", serde_json::to_string_pretty(&verified)?)?;
         return Ok(code);
     }
-    println!("{}: copied after {} instructions", order.name, verified.from);
+    say!("{}: copied after {} instructions", order.name, verified.from)?;
     let row = |run: &VerifiedRun| {
         let end = match run.outcome {
             Outcome::Limit if run.retired == 0 => "nothing to do".to_owned(),
@@ -49,11 +50,11 @@ pub async fn verify(client: &Client, order: &Verify) -> anyhow::Result<ExitCode>
         vec![builds(run), run.retired.to_string(), end, run.hash.clone()]
     };
     let rows: Vec<Vec<String>> = verified.runs.iter().map(row).collect();
-    print!("{}", table::render(&["BUILD", "RETIRED", "END", "HASH"], &rows));
+    output::print(format_args!("{}", table::render(&["BUILD", "RETIRED", "END", "HASH"], &rows)))?;
     match (verified.runs.len(), verified.same) {
         (1, _) => {}
-        (_, true) => println!("the same"),
-        (_, false) => println!("DIFFERENT: these builds do not execute the guest in the same way"),
+        (_, true) => say!("the same")?,
+        (_, false) => say!("DIFFERENT: these builds do not execute the guest in the same way")?,
     }
     Ok(code)
 }

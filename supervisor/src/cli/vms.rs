@@ -9,28 +9,39 @@ use super::progress::Waiting;
 use crate::daemon::{KillSpec, Killed, VmView};
 use crate::vm::Phase;
 use hyper::Method;
-use quasar_abi::words;
+use quasar_abi::output::OutputError;
+use quasar_abi::{note, output, say, words};
 use std::process::ExitCode;
 
 /// How it went with each.
 #[derive(Debug, Default)]
 pub struct Report {
     failed: bool,
+    /// What was done could not be told.
+    untold: Option<OutputError>,
 }
 
 impl Report {
     /// Takes one more result; an error is told at once.
     pub fn add(&mut self, result: anyhow::Result<()>) {
-        if let Err(error) = result {
-            eprintln!("quasar: {}", words::whole(error.as_ref()));
-            self.failed = true;
+        match result.map_err(|error| error.downcast::<OutputError>()) {
+            Ok(()) => {}
+            Err(Ok(output)) => self.untold = Some(output),
+            Err(Err(error)) => {
+                note!("quasar: {}", words::whole(error.as_ref()));
+                self.failed = true;
+            }
         }
     }
 
     /// 1 when one of them failed.
     #[must_use]
     pub fn conclude(self) -> ExitCode {
-        if self.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+        match self.untold {
+            Some(output) => output.conclude(),
+            None if self.failed => ExitCode::FAILURE,
+            None => ExitCode::SUCCESS,
+        }
     }
 }
 
@@ -45,7 +56,7 @@ async fn ask(client: &Client, name: &str, what: &str) -> anyhow::Result<VmView> 
 /// With a message for people.
 pub async fn change(client: &Client, name: &str, what: &str) -> anyhow::Result<()> {
     let view = ask(client, name, what).await?;
-    println!("{name}: {}", view.status.phase.word());
+    say!("{name}: {}", view.status.phase.word())?;
     Ok(())
 }
 
@@ -73,7 +84,7 @@ pub async fn stop(client: &Client, order: &Stop) -> anyhow::Result<ExitCode> {
     for name in &order.names {
         let stopped = stop_one(client, name, order).await;
         if stopped.is_ok() {
-            println!("{name}: stopped");
+            say!("{name}: stopped")?;
         }
         report.add(stopped);
     }
@@ -85,8 +96,8 @@ async fn start_one(client: &Client, name: &str) -> anyhow::Result<()> {
     let view = ask(client, name, "start").await;
     drop(wait);
     let view = view?;
-    println!("{name}: {}", view.status.phase.word());
-    eprint!("{}", access::ways_in(&view, false));
+    say!("{name}: {}", view.status.phase.word())?;
+    output::warn(&access::ways_in(&view, false));
     Ok(())
 }
 
@@ -127,7 +138,7 @@ pub async fn remove(client: &Client, names: &[String], force: bool) -> anyhow::R
     for name in names {
         let removed = client.delete(&format!("/v1/vms/{name}?force={force}")).await;
         if removed.is_ok() {
-            println!("{name}: removed");
+            say!("{name}: removed")?;
         }
         report.add(removed.map(drop).map_err(Into::into));
     }
@@ -161,7 +172,7 @@ pub async fn kill(client: &Client, order: &Kill) -> anyhow::Result<ExitCode> {
     let spec = KillSpec { processes: processes.clone(), signal: signal.clone() };
     let Answer { killed } = client.call(Method::POST, &format!("/v1/vms/{name}/kill"), Some(&spec)).await?;
     for Killed { role, pid, signal } in killed {
-        println!("{name}: {role} (process {pid}) was sent {signal}");
+        say!("{name}: {role} (process {pid}) was sent {signal}")?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -173,11 +184,11 @@ async fn end(client: &Client, names: impl Iterator<Item = &String>) -> anyhow::R
         let ended = async {
             let before: VmView = client.get(&format!("/v1/vms/{name}")).await?;
             if before.status.phase == Phase::Stopped {
-                println!("{name}: was stopped already");
+                say!("{name}: was stopped already")?;
                 return Ok(());
             }
             ask(client, name, "stop?force=true").await?;
-            println!("{name}: ended at once, without asking its guest; `quasar start {name}` boots it again");
+            say!("{name}: ended at once, without asking its guest; `quasar start {name}` boots it again")?;
             Ok(())
         };
         report.add(ended.await);
@@ -204,7 +215,7 @@ mod tests {
         let mut report = Report::default();
         report.add(Ok(()));
         assert_eq!(
-            format!("{:?}", Report { failed: report.failed }.conclude()),
+            format!("{:?}", Report { failed: report.failed, untold: None }.conclude()),
             format!("{:?}", ExitCode::SUCCESS)
         );
         report.add(Err(anyhow::anyhow!("no")));

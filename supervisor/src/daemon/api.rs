@@ -234,6 +234,7 @@ async fn view(State(host): Shared, Path(name): Path<String>) -> Answer {
 #[serde(default, deny_unknown_fields)]
 struct RemoveQuery {
     force: bool,
+    keep_disks: bool,
 }
 
 async fn remove(
@@ -242,7 +243,7 @@ async fn remove(
     query: Result<Query<RemoveQuery>, QueryRejection>,
 ) -> Answer {
     let Query(query) = query?;
-    blocking(move || host.remove(&name, query.force)).await?;
+    blocking(move || host.remove(&name, query.force, query.keep_disks)).await?;
     json(serde_json::json!({}))
 }
 

@@ -19,9 +19,9 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Why the host cannot do what it was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -151,8 +151,6 @@ pub(super) struct Registry {
     pub(super) vms: BTreeMap<String, Option<Arc<Entry>>>,
     pub(super) away: BTreeMap<String, Away>,
     pub(super) ending: bool,
-    /// Since when nothing of this host is alive.
-    idle_since: Option<Instant>,
 }
 
 /// The host.
@@ -366,18 +364,19 @@ impl Host {
         }
     }
 
-    /// For how long nothing has been alive: no VM but stopped ones.
+    /// Whether nothing is listed, not even a VM that has stopped, and nothing is on its way here.
     #[must_use]
-    pub fn idle_for(&self) -> Duration {
-        let mut registry = self.registry();
-        let live = |entry: &Option<Arc<Entry>>| {
-            entry.as_ref().is_none_or(|entry| entry.handle.status().phase != Phase::Stopped)
-        };
-        if registry.vms.values().any(live) || !registry.away.is_empty() {
-            registry.idle_since = None;
-            return Duration::ZERO;
-        }
-        registry.idle_since.get_or_insert_with(Instant::now).elapsed()
+    pub fn is_idle(&self) -> bool {
+        let registry = self.registry();
+        let empty = registry.vms.is_empty() && registry.away.is_empty();
+        drop(registry);
+        empty && self.arriving() == 0
+    }
+
+    /// Whether it has had a VM.
+    #[must_use]
+    pub fn has_had_vms(&self) -> bool {
+        self.births.load(Ordering::Relaxed) > 0
     }
 
     /// Makes a VM and starts it; returns when it runs.
@@ -478,11 +477,12 @@ impl Host {
 
     /// Removes a VM; one that has not stopped is ended first if `force` says so, and its journey with it. One whose
     /// journey ended unclear is taken to be where it went: its network's way out stays, and so do disks that both
-    /// hosts share. Of a VM that runs elsewhere the network's way out is removed.
+    /// hosts share. Of a VM that runs elsewhere the network's way out is removed. `keep_disks`: those that were made
+    /// for it stay for another VM of its name.
     ///
     /// # Errors
     /// [`HostError::State`] when it has not stopped.
-    pub fn remove(&self, name: &str, force: bool) -> Result<(), HostError> {
+    pub fn remove(&self, name: &str, force: bool, keep_disks: bool) -> Result<(), HostError> {
         let entry = match self.find(name) {
             Err(HostError::Away { .. }) if force => {
                 self.registry().away.remove(name);
@@ -500,8 +500,8 @@ impl Host {
             journey.wait();
         }
         match entry.doubt() {
-            Some(Doubt { at, shared_disk }) => self.departed(&entry, &at, !shared_disk),
-            None => self.leave(&entry, true),
+            Some(Doubt { at, shared_disk }) => self.departed(&entry, &at, !shared_disk && !keep_disks),
+            None => self.leave(&entry, !keep_disks),
         }
         Ok(())
     }

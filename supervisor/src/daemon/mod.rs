@@ -4,6 +4,7 @@ mod api;
 mod arrivals;
 mod console;
 mod disks;
+mod door;
 mod entry;
 mod host;
 pub mod journey;

@@ -1,6 +1,7 @@
 //! The daemon's process: its socket, its signals, its end.
 
 use super::arrivals::Arrivals;
+use super::door::{Door, Stay};
 use super::host::{Host, Neighbours};
 use super::paths::{Paths, SocketTooLong, check_socket, data_directory};
 use super::{api, host::HostError, leftovers};
@@ -10,16 +11,18 @@ use crate::places;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::net::UnixListener;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// How long a daemon that was started for a VM stays when there is none.
-const IDLE_EXIT: Duration = Duration::from_secs(3);
-/// How long it waits for its first VM.
-const FIRST_VM: Duration = Duration::from_secs(20);
+/// How long a daemon in the background waits for one before it, which is ending its VMs.
+const SUCCESSION: Duration = Duration::from_secs(90);
+/// How often it looks.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// How often it is looked how long the daemon's own log has become.
 const LOG_LOOK: Duration = Duration::from_secs(20);
@@ -31,8 +34,10 @@ pub struct ServeOptions {
     pub paths: Paths,
     /// The siblings.
     pub launcher: Launcher,
-    /// End when nothing is alive.
+    /// End when no VM is listed any more and no client is connected.
     pub exit_when_idle: bool,
+    /// Whoever started it holds the other end of its standard input, and it stays as long as that is open.
+    pub background: bool,
     /// What it is to other hosts.
     pub neighbours: Neighbours,
 }
@@ -66,11 +71,47 @@ pub(super) fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error)
     move |source| ServeError::Io { what, path, source }
 }
 
-fn lock(paths: &Paths) -> Result<Flock<File>, ServeError> {
+/// The daemon before us removes its lock's file when it ends: a lock on a file without a name is none.
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), std::fs::metadata(path)) {
+        (Ok(ours), Ok(theirs)) => (ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino()),
+        _ => false,
+    }
+}
+
+/// Takes the daemon's lock. One in the background waits for another that is ending; one that serves is enough.
+fn lock(paths: &Paths, background: bool) -> Result<Flock<File>, ServeError> {
     let path = paths.lock();
-    let opened = places::own_file(&path, OpenOptions::new().create(true).truncate(false).write(true));
-    let file = opened.map_err(io("cannot open", &path))?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| ServeError::Running(paths.socket.clone()))
+    let start = Instant::now();
+    loop {
+        let opened = places::own_file(&path, OpenOptions::new().create(true).truncate(false).write(true));
+        let file = opened.map_err(io("cannot open", &path))?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) if is_at(&lock, &path) => return Ok(lock),
+            Ok(_) => {}
+            Err(_)
+                if !background
+                    || start.elapsed() > SUCCESSION
+                    || UnixStream::connect(&paths.socket).is_ok() =>
+            {
+                return Err(ServeError::Running(paths.socket.clone()));
+            }
+            Err(_) => std::thread::sleep(LOOK),
+        }
+    }
+}
+
+/// Whether the other end of the standard input is open.
+fn watch_starter() -> std::io::Result<Arc<AtomicBool>> {
+    let there = Arc::new(AtomicBool::new(true));
+    let seen = Arc::clone(&there);
+    let wait = move || {
+        // Nothing comes but the end.
+        drop(std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink()));
+        seen.store(false, Ordering::Release);
+    };
+    std::thread::Builder::new().name("starter".into()).spawn(wait)?;
+    Ok(there)
 }
 
 /// Serves until a signal or idleness ends it; then stops every VM and removes what it made.
@@ -78,11 +119,14 @@ fn lock(paths: &Paths) -> Result<Flock<File>, ServeError> {
 /// # Errors
 /// [`ServeError`].
 pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
-    let ServeOptions { paths, launcher, exit_when_idle, neighbours } = options;
+    let ServeOptions { paths, launcher, exit_when_idle, background, neighbours } = options;
     check_socket(&paths.socket)?;
     trouble::raise_open_files();
     paths.create().map_err(io("cannot make the directory of", &paths.socket))?;
-    let _lock = lock(paths)?;
+    let _lock = lock(paths, *background)?;
+    let starter = background.then(watch_starter).transpose();
+    let starter = starter.map_err(io("cannot start a thread for", &paths.socket))?;
+    let stay = Stay { until_idle: *exit_when_idle, starter };
     for path in leftovers::sweep_runtime(&paths.directory()) {
         log::info!("removed {}, which a daemon that was killed had left", path.display());
     }
@@ -102,7 +146,7 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
         .map_err(io("cannot start the event loop for", &paths.socket))?;
     let host = Host::new(paths.clone(), launcher.clone(), neighbours.clone());
     let host = host.inspect_err(|_| drop(std::fs::remove_dir_all(paths.directory())))?;
-    let result = runtime.block_on(listen(paths, &host, *exit_when_idle));
+    let result = runtime.block_on(listen(paths, &host, stay));
     host.shut_down();
     // Consoles end with their VMs; whatever else is left of a connection is cut.
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -110,33 +154,33 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
         log::warn!("segments may be left: /dev/shm: {error}");
     }
     for path in [&paths.socket, &paths.lock()] {
-        if let Err(error) = std::fs::remove_file(path) {
-            log::warn!("{} cannot be removed: {error}", path.display());
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                log::warn!("{} cannot be removed: {error}", path.display());
+            }
+            _ => {}
         }
     }
     result
 }
 
-async fn listen(paths: &Paths, host: &Arc<Host>, exit_when_idle: bool) -> Result<(), ServeError> {
-    // We hold the lock, so that a socket here is a dead daemon's.
-    if paths.socket.exists() {
-        std::fs::remove_file(&paths.socket).map_err(io("cannot replace", &paths.socket))?;
-    }
-    let listener = UnixListener::bind(&paths.socket).map_err(io("cannot listen on", &paths.socket))?;
+async fn listen(paths: &Paths, host: &Arc<Host>, stay: Stay) -> Result<(), ServeError> {
+    let door = Door::open(&paths.socket, host, stay).map_err(io("cannot listen on", &paths.socket))?;
+    let closed = door.closed();
     let router = api::router(Arc::clone(host));
     let arrivals = Arrivals::open(host).await?;
     log::info!("serving {}", paths.socket.display());
     let signals = interrupted().map_err(io("cannot watch signals for", &paths.socket))?;
     tokio::select! {
-        result = axum::serve(listener, router) => result.map_err(io("cannot serve", &paths.socket)),
+        result = axum::serve(door, router) => result.map_err(io("cannot serve", &paths.socket)),
         () = arrivals.take() => Ok(()),
         name = signals => {
             log::info!("{name}: stopping every VM");
             Ok(())
         }
         () = tend_log(paths.log()) => Ok(()),
-        () = idle(host, exit_when_idle) => {
-            log::info!("no VM is left");
+        () = closed.notified() => {
+            log::info!("no VM is listed and no client is left");
             Ok(())
         }
     }
@@ -146,11 +190,14 @@ fn interrupted() -> std::io::Result<impl Future<Output = &'static str>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hang_up = signal(SignalKind::hangup())?;
+    // Its default, a core dump, would leave processes and memory.
+    let mut quit = signal(SignalKind::quit())?;
     Ok(async move {
         tokio::select! {
             _ = interrupt.recv() => "SIGINT",
             _ = terminate.recv() => "SIGTERM",
             _ = hang_up.recv() => "SIGHUP",
+            _ = quit.recv() => "SIGQUIT",
         }
     })
 }
@@ -164,19 +211,6 @@ async fn tend_log(path: PathBuf) {
             && error.kind() != std::io::ErrorKind::NotFound
         {
             log::warn!("{}: {error}", path.display());
-        }
-    }
-}
-
-async fn idle(host: &Host, exit_when_idle: bool) {
-    let mut patience = FIRST_VM;
-    loop {
-        tokio::time::sleep(Duration::from_millis(250)).await;
-        let idle = host.idle_for();
-        if idle.is_zero() {
-            patience = IDLE_EXIT;
-        } else if exit_when_idle && idle > patience {
-            return;
         }
     }
 }

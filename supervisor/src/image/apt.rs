@@ -179,14 +179,14 @@ impl Apt {
             if let Some(status) = child.try_wait().at("waiting for", command.get_program())? {
                 break status;
             }
-            progress.advance(directory_bytes(&archives) + directory_bytes(&archives.join("partial")), total);
+            progress.transfer(directory_bytes(&archives) + directory_bytes(&archives.join("partial")), total);
             std::thread::sleep(Duration::from_millis(200));
         };
         if !status.success() {
             let text = std::fs::read(&log).unwrap_or_default();
             return Err(tools::failed(&command, status, &text));
         }
-        progress.advance(total, total);
+        progress.transfer(total, total);
         for package in packages {
             let (from, to) = (archives.join(&package.file), pool.join(&package.file));
             std::fs::rename(&from, &to).at("moving", &from)?;

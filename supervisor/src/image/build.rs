@@ -52,6 +52,7 @@ const RECIPE_SOURCES: &[&str] = &[
 pub fn build(options: &BuildOptions, progress: &dyn Progress) -> Result<BuiltImages, ImageError> {
     let root = options.cache.clone().unwrap_or_else(cache::default_root);
     let _lock = cache::lock(&root, progress)?;
+    cache::remove_drafts(&root);
     let keys = keys::keys(&root.join("keys"))?;
     let archive = archive(options)?;
     let mut builder = Builder { options, progress, root, keys, archive };
@@ -257,7 +258,7 @@ impl Builder<'_> {
             [(recipe::DISK_PACKAGES, &resolution.disk), (recipe::INITRAMFS_PACKAGES, &resolution.initramfs)]
         {
             if !packages.iter().all(there) {
-                self.progress.step("downloading packages");
+                self.progress.step(&format!("downloading {} packages", packages.len()));
                 self.apt()?.download(wanted, packages, &pool, self.progress)?;
             }
         }

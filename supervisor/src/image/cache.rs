@@ -35,6 +35,19 @@ pub fn lock(root: &Path, progress: &dyn Progress) -> Result<Lock, ImageError> {
     Ok(Lock { _file: file })
 }
 
+/// Removes what builds that were killed have left. The lock must be held.
+pub fn remove_drafts(root: &Path) {
+    for directory in [root.to_owned(), root.join("images")] {
+        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+        // The names that tempfile gives.
+        for draft in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(".tmp")) {
+            if let Err(error) = std::fs::remove_dir_all(draft.path()) {
+                log::warn!("{} cannot be removed: {error}", draft.path().display());
+            }
+        }
+    }
+}
+
 /// SHA-256 over parts; each part's length counts, so that shifting a boundary changes the result.
 #[derive(Default)]
 pub struct Hasher(Sha256);
@@ -89,6 +102,18 @@ mod tests {
         std::fs::write(file.path(), "abc").expect("writable");
         let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(sha256_file(file.path()).expect("readable"), expected);
+    }
+
+    #[test]
+    fn killed_builds_leave_nothing_for_good() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        for kept in ["images/.tmpAbC/x", ".tmp123/y", "images/trixie-1/z", "pool/.tmpq"] {
+            std::fs::create_dir_all(dir.path().join(kept)).expect("writable");
+        }
+        remove_drafts(dir.path());
+        let there = |name: &str| dir.path().join(name).exists();
+        assert!(!there("images/.tmpAbC") && !there(".tmp123"));
+        assert!(there("images/trixie-1/z") && there("pool/.tmpq"));
     }
 
     #[test]

@@ -63,8 +63,10 @@ pub struct BuiltImages {
 pub trait Progress {
     /// A new step begins.
     fn step(&self, message: &str);
-    /// So much of the present step is done (in bytes or items; `total` is 0 where unknown).
+    /// So many things of the present step are done (`total` is 0 where unknown).
     fn advance(&self, done: u64, total: u64);
+    /// So many bytes of the present step are there (`total` is 0 where unknown).
+    fn transfer(&self, done: u64, total: u64);
 }
 
 /// A listener that says nothing.
@@ -73,4 +75,5 @@ pub struct NoProgress;
 impl Progress for NoProgress {
     fn step(&self, _message: &str) {}
     fn advance(&self, _done: u64, _total: u64) {}
+    fn transfer(&self, _done: u64, _total: u64) {}
 }

@@ -14,6 +14,7 @@ use quasar_abi::clock::mode;
 use quasar_abi::console::UART_CONSOLE;
 use quasar_abi::control::ProcessKind;
 use quasar_abi::hart::PublishedHart;
+use quasar_abi::output::OutputError;
 use quasar_abi::party::PartyId;
 use quasar_abi::ram::NotRam;
 use quasar_abi::vm::{Vm, pause, request};
@@ -131,6 +132,9 @@ pub enum IsaError {
     /// The program cannot be run.
     #[error(transparent)]
     Boot(#[from] BootError),
+    /// Nobody takes the program's output.
+    #[error(transparent)]
+    Output(#[from] OutputError),
     /// The system refused.
     #[error(transparent)]
     Io(#[from] std::io::Error),
@@ -195,7 +199,8 @@ pub fn run(options: &Options, launcher: &Launcher, out: &mut dyn Write) -> Resul
             if options.hash {
                 // A kernel that was stopped may have been in the middle of a line.
                 let line = if options.kernel.is_some() { "\n" } else { "" };
-                writeln!(out, "{line}hash: {}", machine.hash()?)?;
+                let hash = machine.hash()?;
+                writeln!(out, "{line}hash: {hash}").map_err(OutputError::from)?;
             }
             Ok(if stuck && outcome == Outcome::Limit { Ending::Stuck } else { ending(outcome) })
         }
@@ -272,7 +277,8 @@ fn attend(
         let seen = bell.seen();
         let words = Words { tohost: vm.tohost.get(), fromhost: vm.fromhost.get() };
         if vm.htif.pending() {
-            if let Some(code) = htif::answer(&machine.ram, words, vm.htif_value.get(), out)? {
+            let answered = htif::answer(&machine.ram, words, vm.htif_value.get(), out);
+            if let Some(code) = answered.map_err(OutputError::from)? {
                 vm.ask(request::HTIF_EXIT, code << 1 | 1);
             }
             vm.htif.complete();
@@ -285,8 +291,7 @@ fn attend(
             if count == 0 {
                 break;
             }
-            out.write_all(&text[..count])?;
-            out.flush()?;
+            out.write_all(&text[..count]).and_then(|()| out.flush()).map_err(OutputError::from)?;
         }
         if status.phase.is_final() || stop.caught() {
             return Ok((status, stuck));

@@ -2,6 +2,7 @@
 
 use super::{Authority, default_directory};
 use clap::{Args, Subcommand};
+use quasar_abi::say;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -59,9 +60,9 @@ impl At {
 
     fn tell(&self, made: &impl Serialize, text: &str) -> anyhow::Result<ExitCode> {
         if self.json {
-            println!("{}", serde_json::to_string_pretty(made)?);
+            say!("{}", serde_json::to_string_pretty(made)?)?;
         } else {
-            println!("{text}");
+            say!("{text}")?;
         }
         Ok(ExitCode::SUCCESS)
     }

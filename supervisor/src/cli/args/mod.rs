@@ -1,5 +1,6 @@
 //! The command line.
 
+mod disk;
 mod image;
 mod isa;
 mod run;
@@ -8,6 +9,7 @@ mod values;
 mod vms;
 mod words;
 
+pub use disk::DiskCommand;
 pub use image::{ImageCommand, ImageKind, ImageOptions};
 pub use isa::{IsaCommand, IsaRun};
 pub use run::{Image, Run};
@@ -56,8 +58,9 @@ pub enum Command {
     Host(HostOptions),
     /// Make a VM, start it and attach to its console.
     ///
-    /// Without a daemon, one is started in the background; it ends with its last VM. Ctrl-] detaches from the
-    /// console and leaves the VM running; when the input is no terminal, Ctrl-C stops the VM.
+    /// Without a daemon, one is started in the background; it ends when the last VM was removed. Ctrl-] detaches from
+    /// the console and leaves the VM running, and so does the end of the terminal or of the connection to this machine.
+    /// When the input is no terminal, Ctrl-C stops the VM and takes it off the list; disks that were made for it stay.
     #[command(after_help = "Examples:
   quasar run --image debian
   quasar run web --image debian-disk --publish 127.0.0.1:8080:80 --publish 2222:22 --detach
@@ -247,6 +250,9 @@ pub enum Command {
   quasar ssh db -- systemctl status nginx"
     )]
     Ssh(Login),
+    /// Disks that were made for VMs.
+    #[command(subcommand)]
+    Disk(DiskCommand),
     /// Guest images.
     #[command(subcommand)]
     Image(ImageCommand),
@@ -287,9 +293,12 @@ pub struct HostOptions {
     /// architecture. Repeatable.
     #[arg(long, value_name = "cpu|mmu|devices|netswitch|migrator=PATH", value_parser = ExeFor::parser())]
     pub exe_for: Vec<ExeFor>,
-    /// End when no VM is left but stopped ones.
+    /// End when no VM is listed any more (a stopped one is, until `quasar rm`) and no client is connected.
     #[arg(long)]
     pub exit_when_idle: bool,
+    /// Leave the terminal, and stay as long as the other end of the standard input is open.
+    #[arg(long, hide = true, requires = "exit_when_idle")]
+    pub background: bool,
     /// Take VMs from other hosts here. Needs --pki or --insecure.
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Option<SocketAddr>,
