@@ -5,6 +5,7 @@ use super::size::short;
 use super::table;
 use crate::daemon::{VmView, data_directory};
 use anyhow::{Context, bail};
+use quasar_abi::files::ARRIVAL_SUFFIX;
 use quasar_abi::{output, say};
 use serde::Serialize;
 use std::fs::{File, Metadata, TryLockError};
@@ -93,11 +94,16 @@ fn disks(root: &Path, used: &[(Identity, String, &'static str)], locked: &[u64])
                 continue;
             }
             let (vm, file) = (name(&directory), name(&path));
+            // What tells daemons of one another.
+            if file.starts_with('.') || file.ends_with(ARRIVAL_SUFFIX) {
+                continue;
+            }
+            let arrives = directory.join(format!("{file}{ARRIVAL_SUFFIX}")).exists();
             let user = used.iter().find(|(file, ..)| *file == identity(&metadata));
             let partial = file.starts_with(UNFINISHED) || file.ends_with(".partial");
             let state = match user {
                 Some(_) => State::Listed,
-                None if locked.contains(&metadata.ino()) => State::InUse,
+                None if arrives || locked.contains(&metadata.ino()) => State::InUse,
                 None if partial || vm.starts_with(VERIFICATION) => State::Unfinished,
                 None => State::Orphan,
             };
