@@ -17,6 +17,8 @@ pub mod control;
 pub mod dirty;
 pub mod doorbell;
 #[cfg(not(loom))]
+pub mod eintr;
+#[cfg(not(loom))]
 pub mod files;
 pub mod frames;
 #[cfg_attr(loom, path = "futex_model.rs")]

@@ -1,9 +1,10 @@
 //! Segments: named shared memory with a header that says what it is.
 
+use crate::eintr::posix_fallocate;
 use crate::le::{AtomicLe32, AtomicLe64, ShmLayout};
 use crate::shm_struct;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, posix_fallocate};
+use nix::fcntl::OFlag;
 use nix::libc;
 use nix::sys::mman::shm_open;
 use nix::sys::stat::Mode;
@@ -184,12 +185,7 @@ impl Segment {
         let room = |source| SegmentError::Room { name: self.name.clone(), source };
         let file = shm_open(self.name.as_str(), OFlag::O_RDWR, Mode::empty()).map_err(room)?;
         let bytes = libc::off_t::try_from(bytes).map_err(|_| room(Errno::EFBIG))?;
-        loop {
-            match posix_fallocate(&file, 0, bytes) {
-                Err(Errno::EINTR) => {}
-                done => return done.map_err(room),
-            }
-        }
+        posix_fallocate(&file, 0, bytes).map_err(room)
     }
 
     /// Attaches to a segment that another process made, and checks its header.

@@ -1,12 +1,13 @@
 //! The contract that every transport of the control plane must keep, and what the socket survives.
 
-use nix::sys::socket::{MsgFlags, send};
+use nix::sys::socket::MsgFlags;
 use quasar_abi::control::netswitch::NetswitchCommand;
 use quasar_abi::control::seqpacket::SeqPacket;
 use quasar_abi::control::{
     ChannelError, Child, CommandSender, Event, EventReceiver, Parent, ProcessKind, Reply, Transport,
 };
-use std::os::fd::AsRawFd;
+use quasar_abi::eintr;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 type Command = NetswitchCommand;
@@ -100,7 +101,7 @@ fn the_death_of_either_end_is_an_ordinary_answer() {
 fn whatever_a_child_sends_the_supervisor_lives_and_reads_on() {
     let (ours, theirs) = SeqPacket::pair().expect("pair");
     let raw = |bytes: &[u8]| {
-        send(std::os::fd::AsFd::as_fd(&theirs).as_raw_fd(), bytes, MsgFlags::empty()).expect("send");
+        eintr::send(&theirs.as_fd(), bytes, MsgFlags::empty()).expect("send");
     };
     let hostile: [&[u8]; 7] = [
         &[1],

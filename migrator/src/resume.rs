@@ -10,6 +10,7 @@ use crate::source::Attached;
 use crate::state::restart_clock;
 use anyhow::{Context, bail};
 use quasar_abi::control::migrator::LocalVm;
+use quasar_abi::eintr::retry;
 use quasar_abi::files::{self, Access};
 use quasar_abi::machine::TIMEBASE_HZ;
 use quasar_abi::vm::pause;
@@ -31,7 +32,7 @@ fn machine<R: Read>(input: &mut FrameReader<R>) -> anyhow::Result<Machine> {
 }
 
 fn end<R: Read>(input: &mut FrameReader<R>) -> anyhow::Result<()> {
-    match input.get_mut().read(&mut [0])? {
+    match retry(|| input.get_mut().read(&mut [0]))? {
         0 => Ok(()),
         _ => bail!("there is something behind the end of the stream"),
     }

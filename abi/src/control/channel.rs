@@ -2,12 +2,14 @@
 
 use super::seqpacket::{SeqPacket, SocketError};
 use super::{Event, Hello, PROTOCOL_VERSION, ProcessKind};
+use crate::eintr::{Interruptible, left_of, retry};
 use ipc_channel::IpcError;
 use ipc_channel::TryRecvError;
 use ipc_channel::ipc::{IpcOneShotServer, IpcReceiver, IpcSender};
+use nix::sys::signal::{SigSet, SigmaskHow};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const KIND_COMMAND: u32 = 1;
 const KIND_EVENT: u32 = 2;
@@ -85,6 +87,30 @@ fn ipc(error: impl std::fmt::Display) -> ChannelError {
     ChannelError::Ipc(error.to_string())
 }
 
+impl Interruptible for IpcError {
+    fn is_interrupted(&self) -> bool {
+        matches!(self, Self::Io(error) if error.is_interrupted())
+    }
+}
+
+impl Interruptible for TryRecvError {
+    fn is_interrupted(&self) -> bool {
+        matches!(self, Self::IpcError(error) if error.is_interrupted())
+    }
+}
+
+/// Takes the one connection and its first message, with this thread's signals held back: what a signal interrupted
+/// could not be called again, because the server is gone then.
+fn accept<C: Serialize + DeserializeOwned>(
+    server: IpcOneShotServer<Envelope<C>>,
+) -> Result<(IpcReceiver<Envelope<C>>, Envelope<C>), ChannelError> {
+    let system = |errno| ChannelError::Socket(SocketError::System(errno));
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK).map_err(system)?;
+    let accepted = server.accept().map_err(ipc);
+    before.thread_set_mask().map_err(system)?;
+    accepted
+}
+
 /// Supervisor's end of a child that has not said hello yet.
 #[derive(Debug)]
 pub struct Parent {
@@ -117,7 +143,7 @@ impl Parent {
             return Err(ChannelError::Version { program: hello.kind.program(), found: hello.protocol });
         }
         let link = match &hello.ipc_server {
-            Some(name) => SenderLink::Ipc(IpcSender::connect(name.clone()).map_err(ipc)?),
+            Some(name) => SenderLink::Ipc(retry(|| IpcSender::connect(name.clone())).map_err(ipc)?),
             None => SenderLink::Socket(self.socket.try_clone()?),
         };
         let events = EventReceiver { socket: self.socket.try_clone()? };
@@ -136,7 +162,7 @@ pub struct CommandSender<C> {
     next: u64,
 }
 
-impl<C: Serialize> CommandSender<C> {
+impl<C: Serialize + Clone> CommandSender<C> {
     /// Sends a command; the answer comes as [`Event::Done`] or [`Event::Failed`] with the number returned.
     ///
     /// # Errors
@@ -146,7 +172,9 @@ impl<C: Serialize> CommandSender<C> {
         self.next += 1;
         let envelope = Envelope { id, command };
         match &self.link {
-            SenderLink::Ipc(sender) => sender.send(envelope).map_err(|_| ChannelError::Closed)?,
+            SenderLink::Ipc(sender) => {
+                retry(|| sender.send(envelope.clone())).map_err(|_| ChannelError::Closed)?;
+            }
             SenderLink::Socket(socket) => socket.send(KIND_COMMAND, &envelope)?,
         }
         Ok(id)
@@ -234,7 +262,7 @@ impl<C: Serialize + DeserializeOwned> Child<C> {
                 // itself: it connects and sends, and is never sent anything, so that it need not trust us.
                 let (server, name) = IpcOneShotServer::<Envelope<C>>::new().map_err(ipc)?;
                 events.send(&Event::Hello(hello(Some(name))))?;
-                let (receiver, first) = server.accept().map_err(ipc)?;
+                let (receiver, first) = accept(server)?;
                 ReceiverLink::Ipc { receiver, first: std::cell::RefCell::new(Some(first)) }
             }
         };
@@ -284,18 +312,18 @@ impl<C: Serialize + DeserializeOwned> CommandReceiver<C> {
                 if let Some(envelope) = first.borrow_mut().take() {
                     return Ok(Some(envelope));
                 }
-                match timeout {
-                    None => match receiver.recv() {
-                        Ok(envelope) => Ok(Some(envelope)),
-                        Err(IpcError::Disconnected) => Err(ChannelError::Closed),
-                        Err(e) => Err(ipc(e)),
-                    },
-                    Some(t) => match receiver.try_recv_timeout(t) {
-                        Ok(envelope) => Ok(Some(envelope)),
-                        Err(TryRecvError::Empty) => Ok(None),
-                        Err(TryRecvError::IpcError(IpcError::Disconnected)) => Err(ChannelError::Closed),
-                        Err(TryRecvError::IpcError(e)) => Err(ipc(e)),
-                    },
+                let received = match timeout {
+                    None => retry(|| receiver.recv()).map_err(TryRecvError::IpcError),
+                    Some(timeout) => {
+                        let start = Instant::now();
+                        retry(|| receiver.try_recv_timeout(left_of(timeout, start)))
+                    }
+                };
+                match received {
+                    Ok(envelope) => Ok(Some(envelope)),
+                    Err(TryRecvError::Empty) => Ok(None),
+                    Err(TryRecvError::IpcError(IpcError::Disconnected)) => Err(ChannelError::Closed),
+                    Err(TryRecvError::IpcError(error)) => Err(ipc(error)),
                 }
             }
         }
@@ -323,5 +351,72 @@ impl EventSender {
     /// [`ChannelError`].
     pub fn try_clone(&self) -> Result<Self, ChannelError> {
         Ok(Self { socket: self.socket.try_clone()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::netswitch::NetswitchCommand as Command;
+    use nix::libc::{SIGUSR2, c_int, pthread_kill, pthread_self};
+    use nix::sys::signal::{SaFlags, SigAction, SigHandler, Signal, sigaction};
+    use std::sync::mpsc;
+
+    extern "C" fn ignore(_: c_int) {}
+
+    /// Runs `child` on a thread that a handled signal interrupts every half millisecond.
+    fn interrupted(child: impl FnOnce() + Send + 'static) -> std::thread::JoinHandle<()> {
+        let action = SigAction::new(SigHandler::Handler(ignore), SaFlags::empty(), SigSet::empty());
+        // SAFETY: the handler does nothing, and nobody else in this program's tests takes this signal.
+        unsafe { sigaction(Signal::SIGUSR2, &action) }.expect("sigaction");
+        let (ready, started) = mpsc::channel();
+        let (done, ended) = mpsc::channel::<()>();
+        std::thread::spawn(move || {
+            let thread = started.recv().expect("it starts");
+            while let Err(mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(Duration::from_micros(500)) {
+                // SAFETY: the thread lives until it says that it is done, and a while longer.
+                assert_eq!(unsafe { pthread_kill(thread, SIGUSR2) }, 0);
+            }
+        });
+        std::thread::spawn(move || {
+            // SAFETY: asks for nothing and changes nothing.
+            ready.send(unsafe { pthread_self() }).expect("the other thread waits");
+            child();
+            drop(done);
+            // The other thread has stopped by then: it looks every half millisecond.
+            std::thread::sleep(Duration::from_millis(200));
+        })
+    }
+
+    #[test]
+    fn signals_end_no_wait_of_a_child() {
+        for transport in [Transport::Ipc, Transport::Socket] {
+            let (parent, fd) = Parent::new().expect("channel");
+            let child = interrupted(move || {
+                let child = Child::<Command>::connect(fd, ProcessKind::Netswitch, "1", transport)
+                    .expect("signals do not disturb the greeting");
+                let first = child.commands.recv(None).expect("no error").expect("a command, not a pause");
+                let start = Instant::now();
+                let pause = Duration::from_millis(100);
+                assert_eq!(child.commands.recv(Some(pause)).expect("no error"), None);
+                assert!(start.elapsed() >= pause, "{transport}: only {:?}", start.elapsed());
+                child.events.send(&Event::Notice("waited".into())).expect("event");
+                let second = child.commands.recv(None).expect("no error").expect("a command, not a pause");
+                assert_eq!((first.command, second.command), (Command::Stats, Command::Shutdown));
+            });
+            // Each wait of the child's is long enough to be interrupted a hundred times.
+            let wait = || std::thread::sleep(Duration::from_millis(50));
+            let soon = Some(Duration::from_secs(20));
+            wait();
+            let greeted = parent.greet::<Command>(soon).expect("greet").expect("in time");
+            let (_, mut commands, events) = greeted;
+            wait();
+            commands.send(Command::Stats).expect("send");
+            let event = events.recv(soon).expect("event").expect("in time");
+            assert_eq!(event, Event::Notice("waited".into()));
+            wait();
+            commands.send(Command::Shutdown).expect("send");
+            child.join().expect("the child's assertions");
+        }
     }
 }

@@ -1,11 +1,12 @@
 //! Records over a SEQPACKET socket: u32 LE length, u32 LE kind, payload; one record per packet.
 
 use super::codec::{self, CodecError, MAX_MESSAGE_BYTES};
+use crate::eintr::{poll, recv, send};
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
+use nix::poll::{PollFd, PollFlags};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, socketpair};
 use serde::{Serialize, de::DeserializeOwned};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 const HEADER: usize = 8;
@@ -78,7 +79,7 @@ impl SeqPacket {
         record.extend_from_slice(&len.to_le_bytes());
         record.extend_from_slice(&kind.to_le_bytes());
         record.extend_from_slice(&payload);
-        match send(self.fd.as_raw_fd(), &record, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
+        match send(&self.fd, &record, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
             Ok(_) => Ok(()),
             Err(Errno::EAGAIN) => Err(SocketError::Busy),
             Err(Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN) => Err(SocketError::Closed),
@@ -95,20 +96,16 @@ impl SeqPacket {
         kind: u32,
         timeout: Option<Duration>,
     ) -> Result<Option<T>, SocketError> {
-        let wait =
-            timeout.map_or(PollTimeout::NONE, |t| PollTimeout::try_from(t).unwrap_or(PollTimeout::MAX));
         let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut fds, wait) {
-            Ok(0) | Err(Errno::EINTR) => return Ok(None),
-            Ok(_) => {}
-            Err(e) => return Err(e.into()),
+        if poll(&mut fds, timeout)? == 0 {
+            return Ok(None);
         }
         // One byte more than allowed, so that a longer record shows.
         let mut record = vec![0; HEADER + MAX_MESSAGE_BYTES + 1];
-        let got = match recv(self.fd.as_raw_fd(), &mut record, MsgFlags::MSG_DONTWAIT) {
+        let got = match recv(&self.fd, &mut record, MsgFlags::MSG_DONTWAIT) {
             Ok(0) | Err(Errno::ECONNRESET) => return Err(SocketError::Closed),
             Ok(got) => got,
-            Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
+            Err(Errno::EAGAIN) => return Ok(None),
             Err(e) => return Err(e.into()),
         };
         let malformed = |what: String| Err(SocketError::Malformed(what));

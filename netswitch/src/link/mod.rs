@@ -11,9 +11,10 @@ pub mod wire;
 
 use crate::switch::Switch;
 use anyhow::{Context, bail};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags};
 use quasar_abi::control::migrator::Security;
 use quasar_abi::control::netswitch::NetworkEvent;
+use quasar_abi::eintr::poll;
 use quasar_abi::words::whole;
 use quasar_door::{HANDSHAKE, Protection, Strangers, Visit};
 use secure::secure;
@@ -255,7 +256,7 @@ fn accept(switch: &Arc<Switch>, listener: &TcpListener, protection: &Protection,
     while !stop.load(Ordering::Acquire) {
         let mut fds = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
         // An error shows again at the accept.
-        let _ = poll(&mut fds, PollTimeout::from(100u16));
+        let _ = poll(&mut fds, Some(Duration::from_millis(100)));
         let (socket, from) = match listener.accept() {
             Ok(accepted) => accepted,
             Err(error) => {

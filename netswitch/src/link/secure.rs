@@ -1,6 +1,7 @@
 //! The bytes between two switches: mutual TLS 1.3, or nothing over loopback.
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags};
+use quasar_abi::eintr::poll;
 use quasar_door::Protection;
 use rustls::Connection;
 use std::io::{ErrorKind, Read, Write};
@@ -46,8 +47,7 @@ fn lock(tls: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
 
 impl Channel {
     fn ready(&self, flags: PollFlags, timeout: Duration) -> bool {
-        let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
-        poll(&mut [PollFd::new(self.socket.as_fd(), flags)], timeout).is_ok_and(|n| n > 0)
+        poll(&mut [PollFd::new(self.socket.as_fd(), flags)], Some(timeout)).is_ok_and(|n| n > 0)
     }
 
     /// Reads what there is; `None` when nothing came within `timeout`. Zero bytes are the end.

@@ -4,7 +4,8 @@ use super::{Ingress, Port};
 use anyhow::{Context, bail};
 use nix::errno::Errno;
 use nix::libc;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags};
+use quasar_abi::eintr;
 use quasar_abi::frames::MAX_FRAME_BYTES;
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, AsRawFd};
@@ -12,6 +13,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+/// How often a silent interface's thread looks whether it is to end.
+const LOOK: Duration = Duration::from_millis(200);
 
 nix::ioctl_write_ptr_bad!(
     /// Names an open tun descriptor (TUNSETIFF).
@@ -60,14 +64,13 @@ impl TapPort {
     fn serve(&self) {
         let mut frame = vec![0; MAX_FRAME_BYTES];
         while !self.stopped.load(Ordering::Acquire) {
-            match nix::unistd::read(&self.file, &mut frame) {
+            match eintr::read(&self.file, &mut frame) {
                 Ok(len) => self.ingress.frame(&frame[..len]),
                 Err(Errno::EAGAIN) => {
                     let mut fds = [PollFd::new(self.file.as_fd(), PollFlags::POLLIN)];
                     // An error shows again at the read.
-                    let _ = poll(&mut fds, PollTimeout::from(200u16));
+                    let _ = eintr::poll(&mut fds, Some(LOOK));
                 }
-                Err(Errno::EINTR) => {}
                 Err(error) => {
                     log::error!("TAP interface {}: {error}; its port is down", self.interface);
                     return;
@@ -88,7 +91,7 @@ impl Port for TapPort {
     }
 
     fn send(&self, frame: &[u8], _patience: Duration) -> bool {
-        nix::unistd::write(&self.file, frame).is_ok()
+        eintr::write(&self.file, frame).is_ok()
     }
 
     /// Nobody moves an uplink.

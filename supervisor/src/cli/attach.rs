@@ -3,10 +3,10 @@
 use super::client::{Client, ClientError};
 use super::interrupts::{Interrupt, Interrupts};
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use quasar_abi::output::OutputError;
-use quasar_abi::{note, output};
+use quasar_abi::{eintr, note, output};
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -76,14 +76,9 @@ enum Typed {
 fn read(buffer: &mut [u8]) -> nix::Result<usize> {
     let stdin = std::io::stdin();
     loop {
-        match nix::unistd::read(&stdin, buffer) {
-            Err(Errno::EINTR) => {}
+        match eintr::read(&stdin, buffer) {
             Err(Errno::EAGAIN) => {
-                let mut waited = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
-                match poll(&mut waited, PollTimeout::NONE) {
-                    Ok(_) | Err(Errno::EINTR) => {}
-                    Err(error) => return Err(error),
-                }
+                eintr::poll(&mut [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)], None)?;
             }
             other => return other,
         }
