@@ -60,8 +60,21 @@ pub mod request {
 }
 
 shm_struct! {
+    /// A page-table entry as a walk found it.
+    pub struct Step: 16 => {
+        /// Where it lies.
+        pub gpa: AtomicLe64,
+        /// What it held.
+        pub value: AtomicLe64,
+    }
+}
+
+/// Page-table entries that a walk reads at most: Sv57 has five levels.
+pub const MOST_STEPS: usize = 5;
+
+shm_struct! {
     /// A hart's request to the mmu process. Idempotent: a walk repeated gives the same or a newer answer.
-    pub struct MmuMailbox: 128 => {
+    pub struct MmuMailbox: 192 => {
         /// Sequence.
         pub mailbox: Mailbox,
         /// Request: virtual address.
@@ -82,8 +95,13 @@ shm_struct! {
         pub status: AtomicLe64,
         /// Reply: `gpa_flags` of the 4 KiB page ([`crate::tlb::TlbEntry`]).
         pub gpa_flags: AtomicLe64,
+        /// Reply, unless it is [`mmu_status::OK`]: how many entries of `steps` count.
+        pub step_count: AtomicLe64,
+        /// Reply, unless it is [`mmu_status::OK`]: the page-table entries that it follows from. While all of them are
+        /// what they were and the hart has flushed nothing, the same request has the same reply.
+        pub steps: [Step; MOST_STEPS],
         /// Zero.
-        pub reserved: [AtomicLe64; 5],
+        pub reserved: [AtomicLe64; 2],
     }
 }
 
@@ -196,7 +214,7 @@ shm_struct! {
         /// Per hart: architectural state.
         pub hart_state: [PublishedHart; MAX_HARTS],
         /// Zero.
-        pub reserved2: [AtomicLe64; 144],
+        pub reserved2: [AtomicLe64; 16],
     }
 }
 

@@ -3,52 +3,13 @@
 mod engine_support;
 
 use engine_support::asm::*;
+use engine_support::paging::*;
 use engine_support::{Machine, TOHOST, until};
 use quasar_abi::machine::RAM_BASE;
 use quasar_abi::vm::request;
 use quasar_cpu::isa::{Op, csr};
 use quasar_cpu::trap::cause;
 use std::sync::atomic::Ordering;
-
-const ROOT: u64 = RAM_BASE + 0x10_0000;
-const MIDDLE: u64 = ROOT + 0x1000;
-const LEAVES: u64 = ROOT + 0x2000;
-const SATP: u64 = 8 << 60 | ROOT >> 12;
-/// First virtual address of the window that [`LEAVES`] maps, page by page.
-const WINDOW: u64 = 0x4000_0000;
-const V: u64 = 1;
-const RWX: u64 = 0xe;
-const RW: u64 = 0x6;
-const USER: u64 = 1 << 4;
-const AD: u64 = 0xc0;
-const SUM: u64 = 1 << 18;
-
-/// A machine whose hart starts in S-mode at `RAM_BASE`, which is mapped to itself by one 1 GiB page.
-fn supervisor(code: &[u32]) -> Machine {
-    let machine = Machine::with(code);
-    let entry = |gpa: u64, flags: u64| gpa >> 12 << 10 | flags | V;
-    let put = |at: u64, value: u64| machine.ram.cell64(at).expect("RAM").set(value);
-    put(ROOT + 2 * 8, entry(RAM_BASE, RWX | AD));
-    put(ROOT + 8, entry(MIDDLE, 0));
-    put(MIDDLE, entry(LEAVES, 0));
-    let state = machine.state(0);
-    state.privilege.set(1);
-    state.satp.set(SATP);
-    state.pmpcfg[0].set(0x1f);
-    state.pmpaddr[0].set((1 << 54) - 1);
-    state.medeleg.set(0xb1ff);
-    state.mcounteren.set(7);
-    machine
-}
-
-/// Maps the window's page `index` to `gpa`.
-fn map(machine: &Machine, index: u64, gpa: u64, flags: u64) {
-    machine.ram.cell64(LEAVES + index * 8).expect("RAM").set(gpa >> 12 << 10 | flags | V);
-}
-
-fn leaf(gpa: u64, flags: u64) -> u64 {
-    gpa >> 12 << 10 | flags | V
-}
 
 /// A handler that ends the program with scause << 32 | the low 32 bits of stval.
 fn report_traps() -> Vec<u32> {

@@ -2,7 +2,7 @@
 
 use crate::pmp::Pmp;
 use crate::request::{AccessKind, Request, Translation};
-use crate::tables::{Place, Tables, place};
+use crate::tables::{Place, Recorded, Tables, Trail, place};
 use crate::walk::{Leaf, PteMemory, Walk, WalkError, decode_leaf, walk};
 use quasar_abi::GuestRam;
 use quasar_abi::dirty::PageMaps;
@@ -39,6 +39,8 @@ pub struct Effects {
     pub neighbours: u64,
     /// PTEs whose A or D was set.
     pub ad_updates: u64,
+    /// The PTEs that the answer follows from.
+    pub trail: Trail,
 }
 
 /// Everything that a request of one hart is answered from.
@@ -117,7 +119,10 @@ impl Keeper<'_> {
 
     fn paged(&self, request: &Request, how: &Walk, now: &Moment, effects: &mut Effects) -> Answer {
         let tables = self.tables(now);
-        let leaf = match walk(&tables, how) {
+        let recorded = Recorded::new(&tables);
+        let walked = walk(&recorded, how);
+        effects.trail = recorded.trail();
+        let leaf = match walked {
             Ok(leaf) => leaf,
             Err(WalkError::PageFault) => return Answer::PageFault,
             Err(WalkError::AccessFault) => return Answer::AccessFault,

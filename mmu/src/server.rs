@@ -3,6 +3,7 @@
 use crate::fill::{Answer, Effects, Keeper};
 use crate::pmp::{Pmp, PmpWords};
 use crate::request::Request;
+use crate::tables::Trail;
 use quasar_abi::dirty::PageMaps;
 use quasar_abi::machine::{RAM_BASE, VmSegments};
 use quasar_abi::party::{MAX_HARTS, PartyId, attention, status};
@@ -201,7 +202,7 @@ impl Server {
             }
         };
         self.count(answer, effects);
-        let done = reply(mail, answer);
+        let done = reply(mail, answer, &effects.trail);
         self.vm.mmu_counters.busy_ns.bump(u64::try_from(begin.elapsed().as_nanos()).unwrap_or(u64::MAX));
         done
     }
@@ -225,7 +226,7 @@ impl Server {
     }
 }
 
-fn reply(mail: &MmuMailbox, answer: Answer) -> bool {
+fn reply(mail: &MmuMailbox, answer: Answer, trail: &Trail) -> bool {
     let (code, gpa_flags) = match answer {
         Answer::Ok(gpa_flags) => (mmu_status::OK, gpa_flags),
         Answer::Once(gpa_flags) => (mmu_status::ONCE, gpa_flags),
@@ -233,6 +234,9 @@ fn reply(mail: &MmuMailbox, answer: Answer) -> bool {
         Answer::AccessFault => (mmu_status::ACCESS_FAULT, 0),
         Answer::Later => return false,
     };
+    if code != mmu_status::OK {
+        trail.tell(mail);
+    }
     mail.status.set(code);
     mail.gpa_flags.set(gpa_flags);
     mail.mailbox.complete();

@@ -6,8 +6,9 @@ use quasar_abi::dirty::PageMaps;
 use quasar_abi::machine::{self, Region};
 use quasar_abi::ram::PAGE_BYTES;
 use quasar_abi::tlb::flag;
-use quasar_abi::vm::VmControl;
+use quasar_abi::vm::{MOST_STEPS, MmuMailbox, VmControl};
 use quasar_abi::{AtomicLe64, GuestRam};
+use std::cell::Cell;
 use std::sync::atomic::Ordering;
 
 /// Regions served by the devices process.
@@ -75,5 +76,71 @@ impl PteMemory for Tables<'_> {
             self.maps.mark(self.control.epoch.load(Ordering::SeqCst), gpa, 8);
         }
         Ok(done)
+    }
+}
+
+/// The page-table entries that a walk has read since it began, or began again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Trail {
+    steps: [(u64, u64); MOST_STEPS],
+    count: usize,
+}
+
+impl Trail {
+    fn add(&mut self, gpa: u64, value: u64) {
+        if let Some(step) = self.steps.get_mut(self.count) {
+            *step = (gpa, value);
+            self.count += 1;
+        }
+    }
+
+    /// The entries in the order in which they were read: where, and what was there.
+    #[must_use]
+    pub fn steps(&self) -> &[(u64, u64)] {
+        &self.steps[..self.count]
+    }
+
+    /// Puts it into a reply.
+    pub fn tell(&self, mail: &MmuMailbox) {
+        mail.step_count.set(self.count as u64);
+        for (step, (gpa, value)) in mail.steps.iter().zip(self.steps()) {
+            step.gpa.set(*gpa);
+            step.value.set(*value);
+        }
+    }
+}
+
+/// Page tables that remember what was read of them.
+#[derive(Debug)]
+pub struct Recorded<'a, M> {
+    tables: &'a M,
+    trail: Cell<Trail>,
+}
+
+impl<'a, M> Recorded<'a, M> {
+    /// Nothing has been read yet.
+    pub fn new(tables: &'a M) -> Self {
+        Self { tables, trail: Cell::default() }
+    }
+
+    /// What has been read.
+    pub fn trail(&self) -> Trail {
+        self.trail.get()
+    }
+}
+
+impl<M: PteMemory> PteMemory for Recorded<'_, M> {
+    fn load(&self, gpa: u64) -> Result<u64, PteError> {
+        let value = self.tables.load(gpa)?;
+        let mut trail = self.trail.get();
+        trail.add(gpa, value);
+        self.trail.set(trail);
+        Ok(value)
+    }
+
+    /// Whether it succeeds or not, the walk begins again.
+    fn compare_exchange(&self, gpa: u64, old: u64, new: u64) -> Result<bool, PteError> {
+        self.trail.set(Trail::default());
+        self.tables.compare_exchange(gpa, old, new)
     }
 }

@@ -317,3 +317,36 @@ fn segments_that_do_not_belong_together_are_refused() {
     missing.tlb.push('x');
     assert!(matches!(Server::attach(&missing), Err(AttachError::Segment(_))));
 }
+
+#[test]
+fn what_is_not_cached_says_which_entries_it_follows_from() {
+    const ADUE: u64 = 1 << 61;
+    let vm = TestVm::new(1);
+    let va = 0x4000_0000;
+    let slot = vm.map(va, 0, build(DATA, pte::V | pte::R | pte::W));
+    // PMP splits the page: the first half is everybody's, as is all else, under another entry.
+    let state = vm.vm.hart_state[0].current();
+    state.pmpaddr[0].set(DATA >> 2 | 0x1ff >> 1);
+    state.pmpaddr[1].set((1 << 54) - 1);
+    state.pmpcfg[0].set(0x1f19);
+    let mail = &vm.vm.mmu_mail[0];
+    let steps = || {
+        let count = usize::try_from(mail.step_count.get()).expect("few");
+        mail.steps[..count].iter().map(|step| (step.gpa.get(), step.value.get())).collect::<Vec<_>>()
+    };
+    let now = |gpa: u64| vm.ram.cell64(gpa).expect("RAM").get();
+    served(&vm, || {
+        assert_eq!(vm.ask(0, Ask::paged(va, access::FETCH)).0, PAGE_FAULT);
+        let told = steps();
+        assert_eq!(told.iter().map(|(gpa, _)| *gpa).collect::<Vec<_>>(), [ROOT + 8, ROOT + 8192, slot]);
+        assert!(told.iter().all(|(gpa, value)| now(*gpa) == *value));
+        // What the walk has changed itself is told as it is now.
+        let ask = Ask { menvcfg: ADUE, len: 8, ..Ask::paged(va, access::READ) };
+        assert_eq!(vm.ask(0, ask).0, ONCE);
+        assert_eq!(steps(), [told[0], told[1], (slot, told[2].1 | pte::A)]);
+        assert_eq!(vm.ask(0, Ask::paged(va + (1 << 30), access::READ)).0, PAGE_FAULT);
+        assert_eq!(steps(), [(ROOT + 16, 0)]);
+        assert_eq!(vm.ask(0, Ask::machine(0, access::READ)).0, ACCESS_FAULT);
+        assert_eq!(steps(), []);
+    });
+}

@@ -8,6 +8,7 @@
     reason = "registers are 64 bits wide; narrow accesses keep their low bytes by definition"
 )]
 
+mod answers;
 mod atomic;
 mod context;
 mod filter;
@@ -22,6 +23,7 @@ pub use atomic::AmoOp;
 pub use l1::Width;
 
 use crate::trap::Trap;
+use answers::Answers;
 use context::{Contexts, View};
 use filter::PageFilter;
 use l1::{Context, L1};
@@ -85,6 +87,7 @@ pub struct Memory {
     /// Pages entered into L1 from large translations, and pages that were fetched from.
     large: PageFilter,
     executed: PageFilter,
+    answers: Answers,
     menvcfg: u64,
     fault: Cause,
     htif_waiting: bool,
@@ -125,6 +128,7 @@ impl Memory {
             instruction_generation: 0,
             large: PageFilter::new(),
             executed: PageFilter::new(),
+            answers: Answers::new(),
             menvcfg: 0,
             fault: Cause::Interrupted,
             htif_waiting: false,
@@ -242,6 +246,7 @@ impl Memory {
         (self.fetch, self.data) = (fetch, data);
         if wipe || again {
             self.l1.wipe();
+            self.answers.forget();
             self.fetch_epoch += 1;
             // When the second ran out the first is no longer known; both come from the new numbers now.
             self.fetch = self.contexts.of(self.fetch_view).0;
@@ -294,6 +299,7 @@ impl Memory {
         self.contexts.forget();
         self.large.clear();
         self.executed.clear();
+        self.answers.forget();
         self.take_contexts();
     }
 

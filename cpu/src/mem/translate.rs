@@ -1,5 +1,6 @@
 //! What an L1 miss does: probe the shared translation cache, then ask the mmu process.
 
+use super::answers::Question;
 use super::context::View;
 use super::l1::Context;
 use super::{Cause, Fault, MXR, Memory, SUM};
@@ -81,7 +82,11 @@ impl Memory {
                 flags
             }
             _ => {
-                let (status, flags) = self.ask_mmu(va, len, access, view)?;
+                let question = Question { va, len, access, context };
+                let (status, flags) = match self.answers.find(&question, &self.ram) {
+                    Some(known) => known,
+                    None => self.ask_mmu(&question, view)?,
+                };
                 match status {
                     mmu_status::OK => {
                         self.log(flags, access);
@@ -168,7 +173,7 @@ impl Memory {
     }
 
     #[cold]
-    fn ask_mmu(&mut self, va: u64, len: u64, access: u64, view: View) -> Result<(u64, u64), Fault> {
+    fn ask_mmu(&mut self, question: &Question, view: View) -> Result<(u64, u64), Fault> {
         let start = host_monotonic_ns();
         let hart = usize::from(self.hart);
         if self.vm.mmu_mail[hart].mailbox.pending() {
@@ -176,13 +181,13 @@ impl Memory {
             self.await_mmu()?;
         }
         let mail = &self.vm.mmu_mail[hart];
-        mail.va.set(va);
+        mail.va.set(question.va);
         mail.space.set(view.space);
-        mail.access.set(access);
+        mail.access.set(question.access);
         mail.privilege.set(view.privilege);
         mail.mstatus.set(view.mstatus);
         mail.menvcfg.set(self.menvcfg);
-        mail.len.set(len);
+        mail.len.set(question.len);
         mail.mailbox.post();
         self.vm.party(PartyId::Mmu).doorbell.ring();
         self.counters().mmu_requests.bump(1);
@@ -190,7 +195,11 @@ impl Memory {
         self.counters().mmu_wait_ns.bump(host_monotonic_ns().saturating_sub(start));
         answered?;
         let mail = &self.vm.mmu_mail[hart];
-        Ok((mail.status.get(), mail.gpa_flags.get()))
+        let status = mail.status.get();
+        if status != mmu_status::OK {
+            self.answers.keep(*question, mail);
+        }
+        Ok((status, mail.gpa_flags.get()))
     }
 }
 

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 
 pub mod asm;
+pub mod paging;
 
 use quasar_abi::dirty::{PageMaps, maps_bytes};
 use quasar_abi::hart::{HART_STATE_VERSION, HartState};
