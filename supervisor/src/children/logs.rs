@@ -4,7 +4,8 @@
 //! Children write into a pipe; a thread per log reads it and keeps what the log's budget allows. So a child can fill
 //! neither the file nor, by having a descriptor of it, a file that was rotated away.
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags};
+use quasar_abi::eintr::{poll, retry};
 use std::fs::{File, OpenOptions};
 use std::io::{self, PipeReader, PipeWriter, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -22,7 +23,7 @@ const RATE: u64 = 16 << 10;
 /// The budget with which keeping begins again: not with half a line.
 const RESUME: u64 = 16 << 10;
 /// How soon it is said how much was not kept, when nothing more comes.
-const SAY_AFTER_MS: u16 = 1000;
+const SAY_AFTER: Duration = Duration::from_secs(1);
 /// Longest that a reader of the log waits for what children have said already.
 const PATIENCE: Duration = Duration::from_millis(200);
 const CHUNK: usize = 16 << 10;
@@ -185,7 +186,7 @@ impl CappedLog {
         loop {
             // Locked while the thread holds nothing that it has read and not kept.
             let store = lock(&self.store);
-            if !has_more(&self.input, PollTimeout::ZERO) || start.elapsed() > PATIENCE {
+            if !has_more(&self.input, Duration::ZERO) || start.elapsed() > PATIENCE {
                 return store.read(from, most);
             }
             drop(store);
@@ -214,9 +215,9 @@ fn lock(store: &Mutex<Store>) -> MutexGuard<'_, Store> {
     store.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn has_more(input: &PipeReader, timeout: PollTimeout) -> bool {
+fn has_more(input: &PipeReader, timeout: Duration) -> bool {
     let mut fds = [PollFd::new(input.as_fd(), PollFlags::POLLIN)];
-    let found = poll(&mut fds, timeout).is_ok_and(|found| found > 0);
+    let found = poll(&mut fds, Some(timeout)).is_ok_and(|found| found > 0);
     found && fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLIN))
 }
 
@@ -224,18 +225,17 @@ fn has_more(input: &PipeReader, timeout: PollTimeout) -> bool {
 fn keep(mut input: PipeReader, store: &Mutex<Store>) {
     let mut chunk = vec![0; CHUNK];
     loop {
-        let timeout =
-            if lock(store).dropped > 0 { PollTimeout::from(SAY_AFTER_MS) } else { PollTimeout::NONE };
+        let timeout = (lock(store).dropped > 0).then_some(SAY_AFTER);
         let mut fds = [PollFd::new(input.as_fd(), PollFlags::POLLIN)];
         let found = poll(&mut fds, timeout);
         let mut store = lock(store);
         match found {
             Ok(0) => store.say(),
-            Ok(_) => match input.read(&mut chunk) {
+            Ok(_) => match retry(|| input.read(&mut chunk)) {
                 Ok(0) | Err(_) => return store.say(),
                 Ok(count) => store.take(&chunk[..count], Instant::now()),
             },
-            // A signal.
+            // Memory is short; it is tried again.
             Err(_) => {}
         }
     }

@@ -3,15 +3,18 @@
 //! Whoever owns a [`Process`] never waits on it: a thread per child reads what it says and how it ends and
 //! hands that on as [`Note`]s. What to do when a child dies is [`policy`], a function without processes.
 
+mod ending;
 pub mod exec;
 mod launcher;
 mod logs;
+mod oom;
 pub mod policy;
 mod process;
 mod spawn;
 pub mod trouble;
 
+pub use ending::describe;
 pub use launcher::{BuildError, Launcher, kind_named};
 pub use logs::{CappedLog, cap_own};
-pub use process::{Command, Note, Process, Reach, SendError, describe};
+pub use process::{Command, Note, Process, Reach, SendError};
 pub use spawn::{PidFd, spawn_bound};

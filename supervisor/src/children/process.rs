@@ -1,7 +1,9 @@
 //! A child with a control channel.
 
+use super::ending::describe;
 use super::exec::Executable;
 use super::launcher::Launcher;
+use super::oom;
 use super::spawn::{PidFd, spawn_bound};
 use quasar_abi::control::cpu::CpuCommand;
 use quasar_abi::control::devices::DevicesCommand;
@@ -18,7 +20,7 @@ use std::time::Duration;
 /// How often a silent child's reader looks whether the process still is.
 const LOOK: Duration = Duration::from_millis(200);
 /// How long a child may take to end after it has closed its channel.
-const LINGER_MS: u16 = 2000;
+const LINGER: Duration = Duration::from_secs(2);
 /// Commands that may be unanswered: sending more could block on a child that does not read.
 const MAX_OUTSTANDING: usize = 64;
 
@@ -61,7 +63,7 @@ pub enum Note {
     Event(Event),
     /// It said something that is not understood, or is not what it should be.
     Garbled(String),
-    /// It has ended: the last note. How, in words ("killed by signal 9").
+    /// It has ended: the last note. How, in words ("was killed by SIGKILL").
     Ended(String),
 }
 
@@ -140,6 +142,7 @@ impl Process {
         log: &File,
         notify: impl Fn(Note) + Send + 'static,
     ) -> std::io::Result<Self> {
+        oom::look();
         let (parent, theirs) = Parent::new().map_err(std::io::Error::other)?;
         let program = Executable::open(&launcher.program(kind))?;
         let mut command = program.command()?;
@@ -245,11 +248,11 @@ fn listen(parent: &Parent, kind: ProcessKind, mut child: Child, pidfd: &PidFd, n
         relay(&events, pidfd, notify);
     }
     // The channel is closed or of no use: the process has ended or is to end.
-    if !pidfd.ended(LINGER_MS) {
+    if !pidfd.ended(LINGER) {
         pidfd.kill();
     }
     let how = match child.wait() {
-        Ok(status) => describe(status),
+        Ok(status) => describe(status, pidfd.killed()),
         Err(error) => format!("ended unseen ({error})"),
     };
     notify(Note::Ended(how));
@@ -267,7 +270,7 @@ fn hello(parent: &Parent, kind: ProcessKind, pidfd: &PidFd, notify: &dyn Fn(Note
                 pidfd.kill();
                 return None;
             }
-            Ok(None) if pidfd.ended(0) => return None,
+            Ok(None) if pidfd.ended(Duration::ZERO) => return None,
             Ok(None) => {}
             Err(ChannelError::Closed) => return None,
             Err(error) => {
@@ -281,28 +284,14 @@ fn hello(parent: &Parent, kind: ProcessKind, pidfd: &PidFd, notify: &dyn Fn(Note
 
 fn relay(events: &EventReceiver, pidfd: &PidFd, notify: &dyn Fn(Note)) {
     loop {
+        oom::look();
         match events.recv(Some(LOOK)) {
             Ok(Some(event)) => notify(Note::Event(event)),
-            Ok(None) if pidfd.ended(0) => return,
+            Ok(None) if pidfd.ended(Duration::ZERO) => return,
             Ok(None) => {}
             Err(ChannelError::Closed) => return,
             Err(error) => notify(Note::Garbled(error.to_string())),
         }
-    }
-}
-
-/// How a process ended, in words ("was killed by signal 9 SIGKILL").
-#[must_use]
-pub fn describe(status: std::process::ExitStatus) -> String {
-    use std::os::unix::process::ExitStatusExt;
-    match (status.code(), status.signal()) {
-        (Some(0), _) => "ended by itself".to_owned(),
-        (Some(code), _) => format!("ended with exit status {code}"),
-        (None, Some(signal)) => {
-            let name = nix::sys::signal::Signal::try_from(signal).map_or("", |s| s.as_str());
-            format!("was killed by signal {signal} {name}").trim_end().to_owned()
-        }
-        (None, None) => "ended".to_owned(),
     }
 }
 
@@ -339,7 +328,7 @@ mod tests {
         let (_dir, notes, process) = notes_of("#!/bin/sh\nexec sleep 1000\n");
         process.kill();
         let Ok(Note::Ended(how)) = notes.recv_timeout(Duration::from_secs(20)) else { panic!("no end") };
-        assert_eq!(how, "was killed by signal 9 SIGKILL");
+        assert_eq!(how, "was killed by SIGKILL");
     }
 
     #[test]

@@ -7,11 +7,16 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// A descriptor of a process: readable when it has ended, and a safe address for signals (a number could by
 /// then belong to another process).
 #[derive(Debug)]
-pub struct PidFd(OwnedFd);
+pub struct PidFd {
+    fd: OwnedFd,
+    killed: AtomicBool,
+}
 
 impl PidFd {
     fn open(pid: u32) -> io::Result<Self> {
@@ -22,12 +27,19 @@ impl PidFd {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: a new descriptor that nobody else owns.
-        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+        Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) }, killed: AtomicBool::new(false) })
     }
 
     /// Sends SIGKILL; a process that has ended is left alone.
     pub fn kill(&self) {
+        self.killed.store(true, Ordering::Release);
         drop(self.send(libc::SIGKILL));
+    }
+
+    /// Whether we have killed it.
+    #[must_use]
+    pub fn killed(&self) -> bool {
+        self.killed.load(Ordering::Acquire)
     }
 
     /// Sends SIGTERM.
@@ -44,7 +56,7 @@ impl PidFd {
         let sent = unsafe {
             libc::syscall(
                 libc::SYS_pidfd_send_signal,
-                self.0.as_raw_fd(),
+                self.fd.as_raw_fd(),
                 signal,
                 std::ptr::null::<libc::siginfo_t>(),
                 0,
@@ -53,13 +65,14 @@ impl PidFd {
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// Whether the process has ended, waiting for it at most `timeout_ms`.
+    /// Whether the process has ended, waiting for it at most `timeout`.
     #[must_use]
-    pub fn ended(&self, timeout_ms: u16) -> bool {
-        use nix::poll::{PollFd, PollFlags, poll};
+    pub fn ended(&self, timeout: Duration) -> bool {
+        use nix::poll::{PollFd, PollFlags};
+        use quasar_abi::eintr::poll;
         use std::os::fd::AsFd;
-        let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
-        matches!(poll(&mut fds, timeout_ms), Ok(n) if n > 0)
+        let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
+        matches!(poll(&mut fds, Some(timeout)), Ok(n) if n > 0)
     }
 }
 

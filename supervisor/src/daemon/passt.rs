@@ -2,7 +2,7 @@
 //! without privileges. One process per uplink; its address plan is that of QEMU's user network.
 
 use super::spec::Publish;
-use crate::children::{CappedLog, PidFd, Reach, spawn_bound, trouble};
+use crate::children::{CappedLog, PidFd, Reach, describe, spawn_bound, trouble};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -87,8 +87,10 @@ impl Passt {
             _ => PasstError::Start(error),
         })?;
         let (pid, pidfd) = (child.id(), Arc::new(pidfd));
+        let watched = Arc::clone(&pidfd);
         let wait = move || {
-            let how = child.wait().map_or_else(|e| e.to_string(), |status| status.to_string());
+            let how =
+                child.wait().map_or_else(|e| e.to_string(), |status| describe(status, watched.killed()));
             ended(how);
         };
         if let Err(error) = std::thread::Builder::new().name("passt".into()).spawn(wait) {

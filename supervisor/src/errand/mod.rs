@@ -112,12 +112,12 @@ fn attend(mut child: Child, text: &[u8]) -> Answer {
     if let Ok(answer) = serde_json::from_slice::<Answer>(&answer) {
         return answer;
     }
-    let why = match (status.signal(), read) {
-        (Some(nix::libc::SIGBUS), _) => ": the host's shared memory is full (/dev/shm)".into(),
-        (_, Some(Err(error))) => format!(": {error}"),
+    let why = match read {
+        Some(Err(error)) => format!(": {error}"),
         _ => String::new(),
     };
-    Err(format!("the process that reads its files {}{why}", describe(status)))
+    // Who kills it does not wait for its answer.
+    Err(format!("the process that reads its files {}{why}", describe(status, false)))
 }
 
 /// A log for the process' own messages.

@@ -79,7 +79,8 @@ impl Keeper {
             return;
         }
         let words = seat.process.take().map(|p| p.last_words()).unwrap_or_default();
-        let how = format!("passt of network {network} ended ({how}): {words}");
+        let words = if words.is_empty() { words } else { format!(": {words}") };
+        let how = format!("passt of network {network} {how}{words}");
         log::warn!("{how}");
         seat.ended = Some(how);
         if self.waiting.iter().any(|w| w.network == network) {
