@@ -5,8 +5,9 @@
 //! [`say!`](crate::say) prints a line to the standard output and says when that failed; [`note!`](crate::note) prints
 //! one to the standard error, where there is nobody left to tell.
 
+use crate::eintr;
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags};
 use nix::sys::stat::{SFlag, fstat};
 use std::fmt;
 use std::io::{self, Write};
@@ -75,16 +76,11 @@ fn is_terminal_like(fd: impl AsFd) -> bool {
 /// Writes all of it, also where somebody has made the file non-blocking (it is shared with whoever started us).
 fn write_all(fd: impl AsFd, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
-        match nix::unistd::write(&fd, bytes) {
+        match eintr::write(&fd, bytes) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
-            Err(Errno::EINTR) => {}
             Err(Errno::EAGAIN) => {
-                let mut waited = [PollFd::new(fd.as_fd(), PollFlags::POLLOUT)];
-                match poll(&mut waited, PollTimeout::NONE) {
-                    Ok(_) | Err(Errno::EINTR) => {}
-                    Err(error) => return Err(error.into()),
-                }
+                eintr::poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLOUT)], None)?;
             }
             Err(error) => return Err(error.into()),
         }

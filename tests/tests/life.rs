@@ -6,6 +6,7 @@
 use anyhow::{Context, ensure};
 use nix::sys::signal::Signal;
 use nix::sys::termios::{LocalFlags, tcgetattr};
+use quasar_abi::eintr;
 use quasar_tests::outputs::AtTerminal;
 use quasar_tests::process::{self, Listed};
 use quasar_tests::turn::Turn;
@@ -177,7 +178,7 @@ fn reads(terminal: &AtTerminal, wanted: &str) -> anyhow::Result<String> {
     let mut shown = Vec::new();
     let mut buffer = [0; 4096];
     loop {
-        let count = nix::unistd::read(&terminal.terminal, &mut buffer).context("the terminal")?;
+        let count = eintr::read(&terminal.terminal, &mut buffer).context("the terminal")?;
         ensure!(count > 0, "the terminal ended: {}", String::from_utf8_lossy(&shown));
         shown.extend_from_slice(&buffer[..count]);
         let text = String::from_utf8_lossy(&shown);
