@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::unix::SocketAddr;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Notify;
+use tokio::time::Interval;
 
 /// How often it is looked whether the daemon is needed.
 const LOOK: Duration = Duration::from_millis(250);
@@ -80,6 +81,8 @@ pub(super) struct Door {
     host: Arc<Host>,
     stay: Stay,
     inside: Arc<AtomicUsize>,
+    /// Goes on whoever comes: somebody who asks again and again what is listed is not at work.
+    looks: Interval,
     idle_looks: u32,
     closed: Arc<Notify>,
 }
@@ -98,7 +101,8 @@ impl Door {
         let listener = bind(path)?;
         let host = Arc::clone(host);
         let (inside, closed) = (Arc::default(), Arc::default());
-        Ok(Self { listener, path: path.to_owned(), host, stay, inside, idle_looks: 0, closed })
+        let looks = tokio::time::interval(LOOK);
+        Ok(Self { listener, path: path.to_owned(), host, stay, inside, looks, idle_looks: 0, closed })
     }
 
     /// Notified when it has closed for good.
@@ -155,16 +159,13 @@ impl axum::serve::Listener for Door {
         loop {
             tokio::select! {
                 accepted = self.listener.accept() => match accepted {
-                    Ok((stream, address)) => {
-                        self.idle_looks = 0;
-                        return (self.count(stream), address);
-                    }
+                    Ok((stream, address)) => return (self.count(stream), address),
                     Err(error) => {
                         log::warn!("a connection was not accepted: {error}");
                         tokio::time::sleep(REST).await;
                     }
                 },
-                () = tokio::time::sleep(LOOK) => {
+                _ = self.looks.tick() => {
                     self.idle_looks = if self.is_needed() { 0 } else { self.idle_looks + 1 };
                     if self.idle_looks >= LOOKS {
                         self.idle_looks = 0;
