@@ -10,6 +10,7 @@
 //! `unsafe` lives in [`le`], [`futex`], [`segment`], [`ram`] and [`control::channel`]; everything else is
 //! built on those.
 
+pub mod address_plan;
 pub mod clock;
 pub mod console;
 #[cfg(not(loom))]

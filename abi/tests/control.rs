@@ -1,7 +1,7 @@
 //! The contract that every transport of the control plane must keep, and what the socket survives.
 
 use nix::sys::socket::MsgFlags;
-use quasar_abi::control::netswitch::NetswitchCommand;
+use quasar_abi::control::netswitch::{LeaseWish, NetswitchCommand};
 use quasar_abi::control::seqpacket::SeqPacket;
 use quasar_abi::control::{
     ChannelError, Child, CommandSender, Event, EventReceiver, Parent, ProcessKind, Reply, Transport,
@@ -136,7 +136,11 @@ fn encodings_are_the_same_for_ever() {
         port: "web/0".into(),
         segment: "/q".into(),
         mac: [1; 6],
+        lease: Some(LeaseWish { name: "web".into(), address: Some([10, 0, 2, 15]), way_out: true }),
     };
     let bytes = quasar_abi::control::codec::encode(&command).expect("encode");
-    assert_eq!(bytes, b"\x00\x03lan\x05web/0\x02/q\x01\x01\x01\x01\x01\x01");
+    assert_eq!(
+        bytes,
+        b"\x00\x03lan\x05web/0\x02/q\x01\x01\x01\x01\x01\x01\x01\x03web\x01\x0a\x00\x02\x0f\x01"
+    );
 }

@@ -66,8 +66,9 @@ impl Network {
         inside.table.pin(card.mac, id);
         inside.departed.remove(&card.mac);
         inside.ended.remove(&card.mac);
+        inside.leases.arrive(card.mac);
         for link in inside.links() {
-            link.say(|network| Message::Here { network, mac: card.mac });
+            inside.tell_of(link, card.mac);
         }
     }
 
@@ -113,7 +114,7 @@ impl Network {
             };
             let Some(card) = port.card().filter(here) else { return false };
             for link in inside.links() {
-                link.say(|network| Message::Here { network, mac });
+                inside.tell_of(link, mac);
             }
             lock(&card.addresses).list()
         };
@@ -141,6 +142,7 @@ impl Network {
         inside.table.forget_port(id);
         inside.ports.remove(&id);
         inside.departed.insert(card.mac, Departed { until: now + REMEMBERED, at });
+        inside.leases.depart(card.mac, now);
         if let Some(at) = at {
             inside.table.learn(card.mac, at, now);
         }
@@ -162,7 +164,7 @@ impl Network {
         let Some(Role::Link(link)) = inside.ports.get(&link).map(|p| &p.role) else { return };
         for card in inside.ports.values().filter_map(|p| p.card()) {
             if card.gate.stage() != Stage::Expecting && card.foreseen(Instant::now()).is_none() {
-                link.say(|network| Message::Here { network, mac: card.mac });
+                inside.tell_of(link, card.mac);
             }
         }
         for mac in inside.ended.keys().copied() {
@@ -182,10 +184,41 @@ impl Network {
 
     /// Another host says that a VM has ended there. Whether that can be: nobody else has it, as far as is known here.
     pub fn heard_ended(&self, from: PortId, mac: Mac) -> bool {
-        let inside = self.inside();
+        let mut inside = self.inside();
         let departed = inside.departed.get(&mac).and_then(|departed| departed.at);
         let at = inside.table.lookup(mac, Instant::now()).or(departed);
-        inside.port_of(mac).is_none() && at.is_none_or(|at| at == from)
+        let can_be = inside.port_of(mac).is_none() && at.is_none_or(|at| at == from);
+        if can_be {
+            inside.leases.hear_gone(from, mac);
+        }
+        can_be
+    }
+
+    /// Another host says how a VM of its is known, or that it has it no more. Answers the ports of VMs here that have
+    /// another address now.
+    pub fn heard_lease(
+        &self,
+        from: PortId,
+        mac: Mac,
+        lease: Option<(Ipv4Addr, &str)>,
+    ) -> Vec<(String, Ipv4Addr)> {
+        let mut inside = self.inside();
+        let Some((address, name)) = lease else {
+            inside.leases.hear_gone(from, mac);
+            return vec![];
+        };
+        let moved = inside.leases.hear(from, mac, address, name, Instant::now());
+        let mut ports = vec![];
+        for (mac, address) in moved {
+            let Some((_, port)) = inside.port_of(mac) else { continue };
+            log::warn!("{}: {name} has its address at another host too; it is given {address}", port.name);
+            ports.push((port.name.clone(), address));
+            // Who has not arrived is spoken of where it is.
+            if port.card().is_some_and(|card| card.gate.stage() == Stage::Open) {
+                inside.links().for_each(|link| inside.tell_of(link, mac));
+            }
+        }
+        ports
     }
 
     /// Another host says that a VM has left it. What we know of its place stays as it is: that host sends frames after
@@ -198,6 +231,8 @@ impl Network {
             addresses.iter().for_each(|address| known.add(*address));
         }
         self.arrive(id, true);
+        let inside = self.inside();
+        inside.links().for_each(|link| inside.tell_lease(link, mac));
     }
 
     /// Another host says that a VM is there. When it is one of ours that we have not been told to move yet, floods are

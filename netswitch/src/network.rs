@@ -10,6 +10,8 @@ use crate::gate::{Gate, Stage};
 use crate::link::session::LinkPort;
 use crate::link::wire::Message;
 use crate::port::Port;
+use crate::service::leases::Leases;
+use crate::service::{self, Client, Verdict};
 use crate::table::{AddressTable, PortId};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,6 +50,8 @@ pub struct Counters {
 pub struct Card {
     /// Its address: the only source accepted from it.
     pub mac: Mac,
+    /// Whether the switch answers it, and whether its VM has a way out.
+    pub served: Option<Client>,
     /// Where frames wait while the VM is on its way.
     pub gate: Gate,
     /// IPv4 addresses that it uses.
@@ -62,9 +66,10 @@ pub struct Card {
 impl Card {
     /// A card behind a gate.
     #[must_use]
-    pub fn new(mac: Mac, stage: Stage) -> Self {
+    pub fn new(mac: Mac, served: Option<Client>, stage: Stage) -> Self {
         Self {
             mac,
+            served,
             gate: Gate::new(stage),
             addresses: Mutex::default(),
             there_already: Mutex::default(),
@@ -83,8 +88,8 @@ impl Card {
 pub enum Role {
     /// A VM.
     Card(Arc<Card>),
-    /// Out of the network.
-    Uplink,
+    /// Out of the network: for everyone, or for one VM alone.
+    Uplink(Option<Mac>),
     /// Another host's part of the network.
     Link(Arc<LinkPort>),
 }
@@ -108,14 +113,22 @@ impl Attached {
     pub fn card(&self) -> Option<&Arc<Card>> {
         match &self.role {
             Role::Card(card) => Some(card),
-            Role::Uplink | Role::Link(_) => None,
+            Role::Uplink(_) | Role::Link(_) => None,
         }
     }
 
     fn link(&self) -> Option<&Arc<LinkPort>> {
         match &self.role {
             Role::Link(link) => Some(link),
-            Role::Uplink | Role::Card(_) => None,
+            Role::Uplink(_) | Role::Card(_) => None,
+        }
+    }
+
+    /// Whether it takes a frame from this sender, wherever that goes.
+    fn takes(&self, source: Mac, frame: &[u8]) -> bool {
+        match self.role {
+            Role::Uplink(Some(owner)) => owner == source && service::is_for_way_out(frame),
+            Role::Uplink(None) | Role::Link(_) | Role::Card(_) => true,
         }
     }
 
@@ -123,7 +136,7 @@ impl Attached {
         let taken = match &self.role {
             Role::Card(card) => card.gate.pass(frame, |frame| self.port.send(frame, patience)),
             Role::Link(link) => link.frame(frame, directed),
-            Role::Uplink => self.port.send(frame, patience),
+            Role::Uplink(_) => self.port.send(frame, patience),
         };
         self.sent(frame, taken);
     }
@@ -158,12 +171,15 @@ pub struct Inside {
     pub departed: HashMap<Mac, Departed>,
     /// VMs that have ended here, until when that is told.
     pub ended: HashMap<Mac, Instant>,
+    /// Names and addresses of its VMs, at all hosts.
+    pub leases: Leases,
 }
 
 /// One network.
 pub struct Network {
     /// Its number on this host's links.
     pub id: u32,
+    name: String,
     inside: Mutex<Inside>,
     /// Frames pass under the read half; who turns the way of a VM's frames takes the write half, so that each frame
     /// takes the old way whole or the new way whole.
@@ -197,6 +213,19 @@ impl Inside {
         self.ports.iter().find(|(_, p)| is(p)).map(|(id, p)| (*id, Arc::clone(p)))
     }
 
+    /// Tells another host of a VM that is here.
+    pub fn tell_of(&self, link: &LinkPort, mac: Mac) {
+        link.say(|network| Message::Here { network, mac });
+        self.tell_lease(link, mac);
+    }
+
+    /// Tells another host how a VM that is here is known.
+    pub fn tell_lease(&self, link: &LinkPort, mac: Mac) {
+        if let Some(lease) = self.leases.of(mac).filter(|lease| lease.is_here()) {
+            link.lease(mac, Some((lease.address, &lease.name)));
+        }
+    }
+
     fn link_of(&self, id: PortId) -> Option<Arc<LinkPort>> {
         self.ports.get(&id)?.link().cloned()
     }
@@ -206,7 +235,7 @@ impl Inside {
     fn local_flood(&self, from: PortId, over_link: bool, now: Instant) -> Vec<Arc<Attached>> {
         let takes_part = |p: &&Arc<Attached>| match &p.role {
             Role::Link(_) => false,
-            Role::Uplink => true,
+            Role::Uplink(_) => true,
             Role::Card(card) => {
                 let there = over_link && lock(&card.overlap).is_some_and(|until| now < until);
                 card.gate.stage() != Stage::Expecting && card.foreseen(now).is_none() && !there
@@ -269,8 +298,8 @@ impl Inside {
 impl Network {
     /// An empty network.
     #[must_use]
-    pub fn new(id: u32) -> Self {
-        Self { id, inside: Mutex::default(), passage: RwLock::default() }
+    pub fn new(id: u32, name: &str) -> Self {
+        Self { id, name: name.to_owned(), inside: Mutex::default(), passage: RwLock::default() }
     }
 
     /// Its tables.
@@ -292,15 +321,9 @@ impl Network {
             inside.table.pin(card.mac, id);
             inside.departed.remove(&card.mac);
             inside.ended.remove(&card.mac);
+            inside.leases.arrive(card.mac);
             for link in inside.links() {
-                link.say(|network| Message::Here { network, mac: card.mac });
-            }
-        }
-        for other in inside.ports.values() {
-            match (port.card(), other.card()) {
-                (Some(card), None) => other.port.introduce(card.mac),
-                (None, Some(card)) => port.port.introduce(card.mac),
-                _ => {}
+                inside.tell_of(link, card.mac);
             }
         }
         inside.ports.insert(id, Arc::new(port));
@@ -311,10 +334,15 @@ impl Network {
         let mut inside = self.inside();
         inside.table.forget_port(id);
         let gone = inside.ports.remove(&id);
-        if let Some(card) = gone.as_ref().and_then(|port| port.card()) {
-            for other in inside.ports.values() {
-                other.port.forget(card.mac);
+        match gone.as_ref().map(|port| &port.role) {
+            Some(Role::Card(card)) => {
+                inside.leases.detach(card.mac);
+                if inside.leases.of(card.mac).is_none() {
+                    inside.links().for_each(|link| link.lease(card.mac, None));
+                }
             }
+            Some(Role::Link(_)) => inside.leases.lose_link(id, Instant::now()),
+            Some(Role::Uplink(_)) | None => {}
         }
         gone
     }
@@ -338,7 +366,31 @@ impl Network {
         if card.gate.stage() == Stage::Expecting {
             self.arrive(from, false);
         }
-        self.frame_of_port(from, frame);
+        let verdict = match card.served {
+            Some(client) => service::look(frame, client, &self.name, || self.inside()),
+            None => Verdict::Pass,
+        };
+        match verdict {
+            Verdict::Pass => self.frame_of_port(from, frame),
+            Verdict::Instead(frame) => self.frame_of_port(from, &frame),
+            answer => self.answer_card(from, frame, answer),
+        }
+    }
+
+    /// A card's frame was for the switch.
+    fn answer_card(&self, from: PortId, frame: &[u8], answer: Verdict) {
+        let Some(port) = self.inside().ports.get(&from).cloned() else { return };
+        if answer == Verdict::Refused {
+            port.counters.refused.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        port.counters.frames_in.fetch_add(1, Ordering::Relaxed);
+        port.counters.bytes_in.fetch_add(frame.len() as u64, Ordering::Relaxed);
+        if let Verdict::Reply(reply) = answer {
+            // It asks again when it has no room now.
+            let _passing = self.pass();
+            port.deliver(&reply, Duration::ZERO, false);
+        }
     }
 
     /// One frame's way from a port of this host: checked, learnt from, and sent where the table says, or
@@ -363,7 +415,7 @@ impl Network {
     ) {
         let _passing = self.pass();
         // The tables are locked for the decision alone: sending may wait for the receiver.
-        let ways = {
+        let (ways, source) = {
             let now = Instant::now();
             let mut inside = self.inside();
             let Some(port) = inside.ports.get(&from) else { return };
@@ -374,10 +426,11 @@ impl Network {
             port.counters.frames_in.fetch_add(1, Ordering::Relaxed);
             port.counters.bytes_in.fetch_add(frame.len() as u64, Ordering::Relaxed);
             inside.table.learn(header.source, from, now);
-            ways(&inside, header.destination, now)
+            (ways(&inside, header.destination, now), header.source)
         };
-        let patience = if ways.targets.len() == 1 { patience } else { Duration::ZERO };
-        for target in ways.targets {
+        let targets: Vec<_> = ways.targets.into_iter().filter(|port| port.takes(source, frame)).collect();
+        let patience = if targets.len() == 1 { patience } else { Duration::ZERO };
+        for target in targets {
             target.deliver(frame, patience, ways.directed);
         }
         for (link, mac) in ways.after {

@@ -5,7 +5,7 @@ use crate::port::Port;
 use crate::port::card::CardPort;
 use crate::port::stream::StreamPort;
 use crate::port::tap::TapPort;
-use crate::switch::{Switch, SwitchError};
+use crate::switch::{Switch, SwitchError, Whose};
 use quasar_abi::control::netswitch::{NetswitchCommand, Uplink};
 use quasar_abi::control::{ChannelError, Child, Event, Reply};
 use std::sync::Arc;
@@ -16,21 +16,22 @@ use std::sync::Arc;
 /// [`SwitchError`]; nothing was changed.
 pub fn carry_out(switch: &Arc<Switch>, command: NetswitchCommand) -> Result<Reply, SwitchError> {
     match command {
-        NetswitchCommand::AttachPort { network, port, segment, mac } => {
-            switch.attach(&network, &port, "card", Some(Mac(mac)), |ingress| {
+        NetswitchCommand::AttachPort { network, port, segment, mac, lease } => {
+            switch.attach(&network, &port, "card", Whose::Vm(Mac(mac), lease), |ingress| {
                 Ok(CardPort::open(&segment, ingress)? as Arc<dyn Port>)
             })?;
         }
         NetswitchCommand::DetachPort { port } => switch.detach(&port),
         NetswitchCommand::EndPort { port } => switch.end(&port),
         NetswitchCommand::AddUplink { network, name, uplink: Uplink::Tap { interface } } => {
-            switch.attach(&network, &name, "tap", None, |ingress| {
+            switch.attach(&network, &name, "tap", Whose::Uplink(None), |ingress| {
                 Ok(TapPort::open(&interface, ingress)? as Arc<dyn Port>)
             })?;
         }
-        NetswitchCommand::AddUplink { network, name, uplink: Uplink::Stream { path } } => {
-            switch.attach(&network, &name, "stream", None, |ingress| {
-                Ok(StreamPort::open(path, ingress) as Arc<dyn Port>)
+        NetswitchCommand::AddUplink { network, name, uplink: Uplink::Stream { path, owner } } => {
+            let owner = Mac(owner);
+            switch.attach(&network, &name, "stream", Whose::Uplink(Some(owner)), |ingress| {
+                Ok(StreamPort::open(path, owner, ingress) as Arc<dyn Port>)
             })?;
         }
         NetswitchCommand::RemoveUplink { name } => switch.detach(&name),

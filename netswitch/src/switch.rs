@@ -7,8 +7,9 @@ use crate::link::Links;
 use crate::link::session::LinkPort;
 use crate::network::{Attached, Card, Counters, Network, Role, lock};
 use crate::port::{Ingress, Port};
+use crate::service::Client;
 use crate::table::PortId;
-use quasar_abi::control::netswitch::NetworkEvent;
+use quasar_abi::control::netswitch::{LeaseWish, NetworkEvent};
 use quasar_abi::words::whole;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::Ipv4Addr;
@@ -62,9 +63,20 @@ pub enum SwitchError {
     /// The network is gone.
     #[error("network {0} is not here any more")]
     NoNetwork(String),
+    /// All addresses are given away.
+    #[error("network {0} has no address left for another VM")]
+    Full(String),
     /// A link could not be made, or a listener.
     #[error("{}", whole(.0.as_ref()))]
     Link(#[from] anyhow::Error),
+}
+
+/// Whose a port is.
+pub enum Whose {
+    /// A VM's: its card's address is pinned, and the only one accepted from the port. With a lease it is served.
+    Vm(Mac, Option<LeaseWish>),
+    /// A way out, for everyone or for the VM with this card.
+    Uplink(Option<Mac>),
 }
 
 /// A link's way into a network.
@@ -101,6 +113,13 @@ impl LinkWay {
         self.network.heard_here(self.id, mac);
     }
 
+    /// How a VM of the other host is known, or that it has none of this address any more. Answers the ports here whose
+    /// VMs have another address now.
+    #[must_use]
+    pub fn lease(&self, mac: Mac, lease: Option<(Ipv4Addr, &str)>) -> Vec<(String, Ipv4Addr)> {
+        self.network.heard_lease(self.id, mac, lease)
+    }
+
     /// Tells the other host which VMs are here.
     pub fn introduce(&self) {
         self.network.introduce(self.id);
@@ -120,7 +139,7 @@ impl Switch {
     }
 
     fn network(&self, name: &str) -> Arc<Network> {
-        let new = || Arc::new(Network::new(self.next_network.fetch_add(1, Ordering::Relaxed)));
+        let new = || Arc::new(Network::new(self.next_network.fetch_add(1, Ordering::Relaxed), name));
         Arc::clone(lock(&self.networks).entry(name.to_owned()).or_insert_with(new))
     }
 
@@ -151,8 +170,7 @@ impl Switch {
         });
     }
 
-    /// Attaches a port and starts to serve it. `mac` makes it a VM's: it pins the address and restricts the port to
-    /// it. Attaching a name that is on the same network already changes nothing.
+    /// Attaches a port and starts to serve it. Attaching a name that is on the same network already changes nothing.
     ///
     /// `open` makes the port; it is given the way into the switch for the frames that come from it.
     ///
@@ -163,7 +181,7 @@ impl Switch {
         network: &str,
         name: &str,
         kind: &'static str,
-        mac: Option<Mac>,
+        whose: Whose,
         open: impl FnOnce(Ingress) -> anyhow::Result<Arc<dyn Port>>,
     ) -> Result<(), SwitchError> {
         if let Some((at, ..)) = self.find(name) {
@@ -171,10 +189,22 @@ impl Switch {
             return if at == network { Ok(()) } else { Err(taken) };
         }
         let id = PortId(self.next_port.fetch_add(1, Ordering::Relaxed));
-        let network = self.network(network);
+        let (of, network) = (network, self.network(network));
         let expected = lock(&self.expected).contains(name);
         let stage = if expected { Stage::Expecting } else { Stage::Open };
-        let card = mac.map(|mac| Arc::new(Card::new(mac, stage)));
+        let (card, lease) = match &whose {
+            Whose::Uplink(_) => (None, None),
+            Whose::Vm(mac, lease) => {
+                let client = lease.as_ref().map(|lease| Client { mac: *mac, way_out: lease.way_out });
+                (Some(Arc::new(Card::new(*mac, client, stage))), lease.as_ref().map(|lease| (*mac, lease)))
+            }
+        };
+        let mut address = None;
+        if let Some((mac, wish)) = lease {
+            let wished = wish.address.map(Ipv4Addr::from);
+            let given = network.inside().leases.attach(mac, &wish.name, wished, Instant::now());
+            address = Some(given.ok_or_else(|| SwitchError::Full(of.to_owned()))?);
+        }
         let ingress = {
             let (network, card) = (Arc::downgrade(&network), card.clone());
             Ingress::new(move |frame: &[u8]| match (network.upgrade(), &card) {
@@ -183,9 +213,18 @@ impl Switch {
                 (None, _) => {}
             })
         };
-        let port = open(ingress).map_err(|source| SwitchError::Open { name: name.to_owned(), source })?;
+        let port = open(ingress).map_err(|source| {
+            if let Some((mac, _)) = lease {
+                network.inside().leases.detach(mac);
+            }
+            SwitchError::Open { name: name.to_owned(), source }
+        })?;
         lock(&self.expected).remove(name);
-        let role = card.map_or(Role::Uplink, Role::Card);
+        let role = match (card, whose) {
+            (Some(card), _) => Role::Card(card),
+            (None, Whose::Uplink(owner)) => Role::Uplink(owner),
+            (None, Whose::Vm(..)) => unreachable!("a VM's port has a card"),
+        };
         let attached = Attached {
             name: name.to_owned(),
             kind,
@@ -194,6 +233,9 @@ impl Switch {
             port: Arc::clone(&port),
         };
         network.join(id, attached);
+        if let Some(address) = address {
+            self.tell(NetworkEvent::Leased { port: name.to_owned(), address: address.octets() });
+        }
         port.start();
         self.tidy();
         Ok(())
@@ -349,10 +391,11 @@ mod tests {
         let probe = Arc::new(Probe::default());
         let mut way_in = None;
         let port: Arc<dyn Port> = Arc::<Probe>::clone(&probe);
-        let mac = pinned.then_some(Mac([2, 0, 0, 0, 0, n]));
+        let mac = Mac([2, 0, 0, 0, 0, n]);
+        let whose = if pinned { Whose::Vm(mac, None) } else { Whose::Uplink(None) };
         let name = format!("{network}/{n}");
         switch
-            .attach(network, &name, "probe", mac, |ingress| {
+            .attach(network, &name, "probe", whose, |ingress| {
                 way_in = Some(ingress);
                 Ok(port)
             })
@@ -393,7 +436,8 @@ mod tests {
         let switch = Arc::new(Switch::default());
         let (_, from_a) = attach(&switch, "lan", 1, true);
         let (b, from_b) = attach(&switch, "lan", 2, true);
-        let clash = switch.attach("dmz", "lan/2", "probe", None, |_| Ok(Arc::new(Probe::default())));
+        let clash =
+            switch.attach("dmz", "lan/2", "probe", Whose::Uplink(None), |_| Ok(Arc::new(Probe::default())));
         assert!(matches!(clash, Err(SwitchError::NameTaken { .. })));
         switch.detach("lan/2");
         from_a.frame(&frame(2, 1));

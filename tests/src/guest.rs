@@ -69,6 +69,16 @@ impl Recipe {
         Ok(self.with(&["--publish", &format!("127.0.0.1:{port}:{guest_port}")]))
     }
 
+    /// The same for datagrams.
+    ///
+    /// # Errors
+    /// When there is no free port.
+    pub fn publish_udp(mut self, guest_port: u16) -> anyhow::Result<Self> {
+        let port = std::net::UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        self.ports.push((guest_port, port));
+        Ok(self.with(&["--publish", &format!("127.0.0.1:{port}:{guest_port}/udp")]))
+    }
+
     /// The command line that runs it.
     #[must_use]
     pub fn arguments(&self) -> Vec<&str> {

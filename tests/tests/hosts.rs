@@ -190,7 +190,7 @@ fn a_guest_moves_between_two_networks_under_open_connections() -> anyhow::Result
         ensure!(session.ask("echo $$")? == shell, "another shell");
         guest.migrate(&a, &["--max-downtime", "30"])?;
         stream.flows(50)?;
-        ensure!(session.ask("hostname")? == "guest");
+        ensure!(session.ask("hostname")? == "web");
         session.close()?;
         let (requests, longest) = client.finish()?;
         let passed = stream.finish()?;

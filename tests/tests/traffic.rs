@@ -1,5 +1,6 @@
 //! What goes on while guests move: a long download through a published port, and a checked stream from another VM of
-//! the same network, which moves as well. Two boots at once, about a minute.
+//! the same network, which moves as well; wherever the two are, they know each other by name. Two boots at once, about a
+//! minute.
 
 use anyhow::{Context, ensure};
 use quasar_tests::http::get_patiently;
@@ -93,7 +94,7 @@ fn downloads_and_streams_between_guests_go_on_while_both_move() -> anyhow::Resul
     let b = a.neighbour()?;
     let lan = ["--net", "lan", "--memory", "256M"];
     let mut left = Recipe::initramfs("left")?.with(&lan).append("quiet").publish(80)?.start(&a)?;
-    let right = Recipe::initramfs("right")?.with(&lan).append("quiet gsvc=none gip=10.0.2.16/24,10.0.2.2");
+    let right = Recipe::initramfs("right")?.with(&lan).append("quiet gsvc=none");
     let mut right = right.start(&a)?;
     let moves = (|| {
         left.boot()?;
@@ -101,7 +102,9 @@ fn downloads_and_streams_between_guests_go_on_while_both_move() -> anyhow::Resul
         // The port leads to the one that has it, though neither has said a word yet.
         get_patiently(left.port(80)?, "/1k.bin")?;
         left.check_stream(7000)?;
-        right.console.command("(/bench/tcpcheck client 10.0.2.15 7000 0 512 > /tmp/client 2>&1 &)")?;
+        let address = a.view("left")?["address"].as_str().context("no address is shown")?.to_owned();
+        let client = format!("(/bench/tcpcheck client {address} 7000 0 512 > /tmp/client 2>&1 &)");
+        right.console.command(&client)?;
         left.console
             .command(&format!("dd if=/dev/urandom of=/var/www/long bs=1M count={MIB} 2>/dev/null"))?;
         let sent = left.console.command("sha256sum /var/www/long")?;
@@ -116,6 +119,14 @@ fn downloads_and_streams_between_guests_go_on_while_both_move() -> anyhow::Resul
             ensure!(last["event"] == "completed", "{last}");
             download.flows()?;
             stream_flows(&mut right)?;
+            right.console.command("ping -c 1 -W 60 left")?;
+            left.console.command("kill -USR1 $(pidof udhcpc); ping -c 1 -W 60 right.internal")?;
+            let host = if who == 0 { left.host() } else { right.host() };
+            let name = if who == 0 { "left" } else { "right" };
+            ensure!(
+                host.view("left").is_err() || host.view("left")?["address"] == *address,
+                "{name} has another"
+            );
         }
         let file = download.finish()?;
         ensure!(file.metadata()?.len() == MIB << 20, "{} bytes came", file.metadata()?.len());

@@ -25,8 +25,8 @@ use serde::{Deserialize, Serialize};
 /// Version of the messages. Ends that differ refuse each other.
 ///
 /// 2: a disk says what becomes of a write for which the host has no room. 3: the switch tells how its links are, and a
-/// migrator is told what stands in a VM's way.
-pub const PROTOCOL_VERSION: u32 = 3;
+/// migrator is told what stands in a VM's way. 4: a port says how its VM is known, and an uplink whose it is.
+pub const PROTOCOL_VERSION: u32 = 4;
 
 /// Which program a child is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -18,6 +18,9 @@ pub enum NetswitchCommand {
         segment: String,
         /// The card's address: learnt at once, and the only source address accepted from this port.
         mac: [u8; 6],
+        /// Serve the VM by DHCP and DNS ([`crate::address_plan`]); the address that it has is told by
+        /// [`NetworkEvent::Leased`] before the command is done. Without it the VM's frames pass as they are.
+        lease: Option<LeaseWish>,
     },
     /// Detach a port; frames for it are flooded or dropped from now on. Repeatable.
     DetachPort {
@@ -99,9 +102,29 @@ pub enum NetswitchCommand {
     Shutdown,
 }
 
+/// How a VM shall be known in its network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseWish {
+    /// Its name: what others on the network call it.
+    pub name: String,
+    /// The address that it had before, or that it shall have if nobody else has it. Without one it is given one that
+    /// follows from the card's address.
+    pub address: Option<[u8; 4]>,
+    /// It has a way out of its own, here or at its home: it is told of a gateway, and names that nobody on the network
+    /// has are asked for outside.
+    pub way_out: bool,
+}
+
 /// What the switch tells by itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NetworkEvent {
+    /// The VM of this port has this address from now on: it was attached, or another host's VM has the one that it had.
+    Leased {
+        /// Port's name.
+        port: String,
+        /// Its IPv4 address.
+        address: [u8; 4],
+    },
     /// The VM of this card has ended on another host. May come more than once.
     Ended {
         /// Network's name.
@@ -129,10 +152,12 @@ pub enum Uplink {
         interface: String,
     },
     /// A stream socket where passt (or a program of its protocol) listens: frames behind a 32-bit
-    /// big-endian length.
+    /// big-endian length. It is one VM's: nobody else's frames go out there, and what comes in is for that VM.
     Stream {
         /// Path of the unix socket.
         #[serde(with = "crate::os_path")]
         path: PathBuf,
+        /// The VM's card.
+        owner: [u8; 6],
     },
 }

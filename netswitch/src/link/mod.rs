@@ -311,7 +311,7 @@ fn answer(
         channel.close();
         bail!("others took its place before it had proved who it is");
     }
-    let session = Session::new(from.to_string(), greeting.peer, false, channel);
+    let session = Session::new(from.to_string(), (greeting.peer, greeting.version), false, channel);
     if !links.enlist(&session) {
         session.close();
         return Ok(None);
@@ -413,7 +413,7 @@ impl Dial {
             return Ok(None);
         }
         session::say_hello(&channel, links.instance)?;
-        let session = Session::new(self.name.clone(), greeting.peer, true, channel);
+        let session = Session::new(self.name.clone(), (greeting.peer, greeting.version), true, channel);
         if !links.enlist(&session) {
             session.close();
             return Ok(None);

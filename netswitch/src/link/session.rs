@@ -2,13 +2,14 @@
 
 use super::outbox::Outbox;
 use super::secure::Channel;
-use super::wire::{Instance, Message, Records, VERSIONS, encode};
+use super::wire::{Instance, LEASES_SINCE, Message, Records, VERSIONS, encode};
 use crate::ethernet::Mac;
 use crate::port::Port;
 use crate::switch::{LinkWay, Switch};
 use anyhow::{Context, bail};
 use quasar_abi::control::netswitch::NetworkEvent;
 use std::collections::{BTreeMap, HashMap};
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -31,6 +32,14 @@ impl LinkPort {
     /// Says something about the network.
     pub fn say(&self, message: impl FnOnce(u32) -> Message<'static>) -> bool {
         self.session.outbox.say(&message(self.network))
+    }
+
+    /// Says how a VM is known that is here, or that it is not here any more, if the other side understands that.
+    pub fn lease(&self, mac: Mac, lease: Option<(Ipv4Addr, &str)>) {
+        if self.session.version >= LEASES_SINCE {
+            let lease = lease.map(|(address, name)| (address, name.to_owned()));
+            self.say(|network| Message::Lease { network, mac, lease });
+        }
     }
 
     /// Sends a frame of the network; `directed` when the address table names this link.
@@ -84,6 +93,8 @@ pub struct Session {
     pub peer: Instance,
     /// Whether we connected.
     pub dialled: bool,
+    /// The newest version that both speak.
+    version: u16,
     channel: Channel,
     outbox: Outbox,
     closed: AtomicBool,
@@ -94,6 +105,8 @@ pub struct Session {
 pub struct Greeting {
     /// Who it is.
     pub peer: Instance,
+    /// The newest version that both speak.
+    pub version: u16,
     /// Its stream from there on.
     pub records: Records,
 }
@@ -124,7 +137,7 @@ pub fn hear_hello(channel: &Channel, by: Instant, closed: &dyn Fn() -> bool) -> 
                     );
                 }
                 records.greeted();
-                return Ok(Greeting { peer: instance, records });
+                return Ok(Greeting { peer: instance, version: newest.min(VERSIONS.1), records });
             }
             Some(Message::Refused(why)) => bail!("it refused: {why}"),
             Some(_) => bail!("it is no switch: it did not begin with a hello"),
@@ -146,11 +159,12 @@ pub fn hear_hello(channel: &Channel, by: Instant, closed: &dyn Fn() -> bool) -> 
 
 impl Session {
     /// A session over a greeted channel.
-    pub fn new(name: String, peer: Instance, dialled: bool, channel: Channel) -> Arc<Self> {
+    pub fn new(name: String, (peer, version): (Instance, u16), dialled: bool, channel: Channel) -> Arc<Self> {
         Arc::new(Self {
             name,
             peer,
             dialled,
+            version,
             channel,
             outbox: Outbox::default(),
             closed: AtomicBool::new(false),
@@ -335,6 +349,14 @@ impl Session {
                     && way.ended(mac)
                 {
                     switch.tell(NetworkEvent::Ended { network: name, mac: mac.0 });
+                }
+            }
+            Message::Lease { network, mac, lease } => {
+                if let Some(way) = self.way(network) {
+                    let lease = lease.as_ref().map(|(address, name)| (*address, name.as_str()));
+                    for (port, address) in way.lease(mac, lease) {
+                        switch.tell(NetworkEvent::Leased { port, address: address.octets() });
+                    }
                 }
             }
             Message::Forward { network, mac, frame } => {

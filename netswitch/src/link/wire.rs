@@ -3,13 +3,16 @@
 
 use crate::announce::MOST_ADDRESSES;
 use crate::ethernet::Mac;
+use crate::service::leases::LONGEST_NAME as LONGEST_VM_NAME;
 use quasar_abi::frames::MAX_FRAME_BYTES;
 use std::net::Ipv4Addr;
 
 /// First bytes of a hello's body.
 pub const MAGIC: &[u8; 8] = b"QUASARLK";
 /// Oldest and newest version of these messages that this program speaks.
-pub const VERSIONS: (u16, u16) = (1, 1);
+pub const VERSIONS: (u16, u16) = (1, 2);
+/// First version that knows [`Message::Lease`].
+pub const LEASES_SINCE: u16 = 2;
 /// Networks that a host may announce.
 pub const MOST_NETWORKS: usize = 1024;
 /// Longest name of a network, in bytes.
@@ -81,6 +84,15 @@ pub enum Message<'a> {
         network: u32,
         /// Its card.
         mac: Mac,
+    },
+    /// How a VM at the sender's host is known. From version 2 on.
+    Lease {
+        /// The network.
+        network: u32,
+        /// Its card.
+        mac: Mac,
+        /// Its address and name; nothing when the sender's host does not have it any more.
+        lease: Option<(Ipv4Addr, String)>,
     },
 }
 
@@ -157,6 +169,15 @@ pub fn encode(message: &Message<'_>) -> Vec<u8> {
             out.extend(network.to_le_bytes());
             out.extend(mac.0);
         }
+        Message::Lease { network, mac, lease } => {
+            out.push(10);
+            out.extend(network.to_le_bytes());
+            out.extend(mac.0);
+            if let Some((address, name)) = lease {
+                out.extend(address.octets());
+                out.extend(name.bytes().take(LONGEST_VM_NAME));
+            }
+        }
     }
     // No message is longer than MAX_RECORD_BYTES.
     let len = u32::try_from(out.len() - 4).unwrap_or(0);
@@ -184,6 +205,16 @@ fn card(body: &[u8]) -> Option<(u32, Mac, &[u8])> {
     let (network, rest) = body.split_first_chunk::<4>()?;
     let (mac, rest) = rest.split_first_chunk::<6>()?;
     Some((u32::from_le_bytes(*network), Mac(*mac), rest))
+}
+
+#[expect(clippy::option_option, reason = "outside: whether it parses")]
+fn lease(body: &[u8]) -> Option<Option<(Ipv4Addr, String)>> {
+    if body.is_empty() {
+        return Some(None);
+    }
+    let (address, name) = body.split_first_chunk::<4>()?;
+    let name = std::str::from_utf8(name).ok().filter(|name| (1..=LONGEST_VM_NAME).contains(&name.len()))?;
+    Some(Some((Ipv4Addr::from(*address), name.to_owned())))
 }
 
 fn hello(body: &[u8]) -> Option<Message<'_>> {
@@ -232,6 +263,10 @@ fn body(kind: u8, body: &[u8]) -> Option<Message<'_>> {
             let (network, mac, rest) = card(body)?;
             rest.is_empty().then_some(Message::Ended { network, mac })?
         }
+        10 => {
+            let (network, mac, rest) = card(body)?;
+            Message::Lease { network, mac, lease: lease(rest)? }
+        }
         _ => return None,
     })
 }
@@ -242,7 +277,7 @@ fn body(kind: u8, body: &[u8]) -> Option<Message<'_>> {
 /// [`WireError`].
 pub fn parse(record: &[u8]) -> Result<Message<'_>, WireError> {
     let (kind, rest) = record.split_first().ok_or(WireError::Kind(None))?;
-    if !(1..=9).contains(kind) {
+    if !(1..=10).contains(kind) {
         return Err(WireError::Kind(Some(*kind)));
     }
     body(*kind, rest).ok_or(WireError::Body { kind: *kind, len: rest.len() })
@@ -306,6 +341,8 @@ mod tests {
             Message::Forward { network: 2, mac, frame: &[3; 70] },
             Message::Refused("no".into()),
             Message::Ended { network: 2, mac },
+            Message::Lease { network: 2, mac, lease: Some((Ipv4Addr::new(10, 0, 2, 40), "web".into())) },
+            Message::Lease { network: 2, mac, lease: None },
         ]
     }
 
@@ -322,6 +359,8 @@ mod tests {
             &format!("51000000 07 02000000 020000000009 {}", frames[1]),
             "03000000 08 6e6f",
             "0b000000 09 02000000 020000000009",
+            "12000000 0a 02000000 020000000009 0a000228 776562",
+            "0b000000 0a 02000000 020000000009",
         ];
         assert_eq!(all().len(), frozen.len());
         for (message, frozen) in all().iter().zip(frozen) {
@@ -359,7 +398,7 @@ mod tests {
 
         #[test]
         fn garbage_is_an_error_or_a_message_and_what_parses_encodes_the_same(
-            kind in 0u8..10, body in prop::collection::vec(any::<u8>(), 0..80)
+            kind in 0u8..11, body in prop::collection::vec(any::<u8>(), 0..80)
         ) {
             let record = [&[kind][..], &body].concat();
             if let Ok(message) = parse(&record) {

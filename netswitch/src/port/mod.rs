@@ -1,11 +1,9 @@
 //! Ports: where frames enter and leave the switch.
 
 pub mod card;
-mod neighbours;
 pub mod stream;
 pub mod tap;
 
-use crate::ethernet::Mac;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,10 +37,6 @@ pub trait Port: Send + Sync {
     /// Takes back what was sent and outside was not taken, in order. Nothing where that is out of reach. The
     /// other side must be at rest.
     fn take_back(&self) -> Vec<Vec<u8>>;
-    /// A VM with this address has joined the network. For uplinks that must know their neighbours.
-    fn introduce(&self, _mac: Mac) {}
-    /// The VM with this address has left the network.
-    fn forget(&self, _mac: Mac) {}
     /// Ends the port's threads. Called once, after the port has left its network.
     fn stop(&self);
 }

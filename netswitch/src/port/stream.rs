@@ -1,17 +1,18 @@
 //! A stream uplink: frames behind a 32-bit big-endian length over a unix socket, as passt speaks.
+//!
+//! passt knows one guest: it sends to the card that spoke last, and to the broadcast address while none has (a system
+//! drops TCP from a broadcast frame). So the uplink is one VM's, and whatever comes in is for that VM's card.
 
-use super::neighbours::{Directed, Neighbours};
 use super::{Ingress, Port};
 use crate::ethernet::Mac;
-use crate::network::lock;
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, TrySendError, bounded};
 use quasar_abi::frames::MAX_FRAME_BYTES;
 use std::io::{BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const QUEUE_FRAMES: usize = 512;
 const RETRY: Duration = Duration::from_millis(50);
@@ -20,19 +21,19 @@ const RETRY: Duration = Duration::from_millis(50);
 pub struct StreamPort {
     path: PathBuf,
     ingress: Ingress,
-    neighbours: Mutex<Neighbours>,
+    owner: Mac,
     stopped: AtomicBool,
     queue: Sender<Vec<u8>>,
     waiting: Receiver<Vec<u8>>,
 }
 
 impl StreamPort {
-    /// An uplink to the socket at `path`. It need not be there yet.
+    /// An uplink of the VM with the card `owner` to the socket at `path`. It need not be there yet.
     #[must_use]
-    pub fn open(path: PathBuf, ingress: Ingress) -> Arc<Self> {
+    pub fn open(path: PathBuf, owner: Mac, ingress: Ingress) -> Arc<Self> {
         let (queue, waiting) = bounded(QUEUE_FRAMES);
         let stopped = AtomicBool::new(false);
-        Arc::new(Self { path, ingress, neighbours: Mutex::default(), stopped, queue, waiting })
+        Arc::new(Self { path, ingress, owner, stopped, queue, waiting })
     }
 
     fn stopped(&self) -> bool {
@@ -104,11 +105,10 @@ impl StreamPort {
             if let Err(error) = self.read_exact(&mut input, space, broken) {
                 return error;
             }
-            let directed = lock(&self.neighbours).direct(space, Instant::now());
-            match directed {
-                Directed::Known => self.ingress.frame(space),
-                Directed::Waits(question) => question.iter().for_each(|frame| self.ingress.frame(frame)),
+            if let Some(destination) = space.first_chunk_mut::<6>() {
+                *destination = self.owner.0;
             }
+            self.ingress.frame(space);
         }
     }
 
@@ -157,9 +157,6 @@ impl StreamPort {
             if out.write_all(&batch).is_err() {
                 broken.store(true, Ordering::Release);
             }
-            // Among them may be the answer for which others wait.
-            let answered = lock(&self.neighbours).answered();
-            answered.iter().for_each(|frame| self.ingress.frame(frame));
         }
     }
 }
@@ -176,7 +173,6 @@ impl Port for StreamPort {
         if frame.len() > MAX_FRAME_BYTES {
             return false;
         }
-        lock(&self.neighbours).hear(frame);
         match self.queue.try_send(frame.to_vec()) {
             Ok(()) => true,
             Err(TrySendError::Full(frame)) if !patience.is_zero() => {
@@ -194,14 +190,6 @@ impl Port for StreamPort {
         vec![]
     }
 
-    fn introduce(&self, mac: Mac) {
-        lock(&self.neighbours).introduce(mac);
-    }
-
-    fn forget(&self, mac: Mac) {
-        lock(&self.neighbours).forget(mac);
-    }
-
     fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
     }
@@ -211,6 +199,7 @@ impl Port for StreamPort {
 mod tests {
     use super::*;
     use std::os::unix::net::UnixListener;
+    use std::sync::Mutex;
 
     #[test]
     fn frames_pass_both_ways_and_a_broken_connection_is_made_again() {
@@ -219,12 +208,12 @@ mod tests {
         let got = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&got);
         let ingress = Ingress::new(move |f: &[u8]| sink.lock().expect("lock").push(f.to_vec()));
-        let port = StreamPort::open(path.clone(), ingress);
+        let port = StreamPort::open(path.clone(), Mac([2, 0, 0, 0, 0, 9]), ingress);
         Arc::clone(&port).start();
         let listener = UnixListener::bind(&path).expect("bind");
         for round in 1..=2u8 {
             let (mut peer, _) = listener.accept().expect("accept");
-            peer.write_all(&[0, 0, 0, 3, 1, 2, round]).expect("write");
+            peer.write_all(&[&[0, 0, 0, 7], &[0xff; 6][..], &[round]].concat()).expect("write");
             assert!(port.send(&[7; 60], Duration::from_secs(1)));
             let mut out = [0; 64];
             peer.read_exact(&mut out).expect("read");
@@ -236,6 +225,7 @@ mod tests {
             peer.write_all(&[0xff; 4]).expect("write");
         }
         port.stop();
-        assert_eq!(*got.lock().expect("lock"), [[1, 2, 1], [1, 2, 2]]);
+        // To whom passt addressed them does not matter.
+        assert_eq!(*got.lock().expect("lock"), [[2, 0, 0, 0, 0, 9, 1], [2, 0, 0, 0, 0, 9, 2]]);
     }
 }

@@ -2,7 +2,7 @@
 
 use quasar_abi::control::Reply;
 use quasar_abi::control::migrator::Security;
-use quasar_abi::control::netswitch::NetswitchCommand;
+use quasar_abi::control::netswitch::{LeaseWish, NetswitchCommand};
 use quasar_abi::frames::{PortSegment, PushError};
 use quasar_abi::{Segment, SegmentKind};
 use quasar_netswitch::serve::carry_out;
@@ -146,12 +146,32 @@ impl Card {
         card
     }
 
+    /// A card of a VM of this name that the switch serves.
+    pub fn served(host: &Host, network: &str, n: u8, name: &str, address: Option<[u8; 4]>) -> Self {
+        let card = Self::new(network, n);
+        card.serve_at(host, name, address);
+        card
+    }
+
+    /// Attaches it as a VM that the switch serves.
+    pub fn serve_at(&self, host: &Host, name: &str, address: Option<[u8; 4]>) {
+        let lease = Some(LeaseWish { name: name.into(), address, way_out: false });
+        host.say(NetswitchCommand::AttachPort {
+            network: self.network.clone(),
+            port: self.name.clone(),
+            segment: self.segment.name().into(),
+            mac: self.mac,
+            lease,
+        });
+    }
+
     pub fn attach_to(&self, host: &Host) {
         let attach = NetswitchCommand::AttachPort {
             network: self.network.clone(),
             port: self.name.clone(),
             segment: self.segment.name().into(),
             mac: self.mac,
+            lease: None,
         };
         assert_eq!(host.say(attach.clone()), Reply::Unit);
         assert_eq!(host.say(attach), Reply::Unit, "a repeated attach changes nothing");

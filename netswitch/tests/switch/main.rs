@@ -7,4 +7,5 @@ mod ends;
 mod hosts;
 mod links;
 mod moves;
+mod service;
 mod strangers;

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 /// # Errors
 /// When they do not fit together.
 pub fn neighbours(options: &HostOptions) -> anyhow::Result<Neighbours> {
-    let HostOptions { listen, switch_listen, pki, insecure, .. } = options;
+    let HostOptions { listen, switch_listen, link, pki, insecure, .. } = options;
     let security = match pki {
         Some(directory) => Some(crate::pki::security(&std::path::absolute(directory)?)?),
         None => insecure.then_some(Security::Insecure),
@@ -22,8 +22,12 @@ pub fn neighbours(options: &HostOptions) -> anyhow::Result<Neighbours> {
     }
     let after = |listen: SocketAddr| Some(SocketAddr::new(listen.ip(), listen.port().checked_add(1)?));
     let switch = switch_listen.or_else(|| listen.and_then(after));
+    if switch.is_none() && !link.is_empty() {
+        bail!("--link needs --listen as well: the other host's switch may have to call this one's back");
+    }
     if *insecure {
-        if let Some(far) = [*listen, switch].into_iter().flatten().find(|a| !a.ip().is_loopback()) {
+        let all = [*listen, switch].into_iter().flatten().chain(link.iter().copied());
+        if let Some(far) = all.into_iter().find(|a| !a.ip().is_loopback()) {
             bail!("{far} is reachable from other machines, which --insecure does not allow: use --pki DIR");
         }
         note!(
@@ -31,7 +35,7 @@ pub fn neighbours(options: &HostOptions) -> anyhow::Result<Neighbours> {
              host, give it others, and read and write their networks"
         );
     }
-    Ok(Neighbours { security, listen: *listen, switch })
+    Ok(Neighbours { security, listen: *listen, switch, links: link.clone() })
 }
 
 #[cfg(test)]
@@ -45,6 +49,7 @@ mod tests {
             background: false,
             listen,
             switch_listen: None,
+            link: vec![],
             pki: None,
             insecure: true,
             exe_for: vec![],
@@ -56,6 +61,13 @@ mod tests {
         let local = neighbours(&options(Some("127.0.0.1:7700"))).expect("loopback");
         assert_eq!(local.switch, Some("127.0.0.1:7701".parse().expect("address")));
         assert!(neighbours(&options(Some("0.0.0.0:7700"))).expect_err("far").to_string().contains("--pki"));
+        let far = HostOptions {
+            link: vec!["10.0.0.2:7701".parse().expect("address")],
+            ..options(Some("127.0.0.1:7700"))
+        };
+        assert!(neighbours(&far).expect_err("far").to_string().contains("10.0.0.2:7701"));
+        let deaf = HostOptions { listen: None, ..far };
+        assert!(neighbours(&deaf).expect_err("deaf").to_string().contains("--link needs --listen"));
         let keyless = HostOptions { insecure: false, ..options(Some("127.0.0.1:7700")) };
         assert!(neighbours(&keyless).expect_err("no keys").to_string().contains("--insecure"));
         let missing = HostOptions { pki: Some("/nonexistent".into()), insecure: false, ..options(None) };

@@ -62,12 +62,11 @@ fn net(run: &Run) -> Option<Net> {
     if run.net.as_deref() == Some("none") {
         return None;
     }
-    let own = run.net.is_none();
-    let default = if own || !run.publish.is_empty() { UplinkSpec::Passt } else { UplinkSpec::None };
     Some(Net {
         network: run.net.clone(),
         mac: run.mac,
-        uplink: run.uplink.clone().unwrap_or(default),
+        address: None,
+        uplink: run.uplink.clone().unwrap_or(UplinkSpec::Passt),
         publish: run.publish.clone(),
     })
 }

@@ -4,7 +4,7 @@ use super::disks::DiskId;
 use super::host::HostError;
 use super::journey::description::{Description, Place};
 use super::journey::{Journey, JourneyView};
-use super::network::{LinkBoard, LinkView};
+use super::network::{Addresses, LinkBoard, LinkView};
 use super::spec::VmSpec;
 use crate::children::{CappedLog, Launcher};
 use crate::vm::{Phase, VmHandle, VmStatus};
@@ -13,6 +13,7 @@ use quasar_abi::console::{Console, OUTPUT_BYTES};
 use quasar_abi::control::migrator::{LocalDisk, LocalVm};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -87,6 +88,8 @@ pub struct Held {
     pub disk_maps: Vec<(u8, u64, Segment)>,
     /// Which files its disks are, in order.
     pub disks: Vec<DiskId>,
+    /// Where its card's address is seen.
+    pub addresses: Addresses,
 }
 
 /// What the API shows of a VM.
@@ -104,6 +107,9 @@ pub struct VmView {
     /// Its network.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<String>,
+    /// Its address there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<Ipv4Addr>,
     /// Published ports.
     pub publish: Vec<String>,
     /// Seconds since 1970 when it was made.
@@ -280,6 +286,14 @@ impl Entry {
         Some(LocalVm { segments, description: serde_json::to_string(description).ok()?, disks })
     }
 
+    /// Its address on its network, while it is attached to it.
+    #[must_use]
+    pub fn address(&self) -> Option<Ipv4Addr> {
+        let held = self.held();
+        let addresses = held.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        addresses.get(&self.spec.name).copied()
+    }
+
     /// What is shown of it.
     #[must_use]
     pub fn view(&self) -> VmView {
@@ -290,6 +304,7 @@ impl Entry {
             memory: self.spec.machine.memory,
             harts: self.spec.machine.harts,
             network: net.map(|net| self.spec.network_name(net).to_owned()),
+            address: self.address(),
             publish: net
                 .iter()
                 .filter(|_| !self.past.abroad)

@@ -144,6 +144,8 @@ pub struct Neighbours {
     pub listen: Option<SocketAddr>,
     /// Where the switch takes links.
     pub switch: Option<SocketAddr>,
+    /// Other hosts' switches that it is linked with from the start.
+    pub links: Vec<SocketAddr>,
 }
 
 #[derive(Default)]
@@ -282,6 +284,7 @@ impl Host {
         thread.map_err(io("a thread cannot be started"))?;
         if let (Some(listen), Some(security)) = (host.neighbours.switch, host.neighbours.security.clone()) {
             host.network.listen(LinkOptions { listen, security }).map_err(HostError::Network)?;
+            host.neighbours.links.iter().for_each(|to| host.network.link(&to.to_string()));
         }
         Ok(host)
     }

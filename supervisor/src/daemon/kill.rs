@@ -108,9 +108,10 @@ impl Host {
                     add("netswitch", number(&pid));
                 }
                 Target::Passt => {
-                    let net = entry.spec.net.as_ref().ok_or_else(|| refused("has no network card".into()))?;
-                    let network = entry.spec.network_name(net);
-                    let pid = self.network.signal(Some(network), signal as i32).map_err(absent)?;
+                    if entry.spec.net.is_none() {
+                        return Err(refused("has no network card".into()));
+                    }
+                    let pid = self.network.signal(Some(&entry.spec.name), signal as i32).map_err(absent)?;
                     add("passt", number(&pid));
                 }
                 Target::Migrator => {

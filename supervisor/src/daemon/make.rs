@@ -37,7 +37,7 @@ fn disk_bytes(path: &Path) -> std::io::Result<(u64, DiskId)> {
 
 impl Host {
     fn hold(&self, id: &str, spec: &VmSpec) -> Result<Held, HostError> {
-        let mut held = Held::default();
+        let mut held = Held { addresses: Arc::clone(self.network.addresses()), ..Held::default() };
         for (slot, disk) in (0..).zip(&spec.disks) {
             let cannot = io(format!("disk {}", disk.path.display()));
             let (bytes, file) = disk_bytes(&disk.path).map_err(cannot)?;
@@ -52,17 +52,20 @@ impl Host {
         Ok(held)
     }
 
-    fn attachment(&self, spec: &VmSpec, held: &Held, past: &Past, start: Start) -> Option<Attachment> {
+    fn attachment(spec: &VmSpec, segment: Option<String>, past: &Past, held: bool) -> Option<Attachment> {
         let net = spec.net.as_ref()?;
         let at_home = !past.abroad;
         Some(Attachment {
             vm: spec.name.clone(),
             network: spec.network_name(net).to_owned(),
-            segment: held.port.as_ref()?.name().to_owned(),
+            segment: segment?,
             mac: net.mac.unwrap_or_else(|| Mac::derived(&spec.name)).0,
             uplink: if at_home { net.uplink.clone() } else { UplinkSpec::None },
             publish: if at_home { net.publish.clone() } else { vec![] },
-            held: start != Start::Boot,
+            way_out: net.uplink == UplinkSpec::Passt,
+            outer: matches!(net.uplink, UplinkSpec::Tap(_)),
+            address: spec.wished_address(net),
+            held,
         })
     }
 
@@ -78,7 +81,8 @@ impl Host {
             machine.vm.pause(pause::USER);
         }
         let held = self.hold(&id, &spec)?;
-        if let Some(attachment) = self.attachment(&spec, &held, &past, start) {
+        let segment = held.port.as_ref().map(|port| port.name().to_owned());
+        if let Some(attachment) = Self::attachment(&spec, segment, &past, start != Start::Boot) {
             self.network.attach(attachment).map_err(HostError::Network)?;
         }
         let detach = || {
@@ -118,22 +122,8 @@ impl Host {
     /// # Errors
     /// In words for people.
     pub(super) fn attach_again(&self, entry: &Entry) -> Result<(), HostError> {
-        let Some(segment) = entry.port_segment() else { return Ok(()) };
-        let Some(mut attachment) = entry.spec.net.as_ref().map(|net| Attachment {
-            vm: entry.spec.name.clone(),
-            network: entry.spec.network_name(net).to_owned(),
-            segment,
-            mac: net.mac.unwrap_or_else(|| Mac::derived(&entry.spec.name)).0,
-            uplink: net.uplink.clone(),
-            publish: net.publish.clone(),
-            held: false,
-        }) else {
-            return Ok(());
-        };
-        if entry.past.abroad {
-            attachment.uplink = UplinkSpec::None;
-            attachment.publish.clear();
-        }
+        let attachment = Self::attachment(&entry.spec, entry.port_segment(), &entry.past, false);
+        let Some(attachment) = attachment else { return Ok(()) };
         self.network.attach(attachment).map_err(HostError::Network)?;
         self.network.release(&entry.spec.name);
         Ok(())

@@ -1,19 +1,17 @@
 //! `passt`: a program (Debian package `passt`) that translates between a network and the host's sockets
-//! without privileges. One process per uplink; its address plan is that of QEMU's user network.
+//! without privileges. One process per VM that has a way out. What it would answer of DHCP never reaches it: the switch
+//! answers that.
 
-use super::spec::Publish;
+use super::spec::{Mac, Protocol, Publish};
 use crate::children::{CappedLog, PidFd, Reach, describe, spawn_bound, trouble};
+use quasar_abi::address_plan::{GATEWAY, PREFIX_LEN, RESOLVER, gateway_mac};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-/// The guest's address, offered by DHCP.
-pub const GUEST: &str = "10.0.2.15";
 /// Bytes of what it said that are looked at for its last words.
 const WORDS: u64 = 1 << 20;
-const PREFIX: &str = "24";
-/// The gateway's address, which is the host as the guest sees it.
-pub const GATEWAY: &str = "10.0.2.2";
 
 /// Why passt cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -41,16 +39,26 @@ fn log_path(socket: &Path) -> PathBuf {
 }
 
 /// All but the socket, whose path may be any bytes.
-fn arguments(publish: &[Publish], root: bool) -> Vec<String> {
+fn arguments((address, mac): (Ipv4Addr, [u8; 6]), publish: &[Publish], root: bool) -> Vec<String> {
     let mut arguments: Vec<String> = ["--foreground", "--quiet", "--stderr"].map(String::from).into();
-    for pair in [["-a", GUEST], ["-n", PREFIX], ["-g", GATEWAY]] {
-        arguments.extend(pair.map(String::from));
+    for (option, value) in [
+        ("-a", address.to_string()),
+        ("-n", PREFIX_LEN.to_string()),
+        ("-g", GATEWAY.to_string()),
+        ("-M", Mac(gateway_mac(mac)).to_string()),
+        // Names that the switch does not know are asked for there.
+        ("--dns-forward", RESOLVER.to_string()),
+    ] {
+        arguments.extend([option.to_owned(), value]);
     }
     if publish.iter().all(|p| p.address.is_ipv4()) {
         arguments.push("--ipv4-only".into());
     }
     for forward in publish {
-        arguments.push("-t".into());
+        arguments.push(match forward.protocol {
+            Protocol::Tcp => "-t".into(),
+            Protocol::Udp => "-u".into(),
+        });
         arguments.push(format!("{}/{}:{}", forward.address, forward.port, forward.guest_port));
     }
     if root {
@@ -61,7 +69,7 @@ fn arguments(publish: &[Publish], root: bool) -> Vec<String> {
 }
 
 impl Passt {
-    /// Starts one that listens on `socket`: the program in the directory `beside`, that of Quasar's own, or else
+    /// Starts one for the guest with this address and card that listens on `socket`: the program in the directory `beside`, that of Quasar's own, or else
     /// the one on the path. `ended` hears how it ended, from a thread of its own.
     ///
     /// # Errors
@@ -69,6 +77,7 @@ impl Passt {
     pub fn spawn(
         beside: &Path,
         socket: &Path,
+        guest: (Ipv4Addr, [u8; 6]),
         publish: &[Publish],
         ended: impl FnOnce(String) + Send + 'static,
     ) -> Result<Self, PasstError> {
@@ -80,7 +89,7 @@ impl Passt {
         let output = CappedLog::open(&said)?;
         let own = beside.join("passt");
         let mut command = Command::new(if own.is_file() { &own } else { Path::new("passt") });
-        command.arg("--socket").arg(socket).args(arguments(publish, nix::unistd::geteuid().is_root()));
+        command.arg("--socket").arg(socket).args(arguments(guest, publish, nix::unistd::geteuid().is_root()));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output.writer()?);
         let (mut child, pidfd) = spawn_bound(&mut command, &[]).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => PasstError::Missing,
@@ -152,9 +161,16 @@ mod tests {
 
     #[test]
     fn forwards_are_spelt_as_passt_reads_them() {
-        let publish = ["8080:80".parse().expect("publish"), "0.0.0.0:2222:22".parse().expect("publish")];
-        let line = arguments(&publish, true).join(" ");
-        assert!(line.contains("-a 10.0.2.15 -n 24 -g 10.0.2.2 --ipv4-only"), "{line}");
-        assert!(line.contains("-t 127.0.0.1/8080:80 -t 0.0.0.0/2222:22 --runas 0"), "{line}");
+        let publish =
+            ["8080:80", "0.0.0.0:2222:22", "5353:53/udp"].map(|text| text.parse().expect("publish"));
+        let guest = (Ipv4Addr::new(10, 0, 2, 15), [0x52, 0x54, 0, 1, 2, 3]);
+        let line = arguments(guest, &publish, true).join(" ");
+        let addresses =
+            "-a 10.0.2.15 -n 24 -g 10.0.2.2 -M 5a:54:00:01:02:03 --dns-forward 10.0.2.3 --ipv4-only";
+        assert!(line.contains(addresses), "{line}");
+        assert!(
+            line.contains("-t 127.0.0.1/8080:80 -t 0.0.0.0/2222:22 -u 127.0.0.1/5353:53 --runas 0"),
+            "{line}"
+        );
     }
 }

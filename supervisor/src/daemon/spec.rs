@@ -6,12 +6,13 @@ use crate::machine::MachineConfig;
 use crate::machine::config::{Boot, ConfigError};
 use crate::machine::formats::{self, Format};
 use crate::machine::room::{self, TooMuch};
+use quasar_abi::address_plan;
 use quasar_abi::files::{self, Access, UserFile};
 use quasar_abi::machine::{OnEnospc, VIRTIO_SLOTS, VirtioDevice};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io::Read;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -70,7 +71,10 @@ pub struct Net {
     /// The card's address; derived from the VM's name by default.
     #[serde(default)]
     pub mac: Option<Mac>,
-    /// The network's way out.
+    /// Its IPv4 address on the network: what it shall have if nobody else has it. Without one the switch chooses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<Ipv4Addr>,
+    /// The way out.
     #[serde(default)]
     pub uplink: UplinkSpec,
     /// Ports of the host that lead into the guest.
@@ -101,6 +105,17 @@ pub struct Publish {
     pub port: u16,
     /// The guest's port.
     pub guest_port: u16,
+    /// Whose ports these are.
+    pub protocol: Protocol,
+}
+
+/// What a published port carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// Connections.
+    Tcp,
+    /// Datagrams.
+    Udp,
 }
 
 /// An Ethernet address.
@@ -150,6 +165,11 @@ pub enum SpecError {
     /// A TAP interface that is not there.
     #[error("there is no network interface {0}: make it first (`ip tuntap add {0} mode tap user …`)")]
     Tap(String),
+    /// An address that no VM can have.
+    #[error(
+        "{0} is no address for a VM: its network is 10.0.2.0/24, of which 10.0.2.4 to 10.0.2.254 are the VMs'"
+    )]
+    Address(Ipv4Addr),
     /// Published ports need an uplink that forwards.
     #[error("published ports need the uplink passt, which {0} has not; give it that uplink")]
     Publish(String),
@@ -232,6 +252,9 @@ impl VmSpec {
             if !net.publish.is_empty() && net.uplink != UplinkSpec::Passt {
                 return Err(SpecError::Publish(network.to_owned()));
             }
+            if let Some(address) = net.address.filter(|address| !address_plan::is_assignable(*address)) {
+                return Err(SpecError::Address(address));
+            }
         }
         let slots = self.slots();
         if slots > VIRTIO_SLOTS {
@@ -244,6 +267,13 @@ impl VmSpec {
     #[must_use]
     pub fn slots(&self) -> usize {
         self.disks.len() + 3 + usize::from(self.net.is_some())
+    }
+
+    /// The address that its card shall have: the one that was asked for, and on a network of its own always the same.
+    #[must_use]
+    pub fn wished_address(&self, net: &Net) -> Option<Ipv4Addr> {
+        let own = self.network_name(net) == self.name;
+        net.address.or(own.then_some(address_plan::ALONE))
     }
 
     /// The network of its card.
@@ -350,11 +380,18 @@ impl FromStr for Publish {
     fn from_str(text: &str) -> Result<Self, String> {
         let bad = || {
             format!(
-                "{text:?} is no published port; write [HOSTADDR:]PORT:GUESTPORT, for example 127.0.0.1:8080:80"
+                "{text:?} is no published port; write [HOSTADDR:]PORT:GUESTPORT[/udp], for example \
+                 127.0.0.1:8080:80 or 5353:53/udp"
             )
         };
         let port = |text: &str| text.parse::<u16>().ok().filter(|p| *p != 0).ok_or_else(bad);
-        let (rest, guest) = text.rsplit_once(':').ok_or_else(bad)?;
+        let (ports, protocol) = match text.rsplit_once('/') {
+            None => (text, Protocol::Tcp),
+            Some((ports, "tcp")) => (ports, Protocol::Tcp),
+            Some((ports, "udp")) => (ports, Protocol::Udp),
+            Some(_) => return Err(bad()),
+        };
+        let (rest, guest) = ports.rsplit_once(':').ok_or_else(bad)?;
         let (address, host) = match rest.rsplit_once(':') {
             Some((address, host)) => {
                 let bare = address.strip_prefix('[').and_then(|a| a.strip_suffix(']')).unwrap_or(address);
@@ -362,14 +399,18 @@ impl FromStr for Publish {
             }
             None => (IpAddr::from([127, 0, 0, 1]), rest),
         };
-        Ok(Self { address, port: port(host)?, guest_port: port(guest)? })
+        Ok(Self { address, port: port(host)?, guest_port: port(guest)?, protocol })
     }
 }
 
 impl fmt::Display for Publish {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let host = std::net::SocketAddr::new(self.address, self.port);
-        write!(f, "{host}:{}", self.guest_port)
+        let protocol = match self.protocol {
+            Protocol::Tcp => "",
+            Protocol::Udp => "/udp",
+        };
+        write!(f, "{host}:{}{protocol}", self.guest_port)
     }
 }
 
@@ -405,6 +446,11 @@ mod tests {
             ("0.0.0.0", 2222, 22)
         );
         assert_eq!("[::1]:8080:80".parse::<Publish>().expect("v6").to_string(), "[::1]:8080:80");
+        assert_eq!("8080:80/tcp".parse::<Publish>().expect("tcp").to_string(), "127.0.0.1:8080:80");
+        assert_eq!("[::1]:5353:53/udp".parse::<Publish>().expect("udp").to_string(), "[::1]:5353:53/udp");
+        for bad in ["80:80/sctp", "80:80/", "/udp", "80/udp", "80:80/udp/udp", "80/udp:80"] {
+            assert!(bad.parse::<Publish>().is_err(), "{bad}");
+        }
         for bad in ["80", "a:80", "1.2.3:80:80", "0:80", "80:0", "70000:80", "localhost:80:80", ""] {
             assert!(bad.parse::<Publish>().is_err(), "{bad}");
         }

@@ -106,6 +106,7 @@ impl Host {
         if let Some(net) = &mut spec.net {
             net.network = network;
             net.mac.get_or_insert_with(|| Mac::derived(&entry.spec.name));
+            net.address = self.network.address(&entry.spec.name).or(net.address);
         }
         let switch = self.neighbours.switch.map(|address| {
             let ip = address.ip();
@@ -115,7 +116,11 @@ impl Host {
         let silent: Vec<String> =
             entry.past.trail.iter().filter(dead).map(|place| place.id.clone()).collect();
         Ok(Description {
-            version: if silent.is_empty() { 1 } else { VERSION },
+            version: match &spec.net {
+                Some(net) if net.address.is_some() => VERSION,
+                _ if silent.is_empty() => 1,
+                _ => 2,
+            },
             spec,
             paused: stays_paused && entry.handle.is_paused_by_user(),
             from: HostSwitch { id: self.id.clone(), switch },

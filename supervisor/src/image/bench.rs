@@ -36,6 +36,7 @@ pub(super) const SOURCES: &[(&str, &str)] = sources![
     "tcpcheck.c",
     "tick.c",
     "triad.c",
+    "udpecho.c",
     "verify.c",
 ];
 

@@ -103,7 +103,7 @@ fn defaults(tree: &mut Tree) -> Result<(), ImageError> {
         ("etc/hosts", "127.0.0.1 localhost guest\n"),
         ("etc/fstab", "/dev/vda / ext4 rw,noatime 0 0\n"),
         ("etc/machine-id", ""),
-        ("etc/resolv.conf", "nameserver 10.0.2.3\n"),
+        ("etc/resolv.conf", "search internal\nnameserver 10.0.2.3\n"),
         ("etc/locale.conf", "LANG=C.UTF-8\n"),
         ("etc/environment", ""),
         ("etc/timezone", "Etc/UTC\n"),

@@ -305,6 +305,10 @@ pub struct HostOptions {
     /// Take links from other hosts' switches here (default: the port after --listen's).
     #[arg(long, value_name = "ADDR:PORT")]
     pub switch_listen: Option<SocketAddr>,
+    /// Link this host's switch with another host's, which listens there (its port after --listen's): networks of one
+    /// name on both are one network. Hosts between which a VM has moved are linked without it. Repeatable.
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub link: Vec<SocketAddr>,
     /// Directory with ca.pem, host.pem and host.key (`quasar pki`): who has a certificate of the same
     /// authority is a host we trust.
     #[arg(long, value_name = "DIR", conflicts_with = "insecure")]

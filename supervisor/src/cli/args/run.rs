@@ -60,10 +60,9 @@ pub struct Run {
     #[arg(long, value_name = "NETWORK")]
     pub net: Option<String>,
     /// Lead a port of this host into the guest. Repeatable.
-    #[arg(long, short, value_name = "[HOSTADDR:]PORT:GUESTPORT")]
+    #[arg(long, short, value_name = "[HOSTADDR:]PORT:GUESTPORT[/udp]")]
     pub publish: Vec<Publish>,
-    /// The network's way out: passt, tap:INTERFACE or none (default: passt for a network of its own, none for
-    /// a shared one).
+    /// The way out: passt (the VM's own), tap:INTERFACE (the whole network's) or none (default: passt).
     #[arg(long, value_name = "UPLINK")]
     pub uplink: Option<UplinkSpec>,
     /// The network card's address (default: derived from the name).

@@ -4,9 +4,9 @@ use crate::daemon::spec::VmSpec;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 
-/// Version of this document. A later one is refused. It is 2 where `silent` says something, so that hosts that know 1
-/// take what they understand.
-pub const VERSION: u32 = 2;
+/// Version of this document. A later one is refused. It is 3 where its card has an address, and 2 where `silent` says
+/// something, so that hosts that know 1 take what they understand.
+pub const VERSION: u32 = 3;
 
 /// A VM that comes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,8 +141,8 @@ mod tests {
         let text = serde_json::to_string(&first).expect("text");
         assert!(!text.contains("silent"), "an older host would not understand it");
         assert_eq!(Description::parse(&text), Ok(first));
-        let error = Description::parse(r#"{"version":3,"news":1}"#).expect_err("version");
-        assert!(error.contains("version 3") && error.contains("understands 2"), "{error}");
+        let error = Description::parse(r#"{"version":4,"news":1}"#).expect_err("version");
+        assert!(error.contains("version 4") && error.contains("understands 3"), "{error}");
         assert!(Description::parse(r#"{"version":1}"#).expect_err("fields").contains("malformed"));
         assert!(Description::parse("").is_err());
     }

@@ -1,12 +1,13 @@
 //! The networks as the rest of the daemon sees them.
 
-use super::{Answer, Attachment, Input, Keeper, LinkBoard, LinkOptions};
+use super::{Addresses, Answer, Attachment, Input, Keeper, LinkBoard, LinkOptions};
 use crate::children::Launcher;
 use crate::children::policy::History;
 use crate::vm::ProcessInfo;
 use crossbeam_channel::{Sender, unbounded};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -19,6 +20,7 @@ pub struct NetworkHandle {
     processes: Arc<Mutex<Vec<ProcessInfo>>>,
     /// How the links to other hosts' switches are.
     pub links: Arc<LinkBoard>,
+    addresses: Addresses,
 }
 
 /// How long a switch may take to answer what is asked by a look at the host.
@@ -39,6 +41,7 @@ impl NetworkHandle {
         let (outbox, inbox) = unbounded();
         let processes = Arc::new(Mutex::new(vec![]));
         let board = Arc::<LinkBoard>::default();
+        let addresses = Addresses::default();
         let keeper = Keeper {
             launcher,
             directory,
@@ -63,9 +66,10 @@ impl NetworkHandle {
             listen_again: None,
             swap: None,
             shown: Arc::clone(&processes),
+            addresses: Arc::clone(&addresses),
         };
         let thread = std::thread::Builder::new().name("network".into()).spawn(move || keeper.run(&inbox))?;
-        Ok(Self { inbox: outbox, thread: Mutex::new(Some(thread)), processes, links: board })
+        Ok(Self { inbox: outbox, thread: Mutex::new(Some(thread)), processes, links: board, addresses })
     }
 
     fn ask(&self, input: impl FnOnce(Answer) -> Input) -> Result<serde_json::Value, String> {
@@ -141,13 +145,13 @@ impl NetworkHandle {
         self.ask(|answer| Input::Swap(launcher, answer))
     }
 
-    /// Sends a signal to the switch, or to the passt of a network; answers its process number.
+    /// Sends a signal to the switch, or to the passt of a VM; answers its process number.
     ///
     /// # Errors
     /// In words for people, when there is none.
-    pub fn signal(&self, network: Option<&str>, signal: i32) -> Result<serde_json::Value, String> {
-        let network = network.map(ToOwned::to_owned);
-        self.ask(|answer| Input::Signal(network, signal, answer))
+    pub fn signal(&self, vm: Option<&str>, signal: i32) -> Result<serde_json::Value, String> {
+        let vm = vm.map(ToOwned::to_owned);
+        self.ask(|answer| Input::Signal(vm, signal, answer))
     }
 
     /// The switch's counters, or null when there is no switch.
@@ -165,6 +169,18 @@ impl NetworkHandle {
     #[must_use]
     pub fn processes(&self) -> Vec<ProcessInfo> {
         self.processes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The addresses of this host's VMs.
+    #[must_use]
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// A VM's address on its network, if the switch gave it one.
+    #[must_use]
+    pub fn address(&self, vm: &str) -> Option<Ipv4Addr> {
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner).get(vm).copied()
     }
 
     /// Ends everything.

@@ -22,12 +22,12 @@ use quasar_abi::control::migrator::Security;
 use quasar_abi::control::netswitch::NetswitchCommand;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use swap::SwitchSwap;
-use uplinks::NetworkUplink;
+use uplinks::{NetworkUplink, passt_name};
 
 /// Time for the switch to start, and for a port to be attached.
 const START_DEADLINE: Duration = Duration::from_secs(20);
@@ -52,6 +52,12 @@ pub struct Attachment {
     pub uplink: UplinkSpec,
     /// Ports to publish.
     pub publish: Vec<Publish>,
+    /// Its way out, here or at its home, is a passt.
+    pub way_out: bool,
+    /// Its network reaches outside by a TAP interface, here or at its home: addresses and names are somebody else's.
+    pub outer: bool,
+    /// The address that it has, or shall have.
+    pub address: Option<Ipv4Addr>,
     /// The VM is still elsewhere: hold frames for it until [`NetworkHandle::release`].
     pub held: bool,
 }
@@ -64,6 +70,9 @@ pub struct LinkOptions {
     /// How links are protected, in both directions.
     pub security: Security,
 }
+
+/// The VMs' addresses, as the rest of the daemon sees them.
+pub type Addresses = Arc<Mutex<BTreeMap<String, Ipv4Addr>>>;
 
 type Answer = Box<dyn FnOnce(Result<serde_json::Value, String>) + Send>;
 
@@ -82,7 +91,7 @@ enum Input {
     Release(String),
     Depart(String, Answer),
     Swap(Launcher, Answer),
-    /// Send a signal to the switch, or to the program behind this network's way out.
+    /// Send a signal to the switch, or to the program behind this VM's way out.
     Signal(Option<String>, i32, Answer),
     Stats(Answer),
     Quit,
@@ -91,7 +100,6 @@ enum Input {
 /// A port that is not attached yet.
 struct Waiting {
     vm: String,
-    network: String,
     by: Instant,
     command: Option<u64>,
     attached: bool,
@@ -109,6 +117,7 @@ struct Keeper {
     due: Option<Instant>,
     born: Instant,
     ports: BTreeMap<String, Attachment>,
+    /// By their names.
     uplinks: BTreeMap<String, NetworkUplink>,
     /// VMs on other hosts whose networks have their way out here: the networks' names, and the cards.
     away: BTreeMap<String, (String, [u8; 6])>,
@@ -129,14 +138,11 @@ struct Keeper {
     listen_again: Option<Instant>,
     swap: Option<SwitchSwap>,
     shown: Arc<Mutex<Vec<ProcessInfo>>>,
+    addresses: Addresses,
 }
 
 fn port_name(vm: &str) -> String {
     format!("{vm}/0")
-}
-
-fn uplink_name(network: &str) -> String {
-    format!("{network}/uplink")
 }
 
 impl Keeper {
@@ -157,7 +163,7 @@ impl Keeper {
         if !self.waiting.is_empty() {
             return LOOK;
         }
-        let passts = self.uplinks.values().filter_map(|u| u.passt.as_ref()?.due);
+        let passts = self.uplinks.values().filter_map(|u| u.passt()?.due);
         let next = passts
             .chain(self.due)
             .chain(self.listen_again)
@@ -173,14 +179,21 @@ impl Keeper {
             restarts: self.history.total(),
             arch: process.arch().to_owned(),
         });
-        let passts = self.uplinks.iter().filter_map(|(network, uplink)| {
-            let seat = uplink.passt.as_ref()?;
+        let passts = self.uplinks.values().filter_map(|uplink| {
+            let seat = uplink.passt()?;
             let process = seat.process.as_ref()?;
-            let role = format!("passt {network}");
+            let role = format!("passt {}", seat.vm);
             Some(ProcessInfo { role, pid: process.pid, restarts: seat.history.total(), arch: String::new() })
         });
         let all = switch.into_iter().chain(passts).collect();
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = all;
+        self.show_addresses();
+    }
+
+    /// Shows the rest of the daemon who has which address.
+    fn show_addresses(&self) {
+        let addresses = self.ports.iter().filter_map(|(vm, port)| Some((vm.clone(), port.address?)));
+        *self.addresses.lock().unwrap_or_else(PoisonError::into_inner) = addresses.collect();
     }
 
     fn take(&mut self, input: Input) {
@@ -191,7 +204,7 @@ impl Keeper {
                 self.deaf(&error);
             }
             Input::Switch(..) | Input::Serves(_) | Input::Deaf(..) | Input::Quit => {}
-            Input::PasstEnded(network, generation, how) => self.passt_ended(&network, generation, how),
+            Input::PasstEnded(name, generation, how) => self.passt_ended(&name, generation, how),
             Input::Attach(attachment, answer) => self.attach(attachment, answer),
             Input::Detach(vm, segment, answer) => {
                 if segment.is_none() {
@@ -235,7 +248,7 @@ impl Keeper {
             }
             Input::Depart(vm, answer) => self.depart(&vm, answer),
             Input::Swap(launcher, answer) => self.swap(launcher, answer),
-            Input::Signal(network, signal, answer) => answer(self.signal(network.as_deref(), signal)),
+            Input::Signal(vm, signal, answer) => answer(self.signal(vm.as_deref(), signal)),
             Input::Stats(answer) => match self.send(NetswitchCommand::Stats) {
                 Some(id) => drop(self.answers.insert(id, answer)),
                 None => answer(Ok(serde_json::Value::Null)),
@@ -245,13 +258,12 @@ impl Keeper {
 
     fn attach(&mut self, attachment: Attachment, answer: Answer) {
         if let Err(error) = self.open_uplink(&attachment) {
-            self.close_unused(&attachment.network);
             return answer(Err(error));
         }
-        let Attachment { vm, network, .. } = attachment.clone();
+        let vm = attachment.vm.clone();
         self.ports.insert(vm.clone(), attachment);
         let by = Instant::now() + START_DEADLINE;
-        self.waiting.push(Waiting { vm: vm.clone(), network, by, command: None, attached: false, answer });
+        self.waiting.push(Waiting { vm: vm.clone(), by, command: None, attached: false, answer });
         if self.switch.as_ref().is_some_and(Process::is_ready) {
             self.tell_uplinks();
             self.tell_port(&vm);
@@ -260,13 +272,13 @@ impl Keeper {
         }
     }
 
-    fn signal(&self, network: Option<&str>, signal: i32) -> Result<serde_json::Value, String> {
-        let reach = match network {
+    fn signal(&self, vm: Option<&str>, signal: i32) -> Result<serde_json::Value, String> {
+        let reach = match vm {
             None => self.switch.as_ref().map(Process::reach).ok_or("there is no switch at present"),
-            Some(network) => {
-                let seat = self.uplinks.get(network).and_then(|uplink| uplink.passt.as_ref());
+            Some(vm) => {
+                let seat = self.uplinks.get(&passt_name(vm)).and_then(NetworkUplink::passt);
                 let passt = seat.and_then(|seat| seat.process.as_ref());
-                passt.map(Passt::reach).ok_or("its network has no passt here at present")
+                passt.map(Passt::reach).ok_or("it has no passt here at present")
             }
         };
         let reach = reach?;
@@ -276,14 +288,15 @@ impl Keeper {
     }
 
     fn detach(&mut self, vm: &str) {
-        let Some(port) = self.ports.remove(vm) else { return };
-        self.send(NetswitchCommand::DetachPort { port: port_name(vm) });
-        self.close_unused(&port.network);
+        if self.ports.remove(vm).is_some() {
+            self.send(NetswitchCommand::DetachPort { port: port_name(vm) });
+            self.close_unused();
+        }
     }
 
     fn depart(&mut self, vm: &str, answer: Answer) {
         let Some(port) = self.ports.remove(vm) else { return answer(Ok(false.into())) };
-        let kept = self.uplinks.contains_key(&port.network);
+        let kept = self.uplinks.contains_key(&passt_name(vm)) || self.tap_of(&port.network).is_some();
         if kept {
             self.away.insert(vm.to_owned(), (port.network, port.mac));
         }
@@ -295,8 +308,8 @@ impl Keeper {
     }
 
     fn forget(&mut self, vm: &str) {
-        if let Some((network, _)) = self.away.remove(vm) {
-            self.close_unused(&network);
+        if self.away.remove(vm).is_some() {
+            self.close_unused();
         }
     }
 
@@ -318,17 +331,7 @@ impl Keeper {
         if self.listen_again.take_if(|at| *at <= now).is_some() {
             self.tell_listen();
         }
-        let due = |u: &NetworkUplink| u.passt.as_ref().is_some_and(|s| s.due.is_some_and(|at| at <= now));
-        let passts: Vec<String> =
-            self.uplinks.iter().filter(|(_, u)| due(u)).map(|(n, _)| n.clone()).collect();
-        for network in passts {
-            if let Some(seat) = self.uplinks.get_mut(&network).and_then(|u| u.passt.as_mut()) {
-                seat.due = None;
-            }
-            if let Err(error) = self.start_passt(&network) {
-                log::error!("network {network}: {error}");
-            }
-        }
+        self.start_due_passts(now);
         self.look_at_swap(now);
         self.look_at_waiting(now);
     }
@@ -336,7 +339,7 @@ impl Keeper {
     fn look_at_waiting(&mut self, now: Instant) {
         let mut index = 0;
         while let Some(waiting) = self.waiting.get(index) {
-            let seat = self.uplinks.get(&waiting.network).and_then(|u| u.passt.as_ref());
+            let seat = self.uplinks.get(&passt_name(&waiting.vm)).and_then(NetworkUplink::passt);
             let listens = seat.is_none_or(|s| s.process.as_ref().is_some_and(Passt::listens));
             let failure = match seat.and_then(|s| s.ended.clone()) {
                 Some(how) => Some(how),

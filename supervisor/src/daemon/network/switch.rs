@@ -1,11 +1,10 @@
 //! The switch process: started, told everything, heard, replaced.
 
-use super::{Answer, Input, Keeper, LinkOptions, NetworkUplink, port_name, uplink_name};
+use super::{Answer, Input, Keeper, LinkOptions, port_name};
 use crate::children::policy::{Decision, Role, decide};
 use crate::children::trouble::explain;
 use crate::children::{Command, Note, Process};
-use crate::daemon::spec::UplinkSpec;
-use quasar_abi::control::netswitch::{NetswitchCommand, NetworkEvent, Uplink};
+use quasar_abi::control::netswitch::{LeaseWish, NetswitchCommand, NetworkEvent};
 use quasar_abi::control::{Event, ProcessKind, Reply};
 use std::time::{Duration, Instant};
 
@@ -47,6 +46,11 @@ impl Keeper {
             Note::Event(Event::Network(NetworkEvent::Ended { network, mac })) => self.ended(&network, mac),
             Note::Event(Event::Network(NetworkEvent::Link { name, up, reason })) => {
                 self.board.set(&name, up, &reason);
+            }
+            Note::Event(Event::Network(NetworkEvent::Leased { port, address })) => {
+                if let Some(vm) = port.strip_suffix("/0") {
+                    self.leased(vm, address.into());
+                }
             }
             Note::Event(_) => {}
             Note::Garbled(what) => log::warn!("netswitch sent something that is no event: {what}"),
@@ -102,15 +106,7 @@ impl Keeper {
     }
 
     pub(super) fn tell_uplinks(&mut self) {
-        let uplink = |(network, uplink): (&String, &NetworkUplink)| {
-            let uplink = match (&uplink.spec, &uplink.passt) {
-                (UplinkSpec::Tap(interface), _) => Uplink::Tap { interface: interface.clone() },
-                _ => Uplink::Stream { path: self.directory.join(format!("{network}.passt")) },
-            };
-            NetswitchCommand::AddUplink { network: network.clone(), name: uplink_name(network), uplink }
-        };
-        let commands: Vec<_> = self.uplinks.iter().map(uplink).collect();
-        for command in commands {
+        for command in self.uplink_commands() {
             self.send(command);
         }
     }
@@ -161,11 +157,18 @@ impl Keeper {
         if port.held {
             self.send(NetswitchCommand::HoldPort { port: port_name(vm) });
         }
+        let served = !port.outer && self.tap_of(&port.network).is_none();
+        let lease = served.then(|| LeaseWish {
+            name: vm.to_owned(),
+            address: port.address.map(|address| address.octets()),
+            way_out: port.way_out,
+        });
         let id = self.send(NetswitchCommand::AttachPort {
             network: port.network,
             port: port_name(vm),
             segment: port.segment,
             mac: port.mac,
+            lease,
         });
         if let Some(waiting) = self.waiting.iter_mut().find(|w| w.vm == vm) {
             waiting.command = id;

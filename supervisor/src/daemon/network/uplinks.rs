@@ -1,14 +1,22 @@
-//! The networks' ways out, and the programs behind them.
+//! Ways out, and the programs behind them. A TAP interface is a network's; a passt is one VM's, since it knows one guest.
 
-use super::{Attachment, Input, Keeper, uplink_name};
+use super::{Attachment, Input, Keeper};
 use crate::children::policy::{Decision, History, Role, decide};
 use crate::daemon::passt::Passt;
 use crate::daemon::paths::check_socket;
 use crate::daemon::spec::{Publish, UplinkSpec};
-use quasar_abi::control::netswitch::NetswitchCommand;
+use quasar_abi::control::netswitch::{NetswitchCommand, Uplink};
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::time::Instant;
 
+/// A program behind an uplink.
 pub(super) struct PasstSeat {
+    pub(super) vm: String,
+    pub(super) mac: [u8; 6],
+    pub(super) publish: Vec<Publish>,
+    /// The VM's address. The program is started when it is known.
+    pub(super) address: Option<Ipv4Addr>,
     pub(super) process: Option<Passt>,
     pub(super) generation: u32,
     pub(super) history: History,
@@ -17,93 +25,209 @@ pub(super) struct PasstSeat {
     pub(super) ended: Option<String>,
 }
 
+pub(super) enum UplinkKind {
+    /// An interface of the host.
+    Tap(String),
+    Passt(PasstSeat),
+}
+
+/// A way out of a network.
 pub(super) struct NetworkUplink {
-    pub(super) spec: UplinkSpec,
-    pub(super) publish: Vec<Publish>,
-    pub(super) passt: Option<PasstSeat>,
+    pub(super) network: String,
+    pub(super) kind: UplinkKind,
+}
+
+impl NetworkUplink {
+    pub(super) fn passt(&self) -> Option<&PasstSeat> {
+        match &self.kind {
+            UplinkKind::Passt(seat) => Some(seat),
+            UplinkKind::Tap(_) => None,
+        }
+    }
+
+    fn passt_mut(&mut self) -> Option<&mut PasstSeat> {
+        match &mut self.kind {
+            UplinkKind::Passt(seat) => Some(seat),
+            UplinkKind::Tap(_) => None,
+        }
+    }
+}
+
+/// Name of the uplink of a VM that has one of its own.
+pub(super) fn passt_name(vm: &str) -> String {
+    format!("{vm}/passt")
+}
+
+fn tap_name(network: &str) -> String {
+    format!("{network}/tap")
 }
 
 impl Keeper {
-    /// Makes the network's uplink if it has none yet.
-    pub(super) fn open_uplink(&mut self, wanted: &Attachment) -> Result<(), String> {
-        let network = &wanted.network;
-        if let Some(there) = self.uplinks.get(network) {
-            let same = there.spec == wanted.uplink || wanted.uplink == UplinkSpec::None;
-            return if same && wanted.publish.iter().all(|p| there.publish.contains(p)) {
-                Ok(())
-            } else {
-                Err(format!(
-                    "network {network} has the uplink {} already; a second one, or ports published later, are not \
-                     possible: start the VM that publishes ports first, or give this one a network of its own",
-                    there.spec
-                ))
-            };
+    pub(super) fn tap_of(&self, network: &str) -> Option<&str> {
+        match &self.uplinks.get(&tap_name(network))?.kind {
+            UplinkKind::Tap(interface) => Some(interface),
+            UplinkKind::Passt(_) => None,
         }
-        let passt = match &wanted.uplink {
-            UplinkSpec::None => return Ok(()),
-            UplinkSpec::Tap(_) => None,
-            UplinkSpec::Passt => Some(PasstSeat {
-                process: None,
-                generation: 0,
-                history: History::default(),
-                due: None,
-                ended: None,
-            }),
-        };
-        let uplink = NetworkUplink { spec: wanted.uplink.clone(), publish: wanted.publish.clone(), passt };
-        self.uplinks.insert(network.clone(), uplink);
-        self.start_passt(network)
     }
 
-    pub(super) fn start_passt(&mut self, network: &str) -> Result<(), String> {
-        let socket = self.directory.join(format!("{network}.passt"));
-        check_socket(&socket).map_err(|error| error.to_string())?;
+    fn seat(&mut self, name: &str) -> Option<&mut PasstSeat> {
+        self.uplinks.get_mut(name)?.passt_mut()
+    }
+
+    /// Makes the uplink that a VM wants, if it is not there yet.
+    pub(super) fn open_uplink(&mut self, wanted: &Attachment) -> Result<(), String> {
+        let (vm, network) = (&wanted.vm, &wanted.network);
+        let tap = self.tap_of(network).map(ToOwned::to_owned);
+        let (name, kind) = match (&wanted.uplink, tap) {
+            (UplinkSpec::None, _) => return Ok(()),
+            (UplinkSpec::Tap(interface), Some(there)) if *interface == there => return Ok(()),
+            // Who publishes nothing is content with the network's way out.
+            (UplinkSpec::Passt, Some(_)) if wanted.publish.is_empty() => return Ok(()),
+            (_, Some(there)) => {
+                return Err(format!(
+                    "network {network} has the uplink tap:{there}, and cannot have another beside it; use --uplink \
+                     none, or another network"
+                ));
+            }
+            (UplinkSpec::Tap(interface), None) => {
+                let others = |u: &NetworkUplink| u.network == *network;
+                if let Some(seat) = self.uplinks.values().find(|u| others(u)).and_then(NetworkUplink::passt) {
+                    return Err(format!(
+                        "on network {network} VM {} has the uplink passt; a TAP interface cannot be beside it: use \
+                         another network",
+                        seat.vm
+                    ));
+                }
+                (tap_name(network), UplinkKind::Tap(interface.clone()))
+            }
+            (UplinkSpec::Passt, None) => {
+                // A VM that comes home finds its own.
+                if self.uplinks.contains_key(&passt_name(vm)) {
+                    return Ok(());
+                }
+                let seat = PasstSeat {
+                    vm: vm.clone(),
+                    mac: wanted.mac,
+                    publish: wanted.publish.clone(),
+                    address: None,
+                    process: None,
+                    generation: 0,
+                    history: History::default(),
+                    due: None,
+                    ended: None,
+                };
+                (passt_name(vm), UplinkKind::Passt(seat))
+            }
+        };
+        self.uplinks.insert(name, NetworkUplink { network: network.clone(), kind });
+        Ok(())
+    }
+
+    fn socket(&self, vm: &str) -> PathBuf {
+        self.directory.join(format!("{vm}.passt"))
+    }
+
+    pub(super) fn uplink_commands(&self) -> Vec<NetswitchCommand> {
+        let command = |(name, uplink): (&String, &NetworkUplink)| {
+            let (network, name) = (uplink.network.clone(), name.clone());
+            let uplink = match &uplink.kind {
+                UplinkKind::Tap(interface) => Uplink::Tap { interface: interface.clone() },
+                UplinkKind::Passt(seat) => Uplink::Stream { path: self.socket(&seat.vm), owner: seat.mac },
+            };
+            NetswitchCommand::AddUplink { network, name, uplink }
+        };
+        self.uplinks.iter().map(command).collect()
+    }
+
+    /// The switch has given a VM this address.
+    pub(super) fn leased(&mut self, vm: &str, address: Ipv4Addr) {
+        let Some(port) = self.ports.get_mut(vm) else { return };
+        port.address = Some(address);
+        self.show_addresses();
+        let name = passt_name(vm);
+        let Some(seat) = self.seat(&name) else { return };
+        // One that runs follows the packets of its guest.
+        seat.address = Some(address);
+        if seat.generation == 0
+            && let Err(error) = self.start_passt(&name)
+            && let Some(seat) = self.seat(&name)
+        {
+            seat.ended = Some(error);
+        }
+    }
+
+    pub(super) fn start_passt(&mut self, name: &str) -> Result<(), String> {
         let outbox = self.outbox.clone();
-        let Some(uplink) = self.uplinks.get_mut(network) else { return Ok(()) };
-        let Some(seat) = &mut uplink.passt else { return Ok(()) };
+        let beside = self.launcher.directory.clone();
+        let Some(vm) = self.seat(name).map(|seat| seat.vm.clone()) else { return Ok(()) };
+        let socket = self.socket(&vm);
+        check_socket(&socket).map_err(|error| error.to_string())?;
+        let Some(seat) = self.seat(name) else { return Ok(()) };
+        let Some(address) = seat.address else { return Ok(()) };
         seat.generation += 1;
-        let (name, generation) = (network.to_owned(), seat.generation);
+        let (name, generation) = (name.to_owned(), seat.generation);
         let ended = move |how| drop(outbox.send(Input::PasstEnded(name, generation, how)));
-        seat.process = Some(
-            Passt::spawn(&self.launcher.directory, &socket, &uplink.publish, ended)
-                .map_err(|e| e.to_string())?,
-        );
+        let guest = (address, seat.mac);
+        let started = Passt::spawn(&beside, &socket, guest, &seat.publish, ended);
+        seat.process = Some(started.map_err(|error| error.to_string())?);
         seat.ended = None;
         Ok(())
     }
 
-    pub(super) fn passt_ended(&mut self, network: &str, generation: u32, how: String) {
+    pub(super) fn start_due_passts(&mut self, now: Instant) {
+        let due = |u: &NetworkUplink| u.passt().is_some_and(|s| s.due.is_some_and(|at| at <= now));
+        let names: Vec<String> =
+            self.uplinks.iter().filter(|(_, u)| due(u)).map(|(n, _)| n.clone()).collect();
+        for name in names {
+            if let Some(seat) = self.seat(&name) {
+                seat.due = None;
+            }
+            if let Err(error) = self.start_passt(&name) {
+                log::error!("{name}: {error}");
+            }
+        }
+    }
+
+    pub(super) fn passt_ended(&mut self, name: &str, generation: u32, how: String) {
         let now = self.born.elapsed();
-        let Some(seat) = self.uplinks.get_mut(network).and_then(|u| u.passt.as_mut()) else { return };
+        let Some(seat) = self.seat(name) else { return };
         if seat.generation != generation {
             return;
         }
         let words = seat.process.take().map(|p| p.last_words()).unwrap_or_default();
         let words = if words.is_empty() { words } else { format!(": {words}") };
-        let how = format!("passt of network {network} {how}{words}");
+        let how = format!("passt of VM {} {how}{words}", seat.vm);
         log::warn!("{how}");
         seat.ended = Some(how);
-        if self.waiting.iter().any(|w| w.network == network) {
+        let vm = seat.vm.clone();
+        if self.waiting.iter().any(|w| w.vm == vm) {
             // It never worked: whoever waits is told why.
             return;
         }
+        let Some(seat) = self.seat(name) else { return };
         let (history, decision) = decide(&seat.history, Role::Replaceable, now);
         seat.history = history;
         match decision {
             Decision::Restart { after } => seat.due = Some(Instant::now() + after),
-            Decision::GiveUp { why } => {
-                log::error!("passt of network {network} {why}; the network has no way out")
-            }
+            Decision::GiveUp { why } => log::error!("passt of VM {vm} {why}; the VM has no way out"),
         }
     }
 
-    pub(super) fn close_unused(&mut self, network: &str) {
-        if self.ports.values().any(|p| p.network == network) || self.away.values().any(|(n, _)| n == network)
-        {
-            return;
-        }
-        if self.uplinks.remove(network).is_some() {
-            self.send(NetswitchCommand::RemoveUplink { name: uplink_name(network) });
+    /// Ends the ways out of VMs and networks that are no more.
+    pub(super) fn close_unused(&mut self) {
+        let (ports, away) = (&self.ports, &self.away);
+        let used = |uplink: &NetworkUplink| match &uplink.kind {
+            UplinkKind::Passt(seat) => ports.contains_key(&seat.vm) || away.contains_key(&seat.vm),
+            UplinkKind::Tap(_) => {
+                ports.values().any(|port| port.network == uplink.network)
+                    || away.values().any(|(network, _)| *network == uplink.network)
+            }
+        };
+        let unused: Vec<String> =
+            self.uplinks.iter().filter(|(_, uplink)| !used(uplink)).map(|(name, _)| name.clone()).collect();
+        for name in unused {
+            self.uplinks.remove(&name);
+            self.send(NetswitchCommand::RemoveUplink { name });
         }
     }
 }
