@@ -15,6 +15,7 @@ use crate::ethernet::Mac;
 use crate::gate::Stage;
 use crate::link::wire::Message;
 use crate::network::{Attached, Card, Departed, MOURNED, Network, REMEMBERED, Role, lock};
+use crate::service::may_claim;
 use crate::table::PortId;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -116,7 +117,14 @@ impl Network {
             for link in inside.links() {
                 inside.tell_of(link, mac);
             }
-            lock(&card.addresses).list()
+            let mut addresses = lock(&card.addresses).list();
+            if card.served.is_some() {
+                // What it claimed in vain is not said for it.
+                addresses.retain(|address| may_claim(*address, mac, &inside.leases));
+                let lease = inside.leases.of(mac).map(|lease| lease.address);
+                addresses.extend(lease.filter(|address| !addresses.contains(address)));
+            }
+            addresses
         };
         for address in addresses {
             self.frame_of_port(id, &gratuitous_arp(mac, address));

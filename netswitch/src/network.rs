@@ -415,7 +415,7 @@ impl Network {
     ) {
         let _passing = self.pass();
         // The tables are locked for the decision alone: sending may wait for the receiver.
-        let (ways, source) = {
+        let (mut ways, source) = {
             let now = Instant::now();
             let mut inside = self.inside();
             let Some(port) = inside.ports.get(&from) else { return };
@@ -428,9 +428,9 @@ impl Network {
             inside.table.learn(header.source, from, now);
             (ways(&inside, header.destination, now), header.source)
         };
-        let targets: Vec<_> = ways.targets.into_iter().filter(|port| port.takes(source, frame)).collect();
-        let patience = if targets.len() == 1 { patience } else { Duration::ZERO };
-        for target in targets {
+        ways.targets.retain(|port| port.takes(source, frame));
+        let patience = if ways.targets.len() == 1 { patience } else { Duration::ZERO };
+        for target in ways.targets {
             target.deliver(frame, patience, ways.directed);
         }
         for (link, mac) in ways.after {

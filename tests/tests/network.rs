@@ -3,7 +3,8 @@
 
 use anyhow::{Context, bail, ensure};
 use quasar_tests::{Guest, Host, Recipe, http, process, wait_for};
-use std::net::{Ipv4Addr, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 fn recipe(name: &str) -> anyhow::Result<Recipe> {
@@ -11,9 +12,9 @@ fn recipe(name: &str) -> anyhow::Result<Recipe> {
 }
 
 /// What a guest that echoes datagrams sends back through a port of the host.
-fn echoed(port: u16, text: &[u8]) -> anyhow::Result<()> {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
-    socket.connect((Ipv4Addr::LOCALHOST, port))?;
+fn echoed(host: IpAddr, port: u16, text: &[u8]) -> anyhow::Result<()> {
+    let socket = UdpSocket::bind((host, 0))?;
+    socket.connect((host, port))?;
     socket.set_read_timeout(Some(Duration::from_millis(500)))?;
     let mut space = [0; 2000];
     // A datagram may be lost.
@@ -27,6 +28,16 @@ fn echoed(port: u16, text: &[u8]) -> anyhow::Result<()> {
     bail!("no datagram came back through port {port}")
 }
 
+/// The page at a published port of the IPv6 loopback.
+fn page(port: u16, path: &str) -> anyhow::Result<String> {
+    let mut client = TcpStream::connect((Ipv6Addr::LOCALHOST, port))?;
+    client.set_read_timeout(Some(Duration::from_secs(60)))?;
+    write!(client, "GET {path} HTTP/1.0\r\n\r\n")?;
+    let mut answer = String::new();
+    client.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
 fn reach_each_other(left: &mut Guest<'_>, right: &mut Guest<'_>) -> anyhow::Result<()> {
     for name in ["right", "right.internal", "right.lan"] {
         left.console.command(&format!("ping -c 3 -W 60 {name}"))?;
@@ -37,7 +48,10 @@ fn reach_each_other(left: &mut Guest<'_>, right: &mut Guest<'_>) -> anyhow::Resu
 #[test]
 fn two_guests_reach_each_other_by_name() -> anyhow::Result<()> {
     let host = Host::start()?;
-    let mut left = recipe("left")?.publish_udp(5353)?.start(&host)?;
+    let six = TcpListener::bind((Ipv6Addr::LOCALHOST, 0))?.local_addr()?.port();
+    let v6 = [format!("[::1]:{six}:8081"), format!("[::1]:{six}:5354/udp")];
+    let left = recipe("left")?.publish_udp(5353)?.with(&["--publish", &v6[0], "--publish", &v6[1]]);
+    let mut left = left.start(&host)?;
     let mut right = recipe("right")?.start(&host)?;
     let booted = left.boot();
     left.explain(booted)?;
@@ -76,9 +90,17 @@ fn two_guests_reach_each_other_by_name() -> anyhow::Result<()> {
                 );
             }
         }
-        left.console.command("(/bench/udpecho 5353 > /tmp/udp 2>&1 &)")?;
+        // Port 8081's server listens on IPv4 alone.
+        for _ in 0..3 {
+            let answer = page(six, "/name")?;
+            ensure!(answer.ends_with("\r\n\r\nleft\n"), "[::1]:{six} answered {answer:?}");
+        }
+        for port in [5353, 5354] {
+            left.console.command(&format!("(/bench/udpecho {port} > /tmp/udp 2>&1 &)"))?;
+        }
         for length in [1, 100, 1200] {
-            echoed(left.port(5353)?, &vec![b'u'; length])?;
+            echoed(Ipv4Addr::LOCALHOST.into(), left.port(5353)?, &vec![b'u'; length])?;
+            echoed(Ipv6Addr::LOCALHOST.into(), six, &vec![b'6'; length])?;
         }
 
         // Another switch in its place: nobody notices, whether they renew or ask for names.

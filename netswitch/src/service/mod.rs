@@ -15,7 +15,7 @@ use crate::ethernet::{HEADER_BYTES, Mac};
 use crate::network::Inside;
 use leases::Leases;
 use quasar_abi::address_plan::{GATEWAY, MASK, RESOLVER, SWITCH_MAC, gateway_mac};
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::MutexGuard;
 
 const DHCP_SERVER: u16 = 67;
@@ -124,10 +124,15 @@ fn outside(frame: &[u8], client: Client) -> Verdict {
     Verdict::Instead(instead)
 }
 
+/// Whether a served VM may say that an address is its own.
+#[must_use]
+pub fn may_claim(address: Ipv4Addr, mac: Mac, leases: &Leases) -> bool {
+    let others = leases.owner(address).is_some_and(|(owner, _)| owner != mac);
+    address != GATEWAY && address != RESOLVER && !others
+}
+
 fn resolve(message: packet::Arp, client: Client, leases: &Leases) -> Verdict {
-    let claims = |address| message.sender == address;
-    let others = leases.owner(message.sender).is_some_and(|(owner, _)| owner != client.mac);
-    if claims(GATEWAY) || claims(RESOLVER) || others {
+    if !may_claim(message.sender, client.mac, leases) {
         return Verdict::Refused;
     }
     let at = match message.target {
@@ -154,7 +159,6 @@ mod tests {
     use super::*;
     use crate::announce::{arp_probe, gratuitous_arp};
     use proptest::prelude::*;
-    use std::net::Ipv4Addr;
     use std::time::Instant;
 
     const MAC: Mac = Mac([0x52, 0x54, 0, 1, 2, 3]);

@@ -48,6 +48,10 @@ pub fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
             Ok(same(crate::isa::disassemble(&elf, &launcher(exe_dir, &[])?)?))
         }
         Command::Pki(command) => crate::pki::command::execute(&command),
+        Command::Relay { to, udp } => {
+            crate::relay::serve(to, udp).context("the relay cannot serve")?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Host(options) => {
             let (paths, neighbours) = (Paths::locate(socket), host::neighbours(&options)?);
             note!("quasar: serving {}", paths.socket.display());
@@ -135,6 +139,7 @@ async fn ask(client: &Client, command: Command, exe_dir: Option<&Path>) -> anyho
         | Command::Host(_)
         | Command::Image(_)
         | Command::Pki(_)
+        | Command::Relay { .. }
         | Command::Completions(_)
         | Command::Man(_) => unreachable!("handled before"),
     }

@@ -51,9 +51,8 @@ fn arguments((address, mac): (Ipv4Addr, [u8; 6]), publish: &[Publish], root: boo
     ] {
         arguments.extend([option.to_owned(), value]);
     }
-    if publish.iter().all(|p| p.address.is_ipv4()) {
-        arguments.push("--ipv4-only".into());
-    }
+    // What is published of IPv6 comes over a relay.
+    arguments.push("--ipv4-only".into());
     for forward in publish {
         arguments.push(match forward.protocol {
             Protocol::Tcp => "-t".into(),

@@ -68,6 +68,16 @@ pub enum Command {
   quasar run --kernel Image --disk root.img --disk data.img,ro --append 'console=ttyS0 root=/dev/vda'
   quasar run a --image debian --net lan --uplink none --detach")]
     Run(Box<Run>),
+    /// Carry a published IPv6 port, the socket at standard input, to a port of IPv4. Started by the daemon.
+    #[command(hide = true)]
+    Relay {
+        /// Where to.
+        #[arg(long)]
+        to: SocketAddr,
+        /// It is a port of UDP.
+        #[arg(long)]
+        udp: bool,
+    },
     /// Make a VM as `quasar run` does, but do not start it.
     #[command(after_help = "Examples:
   quasar create web --image debian-disk --publish 2222:22

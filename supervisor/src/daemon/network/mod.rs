@@ -5,6 +5,7 @@
 
 mod handle;
 pub mod links;
+mod relay;
 mod swap;
 mod switch;
 mod uplinks;

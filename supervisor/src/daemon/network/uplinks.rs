@@ -1,5 +1,6 @@
 //! Ways out, and the programs behind them. A TAP interface is a network's; a passt is one VM's, since it knows one guest.
 
+use super::relay::Relay;
 use super::{Attachment, Input, Keeper};
 use crate::children::policy::{Decision, History, Role, decide};
 use crate::daemon::passt::Passt;
@@ -14,7 +15,10 @@ use std::time::Instant;
 pub(super) struct PasstSeat {
     pub(super) vm: String,
     pub(super) mac: [u8; 6],
+    /// What the program publishes.
     pub(super) publish: Vec<Publish>,
+    /// What leads to some of that from IPv6; they end with the uplink.
+    _relays: Vec<Relay>,
     /// The VM's address. The program is started when it is known.
     pub(super) address: Option<Ipv4Addr>,
     pub(super) process: Option<Passt>,
@@ -105,10 +109,16 @@ impl Keeper {
                 if self.uplinks.contains_key(&passt_name(vm)) {
                     return Ok(());
                 }
+                let mut taken = vec![];
+                for publish in &wanted.publish {
+                    taken.push(Relay::take(publish)?);
+                }
+                let (publish, relays): (Vec<_>, Vec<_>) = taken.into_iter().unzip();
                 let seat = PasstSeat {
                     vm: vm.clone(),
                     mac: wanted.mac,
-                    publish: wanted.publish.clone(),
+                    publish,
+                    _relays: relays.into_iter().flatten().collect(),
                     address: None,
                     process: None,
                     generation: 0,
