@@ -4,11 +4,15 @@ use crate::hosts::{Card, Host, mesh, until};
 use quasar_abi::control::netswitch::{NetswitchCommand, NetworkEvent};
 use std::sync::{Arc, Mutex};
 
-/// What a host's switch tells by itself.
+/// What a host's switch tells by itself of VMs that have ended.
 fn news(host: &Host) -> Arc<Mutex<Vec<NetworkEvent>>> {
     let heard = Arc::<Mutex<Vec<NetworkEvent>>>::default();
     let list = Arc::clone(&heard);
-    host.switch.listen_to(Box::new(move |event| list.lock().expect("lock").push(event)));
+    host.switch.listen_to(Box::new(move |event| {
+        if matches!(event, NetworkEvent::Ended { .. }) {
+            list.lock().expect("lock").push(event);
+        }
+    }));
     heard
 }
 
