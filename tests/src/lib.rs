@@ -18,7 +18,9 @@ pub mod outputs;
 pub mod pki;
 pub mod process;
 pub mod programs;
+pub mod readme;
 pub mod stream;
+pub mod terminal;
 pub mod tiny;
 pub mod turn;
 

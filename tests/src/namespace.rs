@@ -44,7 +44,15 @@ impl Namespace {
     /// # Errors
     /// When this user may not make them.
     pub fn pair() -> anyhow::Result<(Self, Self)> {
-        let (a, b) = (Self::new(ADDRESSES[0])?, Self::new(ADDRESSES[1])?);
+        Self::pair_at(ADDRESSES)
+    }
+
+    /// Two of them, joined, at addresses in one /24.
+    ///
+    /// # Errors
+    /// As [`Namespace::pair`].
+    pub fn pair_at(addresses: [Ipv4Addr; 2]) -> anyhow::Result<(Self, Self)> {
+        let (a, b) = (Self::new(addresses[0])?, Self::new(addresses[1])?);
         let words = ["link", "add", CABLE, "netns", &a.name, "type", "veth"];
         ip(&[&words[..], &["peer", "name", CABLE, "netns", &b.name]].concat())?;
         for (this, other) in [(&a, &b), (&b, &a)] {
