@@ -40,6 +40,8 @@ pub mod party;
 #[cfg(not(loom))]
 pub mod ram;
 #[cfg(not(loom))]
+pub mod random;
+#[cfg(not(loom))]
 pub mod saved;
 #[cfg_attr(loom, path = "segment_model.rs")]
 pub mod segment;

@@ -211,7 +211,7 @@ impl Doorway {
     pub fn beside(first: &TcpStream, accept: Accept) -> anyhow::Result<Self> {
         let listener = TcpListener::bind((first.local_addr()?.ip(), 0)).context("no port for lanes")?;
         listener.set_nonblocking(true)?;
-        let door = Door { port: listener.local_addr()?.port(), key: crate::tls::random()? };
+        let door = Door { port: listener.local_addr()?.port(), key: quasar_abi::random::bytes()? };
         Ok(Self { listener, accept, door })
     }
 

@@ -11,17 +11,6 @@ use std::time::{Duration, Instant};
 /// Time for a TCP connection to be made.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// Bytes that nobody can guess.
-///
-/// # Errors
-/// When the system has none.
-pub fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
-    let mut bytes = [0; N];
-    let filled = quasar_door::protection::provider().secure_random.fill(&mut bytes);
-    filled.map_err(|_| anyhow::anyhow!("the system has no randomness"))?;
-    Ok(bytes)
-}
-
 /// Who is at the other end of a new connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Callee {

@@ -184,10 +184,7 @@ pub(super) fn open_log(path: &Path) -> Result<CappedLog, HostError> {
 }
 
 fn random_id() -> std::io::Result<String> {
-    use std::io::Read;
-    let mut bytes = [0; 8];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(format!("{:016x}", u64::from_le_bytes(bytes)))
+    Ok(format!("{:016x}", u64::from_le_bytes(quasar_abi::random::bytes()?)))
 }
 
 /// What becomes of a VM's disks when it ends here.

@@ -148,10 +148,8 @@ fn place_dtb(end: u64, len: u64, lowest: u64) -> u64 {
 }
 
 fn random_seed() -> Vec<u8> {
-    use std::io::Read;
     let mut seed = vec![0; RNG_SEED_BYTES];
-    let read = std::fs::File::open("/dev/urandom").and_then(|mut f| f.read_exact(&mut seed));
-    if read.is_ok() { seed } else { vec![] }
+    if quasar_abi::random::fill(&mut seed).is_ok() { seed } else { vec![] }
 }
 
 /// A program that has its place.

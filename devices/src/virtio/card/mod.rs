@@ -81,7 +81,7 @@ impl Card {
                 (shared, Some(Worker { thread, wake, finish: Box::new(|| Ok(())) }))
             }
             VirtioDevice::Console => (make(Box::new(VirtioConsole::new(&host.consoles)?))?, None),
-            VirtioDevice::Rng => (make(Box::new(Rng::new(host.vm.clone())?))?, None),
+            VirtioDevice::Rng => (make(Box::new(Rng::new(host.vm.clone())))?, None),
             VirtioDevice::PowerButton => (make(Box::<PowerKey>::default())?, None),
         };
         Ok(Arc::new(Self { shared, worker: Mutex::new(worker) }))
