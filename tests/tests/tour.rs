@@ -56,6 +56,9 @@ fn the_readme_tells_the_truth() -> anyhow::Result<()> {
     let mark = homes.path().display().to_string();
     let (a, b) = Namespace::pair_at(ADDRESSES)?;
     let mut terminals = [terminal(&a, &homes.path().join("a"))?, terminal(&b, &homes.path().join("b"))?];
+    // No ssh server runs there: what is copied to the other machine is copied to its home.
+    let other = homes.path().join("b/home");
+    terminals[0].run(&format!(r#"scp() {{ cp -r "$2" "{}/${{3#*:}}"; }}"#, other.display()))?;
     let walked = steps.iter().try_for_each(|step| {
         eprintln!("{}", step.command);
         let terminal = &mut terminals[usize::from(step.machine == Machine::B)];
