@@ -197,7 +197,7 @@ fn a_host_without_room_refuses_and_one_that_fills_up_lets_go() -> anyhow::Result
         stream.finish()?;
         guest
             .console
-            .command("killall verify; ! grep FAIL /tmp/verify; sync; /bench/verify check /dev/vda")?;
+            .command("killall verify; ! grep FAIL /tmp/verify; sync; /bench/verify check /dev/vda 48")?;
         waits_for_room(&mut guest, &tight)
     })();
     guest.explain(trials)?;

@@ -36,6 +36,7 @@ pub struct Entry {
     held: Mutex<Held>,
     journey: Mutex<Option<Arc<Journey>>>,
     kept: AtomicBool,
+    leaving: AtomicBool,
     /// What its migrators are started with, when it is not the host's own program.
     migrator: Mutex<Option<Launcher>>,
     arrived: AtomicBool,
@@ -158,6 +159,7 @@ impl Entry {
             held: Mutex::new(held),
             journey: Mutex::default(),
             kept: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
             migrator: Mutex::default(),
             arrived: AtomicBool::new(false),
             doubt: Mutex::default(),
@@ -234,6 +236,25 @@ impl Entry {
     #[must_use]
     pub fn is_guest(&self) -> bool {
         self.past.abroad && self.arrived.load(Ordering::Acquire)
+    }
+
+    /// It is on its way off the list: its disks and directory may go at any moment.
+    pub fn set_leaving(&self) {
+        self.leaving.store(true, Ordering::Release);
+    }
+
+    /// Whether it is.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
+    }
+
+    /// How it is shown, as if it were in this phase.
+    #[must_use]
+    pub fn view_as(&self, phase: Phase) -> VmView {
+        let mut view = self.view();
+        view.status.phase = phase;
+        view
     }
 
     /// Remembers that it may run elsewhere, or that it does not.

@@ -6,7 +6,7 @@ use super::journey::Journey;
 use super::make::Start;
 use super::network::{LinkOptions, NetworkHandle};
 use super::paths::Paths;
-use super::spec::{Disk, SpecError, VmSpec};
+use super::spec::{Content, Disk, SpecError, VmSpec};
 use crate::children::{CappedLog, Launcher, trouble};
 use crate::errand::{self, Errand};
 use crate::vm::{Phase, ProcessInfo};
@@ -47,7 +47,7 @@ pub enum HostError {
     #[error(transparent)]
     Segment(#[from] SegmentError),
     /// The host's files.
-    #[error("{what}: {}", trouble::explain(source))]
+    #[error("{what}: {source}{}", trouble::shortage(source).map(|why| format!(": {why}")).unwrap_or_default())]
     Io {
         /// What was tried.
         what: String,
@@ -152,6 +152,8 @@ pub struct Neighbours {
 pub(super) struct Registry {
     pub(super) vms: BTreeMap<String, Option<Arc<Entry>>>,
     pub(super) away: BTreeMap<String, Away>,
+    /// How those are shown that are being started again, and whose place in `vms` is empty meanwhile.
+    pub(super) starting: BTreeMap<String, VmView>,
     pub(super) ending: bool,
 }
 
@@ -238,9 +240,18 @@ pub(super) fn disks_are_free(registry: &Registry, spec: &VmSpec, ids: &[DiskId])
 /// # Errors
 /// [`HostError::Spec`].
 pub(super) fn examine(spec: &VmSpec) -> Result<(), HostError> {
+    look_at(spec, Content::New)
+}
+
+/// The same for one that has run: its guest may have written anything to its disks.
+pub(super) fn examine_again(spec: &VmSpec) -> Result<(), HostError> {
+    look_at(spec, Content::Used)
+}
+
+fn look_at(spec: &VmSpec, disks: Content) -> Result<(), HostError> {
     spec.check_form()?;
     spec.check_host()?;
-    errand::run(&Errand::Examine(Box::new(spec.clone()))).map_err(SpecError::Files)?;
+    errand::run(&Errand::Examine(Box::new(spec.clone()), disks)).map_err(SpecError::Files)?;
     Ok(())
 }
 
@@ -334,6 +345,11 @@ impl Host {
         match (registry.vms.get(name), registry.away.get(name)) {
             (Some(Some(entry)), _) => Ok(Arc::clone(entry)),
             (None, Some(away)) => Err(HostError::Away { name: name.to_owned(), at: away.at.clone() }),
+            _ if registry.starting.contains_key(name) => Err(HostError::NotNow {
+                name: name.to_owned(),
+                state: "is being started".into(),
+                hint: "wait until it has started".into(),
+            }),
             _ => Err(HostError::Unknown(name.to_owned())),
         }
     }
@@ -345,7 +361,7 @@ impl Host {
         let entries: Vec<Arc<Entry>> = registry.vms.values().flatten().cloned().collect();
         let here = |name: &String| registry.vms.contains_key(name);
         let away = registry.away.iter().filter(|(name, _)| !here(name)).map(|(_, away)| away.view.clone());
-        let mut views: Vec<VmView> = away.collect();
+        let mut views: Vec<VmView> = away.chain(registry.starting.values().cloned()).collect();
         drop(registry);
         views.extend(entries.iter().map(|entry| entry.view()));
         views.sort_by(|a, b| a.name.cmp(&b.name));
@@ -424,6 +440,7 @@ impl Host {
         before: Option<Arc<Entry>>,
     ) -> Result<Arc<Entry>, HostError> {
         let mut registry = self.registry();
+        registry.starting.remove(&name);
         match made {
             Ok(entry) if !registry.ending => {
                 let entry = Arc::new(entry);
@@ -522,8 +539,12 @@ impl Host {
         let is_listed = |registry: &Registry| {
             registry.vms.get(name).is_some_and(|e| e.as_ref().is_some_and(|e| Arc::ptr_eq(e, entry)))
         };
-        if !is_listed(&self.registry()) {
-            return;
+        {
+            let registry = self.registry();
+            if !is_listed(&registry) {
+                return;
+            }
+            entry.set_leaving();
         }
         self.unmake(entry, disks);
         let mut registry = self.registry();

@@ -90,6 +90,13 @@ impl Host {
         if roles.is_empty() {
             return Err(refused(format!("has several processes: say which of {KNOWN}")));
         }
+        let migrator = entry.journey().and_then(|journey| journey.migrator());
+        if roles.contains(&Target::Passt) && entry.spec.net.is_none() {
+            return Err(refused("has no network card".into()));
+        }
+        if roles.contains(&Target::Migrator) && migrator.is_none() {
+            return Err(refused("is on no journey, so it has no migrator".into()));
+        }
         let mut killed = vec![];
         for target in roles {
             let mut add = |role: &str, pid: u32| {
@@ -108,19 +115,15 @@ impl Host {
                     add("netswitch", number(&pid));
                 }
                 Target::Passt => {
-                    if entry.spec.net.is_none() {
-                        return Err(refused("has no network card".into()));
-                    }
                     let pid = self.network.signal(Some(&entry.spec.name), signal as i32).map_err(absent)?;
                     add("passt", number(&pid));
                 }
                 Target::Migrator => {
-                    let reach = entry.journey().and_then(|journey| journey.migrator());
-                    let reach =
-                        reach.ok_or_else(|| refused("is on no journey, so it has no migrator".into()))?;
-                    // One that has just ended had it coming.
-                    drop(reach.pidfd.send(signal as i32));
-                    add("migrator", reach.pid);
+                    if let Some(reach) = &migrator {
+                        // One that has just ended had it coming.
+                        drop(reach.pidfd.send(signal as i32));
+                        add("migrator", reach.pid);
+                    }
                 }
             }
         }

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 /// The lock inside a directory of copies: who made it holds it.
 pub(super) const LOCK: &str = ".lock";
+/// What such a directory's name begins with.
+pub(super) const COPY: &str = "verify-";
 
 /// Whether the file is there and nobody holds it.
 fn is_free(lock: &Path) -> bool {
@@ -40,7 +42,9 @@ fn marked(mark: &Path) -> Option<PathBuf> {
 pub(super) fn sweep_data(data: &Path) -> Vec<PathBuf> {
     let mut removed = vec![];
     for directory in entries(data).filter(|path| path.is_dir()) {
-        if is_free(&directory.join(LOCK)) && std::fs::remove_dir_all(&directory).is_ok() {
+        let copy =
+            directory.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(COPY.as_bytes()));
+        if copy && is_free(&directory.join(LOCK)) && std::fs::remove_dir_all(&directory).is_ok() {
             removed.push(directory);
             continue;
         }

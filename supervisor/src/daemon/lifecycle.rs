@@ -1,7 +1,7 @@
 //! Stopping a VM and starting it again, from what it was made from.
 
-use super::entry::{Entry, Held, Past, VmView};
-use super::host::{Host, HostError, disks_are_free, examine, identify_disks, io, open_log};
+use super::entry::{Doubt, Entry, Held, Past, VmView};
+use super::host::{Host, HostError, disks_are_free, examine, examine_again, identify_disks, io, open_log};
 use super::make::Start;
 use super::spec::VmSpec;
 use crate::vm::{Phase, Request, VmHandle};
@@ -75,7 +75,11 @@ impl Host {
                 );
             }
         }
-        examine(&old.spec)?;
+        if let Some(Doubt { at, .. }) = old.doubt() {
+            let hint = "look there; remove it here when it runs there".to_owned();
+            return not_now(&format!("may run at {at}"), hint);
+        }
+        examine_again(&old.spec)?;
         let ids = identify_disks(&old.spec)?;
         {
             let mut registry = self.registry();
@@ -84,11 +88,12 @@ impl Host {
             }
             let is_listed =
                 registry.vms.get(name).is_some_and(|e| e.as_ref().is_some_and(|e| Arc::ptr_eq(e, &old)));
-            if !is_listed {
+            if !is_listed || old.is_leaving() {
                 return Err(HostError::Unknown(name.to_owned()));
             }
             disks_are_free(&registry, &old.spec, &ids)?;
             registry.vms.insert(name.to_owned(), None);
+            registry.starting.insert(name.to_owned(), old.view_as(Phase::Starting));
         }
         // Whoever watches it does the same; its port and memory must have gone before there are new ones.
         self.detach(&old);

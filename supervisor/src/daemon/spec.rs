@@ -148,7 +148,7 @@ pub enum SpecError {
     /// One disk is there twice.
     #[error(
         "disk {path} is the same as disk {other}, or a part of it; a disk that is written can be there once: give a copy, \
-         or make both read-only (`,ro`)"
+         or make both read-only"
     )]
     Twice {
         /// One of its names.
@@ -182,10 +182,22 @@ fn check_name(name: &str, what: &'static str) -> Result<(), SpecError> {
     if good { Ok(()) } else { Err(SpecError::Name(name.to_owned(), what)) }
 }
 
+/// Who wrote what is on a VM's disks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Content {
+    /// Its user: a file of another format is a mistake.
+    New,
+    /// Its guest, who may write anything.
+    Used,
+}
+
 /// Opens a disk as its VM will, and looks whether its bytes are a disk's.
-fn check_disk(disk: &Disk) -> std::io::Result<()> {
+fn check_disk(disk: &Disk, content: Content) -> std::io::Result<()> {
     let access = if disk.read_only { Access::Read } else { Access::Write };
     let UserFile { file, .. } = files::open(&disk.path, access)?;
+    if content == Content::Used {
+        return Ok(());
+    }
     let mut head = vec![];
     file.take(HEAD_BYTES).read_to_end(&mut head)?;
     let refused = |text| Err(std::io::Error::new(std::io::ErrorKind::InvalidData, text));
@@ -204,12 +216,13 @@ impl VmSpec {
     ///
     /// # Errors
     /// [`SpecError`].
-    pub fn check(&self) -> Result<(), SpecError> {
+    pub fn check(&self, content: Content) -> Result<(), SpecError> {
         self.check_form()?;
         // Before one is opened: a FIFO would wait for its other end.
         disks::check(&self.disks)?;
         for disk in &self.disks {
-            check_disk(disk).map_err(|source| SpecError::Disk { path: disk.path.clone(), source })?;
+            check_disk(disk, content)
+                .map_err(|source| SpecError::Disk { path: disk.path.clone(), source })?;
         }
         Ok(())
     }
@@ -482,7 +495,7 @@ mod tests {
 
     #[test]
     fn a_spec_is_checked_before_anything_is_made() {
-        spec().check().expect("good");
+        spec().check(Content::New).expect("good");
         spec().check_host().expect("good");
         let mut tap = spec();
         tap.net.as_mut().expect("net").uplink = UplinkSpec::Tap("quasar-none".into());
@@ -492,7 +505,7 @@ mod tests {
         let bad = |change: fn(&mut VmSpec)| {
             let mut changed = spec();
             change(&mut changed);
-            changed.check().expect_err("bad").to_string()
+            changed.check(Content::New).expect_err("bad").to_string()
         };
         assert!(bad(|s| s.name = "../x".into()).contains("no name for a VM"));
         assert!(bad(|s| s.machine.harts = 17).contains("1 to 16"));

@@ -7,7 +7,7 @@ use super::journey::incoming::Sizes;
 use super::make::Start;
 use super::network::links::obstacle;
 use super::paths::data_directory;
-use super::spec::{Mac, VmSpec};
+use super::spec::{Content, Mac, VmSpec};
 use crate::machine::config::Boot;
 use crate::places;
 use crate::vm::{Phase, Request};
@@ -92,7 +92,7 @@ impl Host {
             let name = entry.spec.name.clone();
             let reason = format!(
                 "it may run at {at}: look there; then `quasar resume {name}` if it does not, or \
-                 `quasar rm --force {name}` if it does"
+                 remove it by force if it does"
             );
             return Err(HostError::Refused { name, reason });
         }
@@ -183,7 +183,8 @@ impl Host {
             abroad: !at_home,
         };
         let start = Start::Arrive { paused: description.paused };
-        let settled = spec.check().map_err(HostError::from).and_then(|()| self.settle(spec, past, start));
+        let settled =
+            spec.check(Content::Used).map_err(HostError::from).and_then(|()| self.settle(spec, past, start));
         settled.inspect_err(|_| made_disks.iter().for_each(|disk| remove_disk(&disk.path)))
     }
 
@@ -229,8 +230,7 @@ impl Host {
         if let Some(journey) = entry.journey() {
             return Err(HostError::Travelling { name: name.to_owned(), way: journey.view().way });
         }
-        let status = entry.handle.status();
-        if status.phase == Phase::Paused && status.reason.is_some() {
+        if entry.handle.status().phase == Phase::Paused && entry.doubt().is_some() {
             self.attach_again(&entry)?;
         }
         let refused = |reason| HostError::Refused { name: name.to_owned(), reason };

@@ -33,8 +33,8 @@ pub fn as_child() -> Option<ExitCode> {
 
 fn carry_out(errand: Errand) -> Answer {
     match errand {
-        Errand::Examine(spec) => {
-            spec.check().map_err(|error| error.to_string())?;
+        Errand::Examine(spec, content) => {
+            spec.check(content).map_err(|error| error.to_string())?;
             spec.machine.examine(spec.slots()).map_err(|error| error.to_string())?;
             Ok(Booted::default())
         }

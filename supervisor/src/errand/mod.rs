@@ -10,7 +10,7 @@ pub use child::as_child;
 
 use crate::children::exec;
 use crate::children::{PidFd, describe, spawn_bound, trouble};
-use crate::daemon::spec::VmSpec;
+use crate::daemon::spec::{Content, VmSpec};
 use crate::machine::MachineConfig;
 use crate::machine::boot::Booted;
 use quasar_abi::machine::VmSegments;
@@ -33,7 +33,7 @@ pub const DEADLINE: Duration = Duration::from_secs(90);
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Errand {
     /// Say whether a VM can be made of its files.
-    Examine(Box<VmSpec>),
+    Examine(Box<VmSpec>, Content),
     /// Fill a machine's memory and set its harts up.
     Boot(Box<BootErrand>),
 }

@@ -31,7 +31,11 @@ fn physical(meminfo: &str) -> Option<u64> {
 /// Where the limits of this process' memory cgroup and of those around it stand (Linux, cgroup-v2 and cgroup-v1/memory).
 fn cgroup_limits(cgroup: &str) -> Vec<PathBuf> {
     let unified = cgroup.lines().find_map(|line| line.strip_prefix("0::/"));
-    let memory = cgroup.lines().find_map(|line| line.split_once(":memory:/").map(|(_, path)| path));
+    // `4:cpuset,memory:/path`: a hierarchy may have several controllers (cgroups(7)).
+    let memory = cgroup.lines().find_map(|line| {
+        let (controllers, path) = line.split_once(':')?.1.split_once(":/")?;
+        controllers.split(',').any(|controller| controller == "memory").then_some(path)
+    });
     let below = |root: &str, path: Option<&str>, file: &str| -> Vec<PathBuf> {
         let Some(path) = path else { return vec![] };
         let place = Path::new(root).join(path);
@@ -99,5 +103,7 @@ mod tests {
         let paths = cgroup_limits("5:memory:/docker/x\n1:name=systemd:/y\n");
         assert_eq!(paths[0], Path::new("/sys/fs/cgroup/memory/docker/x/memory.limit_in_bytes"));
         assert_eq!(paths.len(), 3);
+        let paths = cgroup_limits("4:cpuset,memory:/a\n");
+        assert_eq!(paths[0], Path::new("/sys/fs/cgroup/memory/a/memory.limit_in_bytes"));
     }
 }

@@ -14,10 +14,15 @@ fn unpacked_bytes(source: &Source) -> Result<Option<u64>, BootError> {
         // RFC 1952, 2.3.1: the length modulo 2^32 stands at the end; of several members, the last one's.
         let Some(at) = source.bytes.checked_sub(4) else { return Ok(None) };
         let last = source.read(at, 4)?;
-        return Ok(last.first_chunk().map(|bytes| u32::from_le_bytes(*bytes).into()));
+        let said: Option<u64> = last.first_chunk().map(|bytes| u32::from_le_bytes(*bytes).into());
+        // An archive of another kind may follow, and then these bytes are no length.
+        return Ok(said.filter(|said| *said <= source.bytes.saturating_mul(MOST_DEFLATED)));
     }
     Ok(zstd_content(head))
 }
+
+/// What deflate makes of one byte at most.
+const MOST_DEFLATED: u64 = 1032;
 
 /// The content size that a Zstandard frame states (RFC 8878, 3.1.1.1).
 fn zstd_content(head: &[u8]) -> Option<u64> {

@@ -2,7 +2,7 @@
  * repeated by a migration, a suspend or a crash of another process.
  *
  *   verify [MEMORY_MIB [FILE FILE_MIB [SECONDS]]]   0 seconds: until it is killed; FILE `-`: memory only
- *   verify check FILE                               once: are all blocks whole? (a file left by an earlier run)
+ *   verify check FILE [FILE_MIB]                    once: are all blocks whole? (a file left by an earlier run)
  *
  * Prints `verify ok N` (N: pages and blocks verified so far) twice a second at most, `verify FAIL ...` and exit status
  * 1 on a mismatch.
@@ -41,11 +41,11 @@ static void flush_file(int fd) {
   posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
 }
 
-static int check_file(const char *path) {
+static int check_file(const char *path, uint64_t blocks) {
   static uint64_t block[WORDS];
   int fd = open(path, O_RDONLY);
   if (fd < 0) die(path);
-  uint64_t count = (uint64_t)lseek(fd, 0, SEEK_END) / PAGE;
+  uint64_t count = blocks ? blocks : (uint64_t)lseek(fd, 0, SEEK_END) / PAGE;
   for (uint64_t i = 0; i < count; i++) {
     transfer(fd, 0, block, i);
     uint64_t sequence = le64toh(((struct block_header *)block)->sequence);
@@ -56,7 +56,7 @@ static int check_file(const char *path) {
 }
 
 int main(int argc, char **argv) {
-  if (argc == 3 && !strcmp(argv[1], "check")) return check_file(argv[2]);
+  if (argc > 2 && !strcmp(argv[1], "check")) return check_file(argv[2], argc > 3 ? strtoull(argv[3], NULL, 0) * 256 : 0);
   uint64_t pages = (argc > 1 ? strtoull(argv[1], NULL, 0) : 16) * 256;
   const char *path = argc > 2 && strcmp(argv[2], "-") ? argv[2] : NULL;
   uint64_t blocks = path ? (argc > 3 ? strtoull(argv[3], NULL, 0) : 8) * 256 : 0;

@@ -113,7 +113,9 @@ impl Device for VirtioConsole {
     fn recovered(&mut self, index: usize, written: u64) {
         if index == RECEIVE {
             let taken = self.loaded.wrapping_add(written);
-            if taken.wrapping_sub(self.console.input_tail.get()) <= written {
+            let tail = self.console.input_tail.get();
+            let typed = self.console.input_head.get().wrapping_sub(tail);
+            if taken.wrapping_sub(tail) <= written.min(typed) {
                 self.console.input_taken(taken);
             }
         }

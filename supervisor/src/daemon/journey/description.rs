@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 
 /// Version of this document. A later one is refused. It is 3 where its card has an address, and 2 where `silent` says
-/// something, so that hosts that know 1 take what they understand.
+/// something; then a host that does not know that refuses it.
 pub const VERSION: u32 = 3;
 
 /// A VM that comes.

@@ -119,6 +119,7 @@ impl NetworkHandle {
 
     /// Keeps a link to the switch at this address.
     pub fn link(&self, to: &str) {
+        self.links.want(to);
         // The thread has ended when this fails, and every link with it.
         drop(self.inbox.send(Input::Link(to.to_owned())));
     }

@@ -42,6 +42,13 @@ impl LinkBoard {
         self.changed.notify_all();
     }
 
+    /// A link is wanted from now on: until it is heard of, it is not up.
+    pub fn want(&self, to: &str) {
+        if !self.links().contains_key(to) {
+            self.set(to, false, "it has not been made yet");
+        }
+    }
+
     /// The switch has gone, and every link with it.
     pub fn all_down(&self, reason: &str) {
         let all: Vec<String> = self.links().keys().cloned().collect();
@@ -108,6 +115,13 @@ mod tests {
             assert!(board.wait(&wanted, Duration::from_secs(60)).is_empty());
         });
         assert_eq!(obstacle(&board.down(&wanted)), None);
+        // What has just been asked for is not up because nothing is known of it.
+        let asked = ["d:4".to_owned()];
+        board.want("d:4");
+        assert_eq!(board.wait(&asked, Duration::ZERO).len(), 1);
+        board.set("d:4", true, "");
+        board.want("d:4");
+        assert!(board.down(&asked).is_empty());
         board.all_down("the switch is gone");
         assert_eq!((board.down(&wanted).len(), board.list().len()), (2, 3));
     }

@@ -3,7 +3,7 @@
 use crate::children::Launcher;
 use crate::daemon::data_directory;
 use crate::daemon::entry::Held;
-use crate::daemon::leftovers::hold;
+use crate::daemon::leftovers::{COPY, hold};
 use crate::daemon::spec::VmSpec;
 use crate::image::copy_sparse;
 use crate::machine::{CopyError, Machine, MachineHash, segments};
@@ -90,7 +90,7 @@ fn copy_disks(spec: &mut VmSpec) -> Result<Option<(TempDir, File)>, TwinError> {
     let base = data_directory();
     crate::places::own_directory(&base).map_err(io("the data directory"))?;
     let directory =
-        tempfile::Builder::new().prefix("verify-").tempdir_in(base).map_err(io("the data directory"))?;
+        tempfile::Builder::new().prefix(COPY).tempdir_in(base).map_err(io("the data directory"))?;
     let lock = hold(directory.path()).map_err(io("the data directory"))?;
     for (index, disk) in spec.disks.iter_mut().enumerate().filter(|(_, disk)| !disk.read_only) {
         let copy = directory.path().join(format!("disk{index}"));

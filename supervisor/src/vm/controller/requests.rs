@@ -58,7 +58,7 @@ impl Controller {
             }
             (Request::Shutdown { .. }, _) if self.disks.waiting().is_some() => {
                 let why = self.disks.waiting().unwrap_or_default();
-                answer(Err(format!("{why}: it hears no power key until then; --force ends it")));
+                answer(Err(format!("{why}: it hears no power key until then; force ends it")));
             }
             (Request::Shutdown { .. }, _) if self.is_paused() => {
                 answer(Err("it is paused, and hears its power key only when it runs".into()));
