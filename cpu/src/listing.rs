@@ -3,9 +3,10 @@
 use crate::isa;
 use anyhow::Context;
 use object::{Object, ObjectSection, ObjectSegment, ObjectSymbol, SectionFlags, SegmentFlags, elf};
+use quasar_abi::files::{self, Access, UserFile};
 use quasar_abi::output::{OutputError, Stdout};
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 
 /// Prints the executable sections of an ELF file, or its executable segments when it has no sections.
@@ -13,7 +14,7 @@ use std::path::Path;
 /// # Errors
 /// When the file cannot be read or is no RISC-V ELF file, and [`OutputError`].
 pub fn print(path: &Path) -> anyhow::Result<()> {
-    let bytes = std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let bytes = read(path).with_context(|| format!("{} cannot be read", path.display()))?;
     let mut out = std::io::BufWriter::new(Stdout);
     let written = write(&bytes, &mut out).and_then(|()| Ok(out.flush()?));
     // What the buffer still holds could not be written either.
@@ -22,6 +23,20 @@ pub fn print(path: &Path) -> anyhow::Result<()> {
         Ok(error) => OutputError::from(error).into(),
         Err(error) => error.context(format!("{} cannot be disassembled", path.display())),
     })
+}
+
+/// Longest file that is read.
+const MOST_BYTES: u64 = 1 << 30;
+
+/// A file of the right kind, whatever the user has named.
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = vec![];
+    let UserFile { mut file, bytes: length } = files::open(path, Access::Read)?;
+    file.by_ref().take(elf::ELFMAG.len() as u64).read_to_end(&mut bytes)?;
+    anyhow::ensure!(bytes == elf::ELFMAG, "it is no ELF file");
+    anyhow::ensure!(length <= MOST_BYTES, "it has {length} bytes, and {MOST_BYTES} are the most");
+    file.take(MOST_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Writes the disassembly of an ELF file's bytes.

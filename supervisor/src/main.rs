@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let _log = quasar_abi::logging::start("warn");
+    quasar_supervisor::children::survive_file_limits();
     if let Some(code) = errand::as_child() {
         return code;
     }

@@ -17,4 +17,4 @@ pub use ending::describe;
 pub use launcher::{BuildError, Launcher, kind_named};
 pub use logs::{CappedLog, cap_own};
 pub use process::{Command, Note, Process, Reach, SendError};
-pub use spawn::{PidFd, spawn_bound};
+pub use spawn::{PidFd, spawn_bound, survive_file_limits};

@@ -10,6 +10,15 @@ use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+/// A file that may not become longer is an error of the write from now on, and no reason to die.
+pub fn survive_file_limits() {
+    // SAFETY: to ignore a signal runs no code of ours.
+    let before = unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+    if before == libc::SIG_ERR {
+        log::debug!("SIGXFSZ is not ignored: {}", io::Error::last_os_error());
+    }
+}
+
 /// A descriptor of a process: readable when it has ended, and a safe address for signals (a number could by
 /// then belong to another process).
 #[derive(Debug)]

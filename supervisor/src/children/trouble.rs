@@ -36,6 +36,10 @@ pub fn shortage(error: &io::Error) -> Option<String> {
              kernel.threads-max)",
             limit(Resource::Nproc)
         )),
+        libc::EFBIG => Some(format!(
+            "no file may be longer than {} bytes (`ulimit -f`, LimitFSIZE= of systemd), or than its file system takes",
+            limit(Resource::Fsize)
+        )),
         libc::ENOMEM => Some("the host has no memory left for it".into()),
         _ => None,
     }

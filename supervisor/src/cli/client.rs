@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use quasar_abi::output::OutputError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
 use tokio::net::UnixStream;
 
@@ -26,6 +27,9 @@ pub enum ClientError {
         "no daemon serves {0}; start one with `quasar host`, or a VM with `quasar run`, which starts one"
     )]
     NoDaemon(PathBuf),
+    /// Something else is there.
+    #[error("{0} is no socket; give the daemon's, or a path where nothing is (--socket, QUASAR_SOCKET)")]
+    NoSocket(PathBuf),
     /// The user may not.
     #[error("{0} cannot be opened: {1}; it belongs to another user")]
     Denied(PathBuf, std::io::Error),
@@ -101,6 +105,11 @@ impl Client {
     async fn connect(&self) -> Result<Sender, ClientError> {
         let socket = &self.paths.socket;
         check_socket(socket)?;
+        if let Ok(found) = socket.symlink_metadata()
+            && !found.file_type().is_socket()
+        {
+            return Err(ClientError::NoSocket(socket.clone()));
+        }
         let stream = UnixStream::connect(socket).await.map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
                 ClientError::NoDaemon(socket.clone())

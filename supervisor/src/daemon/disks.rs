@@ -82,9 +82,11 @@ pub fn check(disks: &[Disk]) -> Result<(), SpecError> {
         let failed = |source| SpecError::Disk { path: disk.path.clone(), source };
         let metadata = std::fs::metadata(&disk.path).map_err(failed)?;
         files::check(&metadata).map_err(failed)?;
-        if metadata.is_file() {
-            check_length(metadata.len()).map_err(failed)?;
-        }
+        let length = match metadata.is_file() {
+            true => metadata.len(),
+            false => files::open(&disk.path, files::Access::Read).map_err(failed)?.bytes,
+        };
+        check_length(length).map_err(failed)?;
         let id = DiskId::of(&metadata);
         let clash =
             seen.iter().find(|(other, with)| other.overlaps(&id) && !(with.read_only && disk.read_only));

@@ -91,7 +91,7 @@ impl Host {
             return Err(refused(format!("has several processes: say which of {KNOWN}")));
         }
         let migrator = entry.journey().and_then(|journey| journey.migrator());
-        if roles.contains(&Target::Passt) && entry.spec.net.is_none() {
+        if (roles.contains(&Target::Passt) || roles.contains(&Target::Switch)) && entry.spec.net.is_none() {
             return Err(refused("has no network card".into()));
         }
         if roles.contains(&Target::Migrator) && migrator.is_none() {

@@ -1,6 +1,7 @@
 //! Where the daemon keeps what others find it by.
 
 use crate::places;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 /// Longest path of a unix socket, in bytes: `sun_path` without its NUL (`unix(7)`).
@@ -79,6 +80,34 @@ impl Paths {
         self.directory().join(".scratch")
     }
 
+    /// Refuses a place where something is that no daemon of ours has made: a daemon removes what it finds there.
+    ///
+    /// # Errors
+    /// With the file that is in the way.
+    pub fn check_free(&self) -> std::io::Result<()> {
+        let in_the_way = |path: &Path, what: &str| {
+            let text = format!("{} is {what}; give another --socket", path.display());
+            Err(std::io::Error::new(std::io::ErrorKind::AlreadyExists, text))
+        };
+        if let Ok(found) = self.socket.symlink_metadata()
+            && !found.file_type().is_socket()
+        {
+            return in_the_way(&self.socket, "there already, and no socket");
+        }
+        if let Ok(found) = self.lock().symlink_metadata()
+            && (!found.is_file() || found.len() > 0)
+        {
+            return in_the_way(&self.lock(), "there already, and no lock of ours");
+        }
+        // Whatever of ours is there, this is.
+        let ours = self.scratch().symlink_metadata().is_ok_and(|found| found.is_dir());
+        let holds = std::fs::read_dir(self.directory()).is_ok_and(|mut entries| entries.next().is_some());
+        if holds && !ours {
+            return in_the_way(&self.directory(), "a directory of files that no daemon made");
+        }
+        Ok(())
+    }
+
     /// Makes the directories, for this user alone.
     ///
     /// # Errors
@@ -102,6 +131,27 @@ pub fn data_directory() -> PathBuf {
 mod tests {
     use super::*;
     use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn what_is_not_ours_is_in_the_way() {
+        let base = tempfile::tempdir().expect("tempdir");
+        let paths = |name: &str| Paths { socket: base.path().join(name) };
+        let fresh = paths("fresh.sock");
+        fresh.check_free().expect("nothing is there");
+        fresh.create().expect("directories");
+        std::fs::write(fresh.directory().join("network.log"), "ours").expect("write");
+        std::fs::write(fresh.lock(), "").expect("write");
+        drop(UnixListener::bind(&fresh.socket).expect("bind"));
+        fresh.check_free().expect("a dead daemon's");
+        for (name, other) in [("a.img", "a.img"), ("b.sock", "b.lock"), ("cron", "cron.d/job"), ("d", "d/e")]
+        {
+            let file = base.path().join(other);
+            std::fs::create_dir_all(file.parent().expect("parent")).expect("directory");
+            std::fs::write(&file, "a user's").expect("write");
+            let error = paths(name).check_free().expect_err(name).to_string();
+            assert!(error.contains("--socket"), "{error}");
+        }
+    }
 
     #[test]
     fn the_longest_socket_is_the_systems() {

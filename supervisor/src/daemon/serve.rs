@@ -121,6 +121,7 @@ fn watch_starter() -> std::io::Result<Arc<AtomicBool>> {
 pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     let ServeOptions { paths, launcher, exit_when_idle, background, neighbours } = options;
     check_socket(&paths.socket)?;
+    paths.check_free().map_err(io("no daemon can serve", &paths.socket))?;
     trouble::raise_open_files();
     paths.create().map_err(io("cannot make the directory of", &paths.socket))?;
     let _lock = lock(paths, *background)?;
