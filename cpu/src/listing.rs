@@ -32,7 +32,7 @@ const MOST_BYTES: u64 = 1 << 30;
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     let mut bytes = vec![];
     let UserFile { mut file, bytes: length } = files::open(path, Access::Read)?;
-    file.by_ref().take(elf::ELFMAG.len() as u64).read_to_end(&mut bytes)?;
+    Read::by_ref(&mut file).take(elf::ELFMAG.len() as u64).read_to_end(&mut bytes)?;
     anyhow::ensure!(bytes == elf::ELFMAG, "it is no ELF file");
     anyhow::ensure!(length <= MOST_BYTES, "it has {length} bytes, and {MOST_BYTES} are the most");
     file.take(MOST_BYTES).read_to_end(&mut bytes)?;
