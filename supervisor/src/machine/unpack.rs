@@ -96,7 +96,9 @@ mod tests {
     #[test]
     fn the_content_is_as_long_as_the_archive_says() {
         assert_eq!(of(b"070701000"), Some(9));
-        assert_eq!(of(b"\x1f\x8b\x08.......\x00\x00\x10\x00"), Some(1 << 20));
+        assert_eq!(of(b"\x1f\x8b\x08.......\x00\x20\x00\x00"), Some(1 << 13));
+        // More than deflate can make of it: another archive follows, and these bytes are no length.
+        assert_eq!(of(b"\x1f\x8b\x08.......\x00\x00\x10\x00"), None);
         // A single segment of one byte's length, and one of a 4-byte length; a stream says nothing.
         assert_eq!(of(b"\x28\xb5\x2f\xfd\x20\x07"), Some(7));
         assert_eq!(of(b"\x28\xb5\x2f\xfd\xa0\x00\x00\x00\x01"), Some(1 << 24));

@@ -123,6 +123,6 @@ mod tests {
         board.want("d:4");
         assert!(board.down(&asked).is_empty());
         board.all_down("the switch is gone");
-        assert_eq!((board.down(&wanted).len(), board.list().len()), (2, 3));
+        assert_eq!((board.down(&wanted).len(), board.list().len()), (2, 4));
     }
 }
