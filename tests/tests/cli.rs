@@ -53,7 +53,7 @@ fn errors_say_what_to_do() -> anyhow::Result<()> {
     with_disks(&["odd"], &["1000000 bytes", "the last 64", "truncate -s 1000448"])?;
     with_disks(&["empty"], &["it is empty"])?;
     with_disks(&["/dev/zero"], &["/dev/zero", "block device"])?;
-    with_disks(&["one", "same"], &["same is the same as disk", ",ro"])?;
+    with_disks(&["one", "same"], &["same is the same as disk", "read-only"])?;
     says(&["stop", "nobody"], &["nobody", "quasar ps"])?;
     says(&["ssh", "nobody"], &["nobody"])?;
     says(&["isa", "run", "/nonexistent/elf"], &["/nonexistent/elf"])?;
