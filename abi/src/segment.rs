@@ -47,7 +47,8 @@ impl SegmentKind {
         match self {
             Self::Ram | Self::Maps | Self::Devices | Self::Console | Self::Port => 1,
             // 2: harts mark what they write, and count it; nothing is granted through the cache.
-            Self::Tlb => 2,
+            // 3: twice as many sets.
+            Self::Tlb => 3,
             // 3: disks for which the host has no room. 4: the mmu says what a refusal follows from.
             Self::Control => 4,
         }

@@ -10,8 +10,9 @@ use crate::party::MAX_HARTS;
 use crate::shm_struct;
 use std::sync::atomic::Ordering;
 
-/// Sets of 4 KiB entries per hart.
-pub const SMALL_SETS: usize = if cfg!(loom) { 1 } else { 4096 };
+/// Sets of 4 KiB entries per hart: what programs that fill 128 MiB use is found without a question. Memory is taken
+/// for those alone that are used.
+pub const SMALL_SETS: usize = if cfg!(loom) { 1 } else { 8192 };
 /// Sets of large entries per hart.
 pub const LARGE_SETS: usize = if cfg!(loom) { 1 } else { 64 };
 /// Entries per set.
@@ -87,7 +88,7 @@ pub const TAG_VALID: u64 = 0x800;
 
 shm_struct! {
     /// One hart's cache.
-    pub struct HartTlb: 534_592 => {
+    pub struct HartTlb: 1_058_880 => {
         /// Global generation (low 32 bits count): the hart adds 1 to drop everything.
         pub generation: AtomicLe64,
         /// Next way to replace; kept by the mmu.

@@ -40,6 +40,33 @@ fn ends_with(mut machine: Machine, value: u64) {
 }
 
 #[test]
+fn a_program_that_goes_through_100_mb_again_and_again_asks_about_each_page_once() {
+    const PAGES: u64 = 100_000_000_u64.div_ceil(4096);
+    const ROUNDS: u64 = 5;
+    // Page after page, and the same page of memory behind all of them: what counts is the translations.
+    let round = [s(Op::Sd, A1, T0, 0), r(Op::Add, A1, A1, T1), s(Op::Bltu, A1, A2, -8)];
+    let sweep = program(&[&li(A1, WINDOW), &round]);
+    let body = program(&[
+        &li(T1, 4096),
+        &li(A2, WINDOW + PAGES * 4096),
+        &std::iter::repeat_n(sweep, usize::try_from(ROUNDS).expect("few")).flatten().collect::<Vec<_>>(),
+        &exit(ZERO),
+    ]);
+    let mut machine = with_handler(&body);
+    let (tables, page) = (RAM_BASE + 0x100_0000, RAM_BASE + 0x20_0000);
+    for index in 0..PAGES {
+        machine.ram.cell64(tables + index * 8).expect("RAM").set(leaf(page, RW | AD));
+    }
+    for table in 0..PAGES.div_ceil(512) {
+        machine.ram.cell64(MIDDLE + table * 8).expect("RAM").set(leaf(tables + table * 4096, 0));
+    }
+    assert_eq!(machine.run(), (request::HTIF_EXIT, 1));
+    let asked = machine.vm.counters[0].mmu_requests.get();
+    // Neighbours come with each answer.
+    assert!(asked <= PAGES / 16 + 8, "{asked} questions about {PAGES} pages");
+}
+
+#[test]
 fn two_addresses_of_one_page_and_a_remapping_after_sfence() {
     let [page, other] = [RAM_BASE + 0x20_0000, RAM_BASE + 0x20_1000];
     let body = program(&[

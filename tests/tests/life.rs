@@ -177,6 +177,47 @@ fn who_is_at_work_holds_the_daemon() -> anyhow::Result<()> {
 }
 
 /// Reads a terminal until it shows something.
+#[test]
+fn a_daemon_that_idles_makes_room_for_one_that_is_asked_for() -> anyhow::Result<()> {
+    let home = Home::new()?;
+    home.quasar(&["create", "a", "--kernel", &home.kernel, "--net", "none", "--memory", "64M"])?;
+    let first = home.daemon()?;
+    let refusal = home.refusal(&["host"])?;
+    ensure!(refusal.contains("already"), "it has a VM: {refusal}");
+    home.quasar(&["rm", "a"])?;
+    // At once: the first one stays for some moments.
+    let mut second = home.command(&["host"]).spawn()?;
+    wait_for("the other daemon", || {
+        let asked = home.json(&["info", "--json"]).ok()?;
+        (asked["pid"].as_u64() == Some(u64::from(second.id()))).then_some(())
+    })?;
+    ensure!(!process::lives(&first), "both serve");
+    process::signal(second.id(), Signal::SIGTERM)?;
+    ensure!(status(&mut second)? == Some(0), "it did not end well");
+    Ok(())
+}
+
+#[test]
+fn a_daemon_that_does_not_answer_is_named() -> anyhow::Result<()> {
+    let home = Home::new()?;
+    home.quasar(&["create", "a", "--kernel", &home.kernel, "--net", "none", "--memory", "64M"])?;
+    let daemon = home.daemon()?;
+    process::signal(daemon.pid, Signal::SIGSTOP)?;
+    let commands = [&["ps"][..], &["version"], &["run", "b", "--kernel", &home.kernel, "--detach"]];
+    let children = commands
+        .map(|arguments| home.command(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn());
+    let asked = children.map(|child| child?.wait_with_output());
+    process::signal(daemon.pid, Signal::SIGCONT)?;
+    for asked in asked {
+        let asked = asked?;
+        let (told, wanted) =
+            (String::from_utf8_lossy(&asked.stderr), format!("the daemon (process {}) does not", daemon.pid));
+        ensure!(!asked.status.success() && told.contains(&wanted), "{told}");
+    }
+    ensure!(home.phase("a")? == "stopped", "nothing was changed");
+    Ok(())
+}
+
 fn reads(terminal: &AtTerminal, wanted: &str) -> anyhow::Result<String> {
     let mut shown = Vec::new();
     let mut buffer = [0; 4096];

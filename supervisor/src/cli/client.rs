@@ -9,11 +9,13 @@ use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, UPGRADE};
 use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use quasar_abi::note;
 use quasar_abi::output::OutputError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
+use std::time::Duration;
 use tokio::net::UnixStream;
 
 /// Protocol of a console's upgraded connection.
@@ -42,6 +44,12 @@ pub enum ClientError {
     /// Another user answers.
     #[error("{0} is served by {user}, whose word counts for nothing here: nothing was asked; be that user, or give another --socket", user = crate::places::user(*.1))]
     Stranger(PathBuf, u32),
+    /// It took the question and is silent.
+    #[error(
+        "the daemon{} does not answer: is it stopped (SIGSTOP), or out of descriptors? nothing was changed",
+        process(*.0)
+    )]
+    Silent(Option<i32>),
     /// The connection broke.
     #[error("the connection to the daemon failed: {0}")]
     Connection(#[from] hyper::Error),
@@ -61,6 +69,27 @@ pub enum ClientError {
     /// The answer is not understood.
     #[error("the daemon's answer is not understood: {0}; is it of another version?")]
     Answer(String),
+}
+
+fn process(pid: Option<i32>) -> String {
+    pid.map(|pid| format!(" (process {pid})")).unwrap_or_default()
+}
+
+/// How long a question waits for its answer until the user is told, and until it is given up.
+const UNEASY: Duration = Duration::from_secs(3);
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// Waits for the answer to a question that changes nothing.
+async fn answered<T>(
+    daemon: Option<i32>,
+    answer: impl Future<Output = Result<T, ClientError>>,
+) -> Result<T, ClientError> {
+    let mut answer = std::pin::pin!(answer);
+    if let Ok(answer) = tokio::time::timeout(UNEASY, &mut answer).await {
+        return answer;
+    }
+    note!("quasar: the daemon{} has not answered yet", process(daemon));
+    tokio::time::timeout(SILENCE - UNEASY, answer).await.unwrap_or(Err(ClientError::Silent(daemon)))
 }
 
 /// Talks to the daemon of one socket.
@@ -94,15 +123,15 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn hold(&self) -> Result<Hold, ClientError> {
-        let mut sender = self.connect().await?;
+        let (mut sender, daemon) = self.connect().await?;
         let request = Self::request(Method::GET, "/v1/host").body(Full::default());
         let request = request.map_err(|error| ClientError::Answer(error.to_string()))?;
-        let host = answer(sender.send_request(request).await?).await?;
+        let host = answered(daemon, async { answer(sender.send_request(request).await?).await }).await?;
         Ok(Hold { host, _connection: sender })
     }
 
-    /// Opens a connection.
-    async fn connect(&self) -> Result<Sender, ClientError> {
+    /// Opens a connection; says whose process the daemon is.
+    async fn connect(&self) -> Result<(Sender, Option<i32>), ClientError> {
         let socket = &self.paths.socket;
         check_socket(socket)?;
         if let Ok(found) = socket.symlink_metadata()
@@ -119,7 +148,8 @@ impl Client {
         })?;
         // Whoever could make a file of this name could wait for us there. Root's word is as good as our own: it could
         // do all that we can.
-        let served_by = stream.peer_cred().map_err(|error| ClientError::Denied(socket.clone(), error))?.uid();
+        let peer = stream.peer_cred().map_err(|error| ClientError::Denied(socket.clone(), error))?;
+        let served_by = peer.uid();
         if served_by != 0 && served_by != nix::unistd::geteuid().as_raw() {
             return Err(ClientError::Stranger(socket.clone(), served_by));
         }
@@ -129,7 +159,7 @@ impl Client {
                 log::debug!("the connection ended: {error}");
             }
         });
-        Ok(sender)
+        Ok((sender, peer.pid()))
     }
 
     fn request(method: Method, path: &str) -> hyper::http::request::Builder {
@@ -146,7 +176,8 @@ impl Client {
         path: &str,
         body: Option<&(impl Serialize + Sync)>,
     ) -> Result<T, ClientError> {
-        let mut sender = self.connect().await?;
+        let is_question = method == Method::GET;
+        let (mut sender, daemon) = self.connect().await?;
         let bytes = match body {
             Some(body) => serde_json::to_vec(body).map_err(|e| unasked(&e))?,
             None => vec![],
@@ -155,7 +186,8 @@ impl Client {
             .header(CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(bytes)))
             .map_err(|e| unasked(&e))?;
-        answer(sender.send_request(request).await?).await
+        let asked = async { answer(sender.send_request(request).await?).await };
+        if is_question { answered(daemon, asked).await } else { asked.await }
     }
 
     /// Makes a request that is answered by JSON objects, one a line, and hands each on as it comes.
@@ -169,7 +201,7 @@ impl Client {
         body: Option<&(impl Serialize + Sync)>,
         mut take: impl FnMut(T) -> Result<(), OutputError>,
     ) -> anyhow::Result<()> {
-        let mut sender = self.connect().await?;
+        let (mut sender, _) = self.connect().await?;
         let broken = |error: &dyn std::fmt::Display| ClientError::Answer(error.to_string());
         let bytes = body.map(serde_json::to_vec).transpose().map_err(|e| unasked(&e))?.unwrap_or_default();
         let request = Self::request(method, path)
@@ -223,7 +255,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn console(&self, path: &str) -> Result<TokioIo<Upgraded>, ClientError> {
-        let mut sender = self.connect().await?;
+        let (mut sender, _) = self.connect().await?;
         let request = Self::request(Method::GET, path)
             .header(CONNECTION, "upgrade")
             .header(UPGRADE, CONSOLE_PROTOCOL)

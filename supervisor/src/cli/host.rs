@@ -1,7 +1,8 @@
 //! What `quasar host` is to other hosts.
 
 use super::args::HostOptions;
-use crate::daemon::Neighbours;
+use super::client::Client;
+use crate::daemon::{HostView, Neighbours, Paths};
 use anyhow::bail;
 use quasar_abi::control::migrator::Security;
 use quasar_abi::note;
@@ -36,6 +37,18 @@ pub fn neighbours(options: &HostOptions) -> anyhow::Result<Neighbours> {
         );
     }
     Ok(Neighbours { security, listen: *listen, switch, links: link.clone() })
+}
+
+/// Whether the daemon that serves now has no VM and is about to end: somebody's last command may have been a moment
+/// ago.
+///
+/// # Errors
+/// When nobody can be asked; that nobody serves is none.
+pub fn another_is_idle(paths: &Paths) -> anyhow::Result<bool> {
+    let client = Client { paths: paths.clone() };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let found: Result<HostView, _> = runtime.block_on(client.get("/v1/host"));
+    Ok(found.is_ok_and(|host| host.ends_when_idle && host.vms == 0))
 }
 
 #[cfg(test)]

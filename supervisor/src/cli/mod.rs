@@ -54,7 +54,6 @@ pub fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
         Command::Host(options) => {
             let (paths, neighbours) = (Paths::locate(socket), host::neighbours(&options)?);
-            note!("quasar: serving {}", paths.socket.display());
             let launcher = launcher(exe_dir, &options.exe_for)?;
             let HostOptions { exit_when_idle, background, .. } = options;
             if background {
@@ -63,7 +62,15 @@ pub fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
                     log::warn!("the daemon stays with its terminal: {error}");
                 }
             }
-            crate::daemon::serve(&ServeOptions { paths, launcher, exit_when_idle, background, neighbours })?;
+            let follows_idle = !background && host::another_is_idle(&paths)?;
+            crate::daemon::serve(&ServeOptions {
+                paths,
+                launcher,
+                exit_when_idle,
+                background,
+                follows_idle,
+                neighbours,
+            })?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Image(ImageCommand::Inspect { file }) => {

@@ -125,6 +125,9 @@ pub struct HostView {
     pub processes: Vec<ProcessInfo>,
     /// Number of VMs listed.
     pub vms: usize,
+    /// Whether it ends by itself when none is.
+    #[serde(default)]
+    pub ends_when_idle: bool,
 }
 
 /// A VM that runs on another host while its network's way out is here.
@@ -164,6 +167,7 @@ pub struct Host {
     pub(super) paths: Paths,
     pub(super) launcher: Launcher,
     pub(super) neighbours: Neighbours,
+    ends_when_idle: bool,
     /// The networks.
     pub network: NetworkHandle,
     registry: Mutex<Registry>,
@@ -260,7 +264,12 @@ impl Host {
     ///
     /// # Errors
     /// [`HostError::Io`].
-    pub fn new(paths: Paths, launcher: Launcher, neighbours: Neighbours) -> Result<Arc<Self>, HostError> {
+    pub fn new(
+        paths: Paths,
+        launcher: Launcher,
+        neighbours: Neighbours,
+        ends_when_idle: bool,
+    ) -> Result<Arc<Self>, HostError> {
         let directory = paths.directory();
         let launcher = Launcher { scratch: Some(paths.scratch()), ..launcher };
         let arrivals_log = open_log(&directory.join("arrivals.log"))?;
@@ -274,6 +283,7 @@ impl Host {
             paths,
             launcher,
             neighbours,
+            ends_when_idle,
             network,
             registry: Mutex::default(),
             births: AtomicU64::new(0),
@@ -377,6 +387,7 @@ impl Host {
             arch: std::env::consts::ARCH.to_owned(),
             processes: self.network.processes(),
             vms: self.registry().vms.len(),
+            ends_when_idle: self.ends_when_idle,
         }
     }
 

@@ -9,6 +9,7 @@ use crate::children::{Launcher, cap_own, trouble};
 use crate::machine::segments;
 use crate::places;
 use nix::fcntl::{Flock, FlockArg};
+use quasar_abi::note;
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
@@ -21,6 +22,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// How long a daemon in the background waits for one before it, which is ending its VMs.
 const SUCCESSION: Duration = Duration::from_secs(90);
+/// How long any waits for one that is about to end for want of VMs.
+const FAREWELL: Duration = Duration::from_secs(30);
 /// How often it looks.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -38,6 +41,8 @@ pub struct ServeOptions {
     pub exit_when_idle: bool,
     /// Whoever started it holds the other end of its standard input, and it stays as long as that is open.
     pub background: bool,
+    /// The daemon that serves now is about to end by itself, and is waited for.
+    pub follows_idle: bool,
     /// What it is to other hosts.
     pub neighbours: Neighbours,
 }
@@ -80,7 +85,12 @@ fn is_at(file: &File, path: &Path) -> bool {
 }
 
 /// Takes the daemon's lock. One in the background waits for another that is ending; one that serves is enough.
-fn lock(paths: &Paths, background: bool) -> Result<Flock<File>, ServeError> {
+fn lock(paths: &Paths, background: bool, follows_idle: bool) -> Result<Flock<File>, ServeError> {
+    let patience = match (background, follows_idle) {
+        (true, _) => SUCCESSION,
+        (false, true) => FAREWELL,
+        (false, false) => Duration::ZERO,
+    };
     let path = paths.lock();
     let start = Instant::now();
     loop {
@@ -90,9 +100,8 @@ fn lock(paths: &Paths, background: bool) -> Result<Flock<File>, ServeError> {
             Ok(lock) if is_at(&lock, &path) => return Ok(lock),
             Ok(_) => {}
             Err(_)
-                if !background
-                    || start.elapsed() > SUCCESSION
-                    || UnixStream::connect(&paths.socket).is_ok() =>
+                if start.elapsed() >= patience
+                    || (background && UnixStream::connect(&paths.socket).is_ok()) =>
             {
                 return Err(ServeError::Running(paths.socket.clone()));
             }
@@ -119,12 +128,12 @@ fn watch_starter() -> std::io::Result<Arc<AtomicBool>> {
 /// # Errors
 /// [`ServeError`].
 pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
-    let ServeOptions { paths, launcher, exit_when_idle, background, neighbours } = options;
+    let ServeOptions { paths, launcher, exit_when_idle, background, follows_idle, neighbours } = options;
     check_socket(&paths.socket)?;
     paths.check_free().map_err(io("no daemon can serve", &paths.socket))?;
     trouble::raise_open_files();
     paths.create().map_err(io("cannot make the directory of", &paths.socket))?;
-    let _lock = lock(paths, *background)?;
+    let _lock = lock(paths, *background, *follows_idle)?;
     let starter = background.then(watch_starter).transpose();
     let starter = starter.map_err(io("cannot start a thread for", &paths.socket))?;
     let stay = Stay { until_idle: *exit_when_idle, starter };
@@ -145,7 +154,7 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
         .enable_all()
         .build()
         .map_err(io("cannot start the event loop for", &paths.socket))?;
-    let host = Host::new(paths.clone(), launcher.clone(), neighbours.clone());
+    let host = Host::new(paths.clone(), launcher.clone(), neighbours.clone(), *exit_when_idle);
     let host = host.inspect_err(|_| drop(std::fs::remove_dir_all(paths.directory())))?;
     let result = runtime.block_on(listen(paths, &host, stay));
     host.shut_down();
@@ -170,8 +179,8 @@ async fn listen(paths: &Paths, host: &Arc<Host>, stay: Stay) -> Result<(), Serve
     let closed = door.closed();
     let router = api::router(Arc::clone(host));
     let arrivals = Arrivals::open(host).await?;
-    log::info!("serving {}", paths.socket.display());
     let signals = interrupted().map_err(io("cannot watch signals for", &paths.socket))?;
+    note!("quasar: serving {}", paths.socket.display());
     tokio::select! {
         result = axum::serve(door, router) => result.map_err(io("cannot serve", &paths.socket)),
         () = arrivals.take() => Ok(()),
