@@ -13,7 +13,7 @@ use crate::frame::{FrameError, FrameWriter, Kind};
 use crate::message::{Door, Lane as LaneKey};
 use crate::pump::{Inlet, PumpError};
 use anyhow::{Context, bail};
-use quasar_door::{Strangers, Visit};
+use quasar_peer::{Strangers, Visit};
 use std::io::{BufWriter, ErrorKind};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};

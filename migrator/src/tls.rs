@@ -3,7 +3,7 @@
 use crate::connection::{Stream, prepare};
 use anyhow::{Context, bail};
 use quasar_abi::control::migrator::Security;
-use quasar_door::{HANDSHAKE, Protection, knock};
+use quasar_peer::{HANDSHAKE, Protection, knock};
 use rustls::{Connection, StreamOwned};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};

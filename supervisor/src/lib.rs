@@ -2,8 +2,8 @@
 //!
 //! [`machine`] makes a VM's memory and its harts' first state, [`children`] starts and watches processes,
 //! [`vm`] runs one VM through its life, [`daemon`] serves the API for all VMs of a host, [`cli`] is what people
-//! type, [`isa`] runs bare programs without a daemon, [`image`] makes guests, [`pki`] makes the hosts' keys, [`relay`]
-//! carries published IPv6 ports.
+//! type, [`isa`] runs bare programs without a daemon, [`image`] makes guests, [`relay`] carries published IPv6
+//! ports.
 
 #![deny(unsafe_code)]
 #![deny(clippy::print_stdout, clippy::print_stderr)]
@@ -15,8 +15,6 @@ pub mod errand;
 pub mod image;
 pub mod isa;
 pub mod machine;
-pub mod pki;
-pub mod places;
 pub mod relay;
 pub mod signals;
 pub mod vm;

@@ -16,7 +16,7 @@ use quasar_abi::control::migrator::Security;
 use quasar_abi::control::netswitch::NetworkEvent;
 use quasar_abi::eintr::poll;
 use quasar_abi::words::whole;
-use quasar_door::{HANDSHAKE, Protection, Strangers, Visit};
+use quasar_peer::{HANDSHAKE, Protection, Strangers, Visit};
 use secure::secure;
 use serde::Serialize;
 use session::Session;

@@ -2,7 +2,7 @@
 
 use nix::poll::{PollFd, PollFlags};
 use quasar_abi::eintr::poll;
-use quasar_door::Protection;
+use quasar_peer::Protection;
 use rustls::Connection;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-pub use quasar_door::HOST_NAME;
+pub use quasar_peer::HOST_NAME;
 
 /// Makes a channel of a connected socket; `dialled` when we connected.
 ///

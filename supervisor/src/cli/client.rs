@@ -42,7 +42,7 @@ pub enum ClientError {
     #[error(transparent)]
     TooLong(#[from] SocketTooLong),
     /// Another user answers.
-    #[error("{0} is served by {user}, whose word counts for nothing here: nothing was asked; be that user, or give another --socket", user = crate::places::user(*.1))]
+    #[error("{0} is served by {user}, whose word counts for nothing here: nothing was asked; be that user, or give another --socket", user = quasar_places::user(*.1))]
     Stranger(PathBuf, u32),
     /// It took the question and is silent.
     #[error(

@@ -1,9 +1,9 @@
 //! A daemon for commands that need one: found, or started in the background, and held while the command is at work.
 
 use super::client::{Client, ClientError, Hold};
-use crate::places;
 use anyhow::Context;
 use quasar_abi::note;
+use quasar_places as places;
 use std::fs::{File, OpenOptions};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

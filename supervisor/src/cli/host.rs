@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 pub fn neighbours(options: &HostOptions) -> anyhow::Result<Neighbours> {
     let HostOptions { listen, switch_listen, link, pki, insecure, .. } = options;
     let security = match pki {
-        Some(directory) => Some(crate::pki::security(&std::path::absolute(directory)?)?),
+        Some(directory) => Some(quasar_pki::security(&std::path::absolute(directory)?)?),
         None => insecure.then_some(Security::Insecure),
     };
     if listen.or(*switch_listen).is_some() && security.is_none() {

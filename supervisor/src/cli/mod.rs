@@ -13,6 +13,7 @@ mod host;
 mod interrupts;
 mod journey;
 mod migrate;
+pub mod pki;
 mod progress;
 mod ps;
 mod run;
@@ -47,7 +48,7 @@ pub fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Isa(IsaCommand::Dis { elf }) => {
             Ok(same(crate::isa::disassemble(&elf, &launcher(exe_dir, &[])?)?))
         }
-        Command::Pki(command) => crate::pki::command::execute(&command),
+        Command::Pki(command) => pki::execute(&command),
         Command::Relay { to, udp } => {
             crate::relay::serve(to, udp).context("the relay cannot serve")?;
             Ok(ExitCode::SUCCESS)

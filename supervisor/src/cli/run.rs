@@ -12,10 +12,10 @@ use crate::daemon::{VmView, data_directory};
 use crate::image::{BuildOptions, BuiltImages};
 use crate::machine::MachineConfig;
 use crate::machine::config::Boot;
-use crate::places;
 use crate::vm::{Outcome, Phase};
 use anyhow::{Context, bail};
 use quasar_abi::{note, output, say};
+use quasar_places as places;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 

@@ -1,6 +1,6 @@
 //! The door for VMs from other hosts.
 //!
-//! Whoever connects is a stranger to a thread with a deadline ([`quasar_door`]) until it has knocked: a migrator process
+//! Whoever connects is a stranger to a thread with a deadline ([`quasar_peer`]) until it has knocked: a migrator process
 //! is started for hosts of our authority alone, or without TLS for a whole first message.
 
 use super::host::{Host, Neighbours};
@@ -8,8 +8,8 @@ use super::journey::incoming::Origin;
 use super::serve::{ServeError, io};
 use anyhow::bail;
 use quasar_abi::control::migrator::Security;
-use quasar_door::Protection;
-use quasar_door::knock::hear_stranger;
+use quasar_peer::Protection;
+use quasar_peer::knock::hear_stranger;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;

@@ -13,7 +13,7 @@ use crate::vm::{Phase, ProcessInfo};
 use quasar_abi::SegmentError;
 use quasar_abi::control::migrator::Security;
 use quasar_abi::files;
-use quasar_door::Strangers;
+use quasar_peer::Strangers;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;

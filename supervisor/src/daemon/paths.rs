@@ -1,6 +1,6 @@
 //! Where the daemon keeps what others find it by.
 
-use crate::places;
+use quasar_places as places;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
@@ -111,7 +111,7 @@ impl Paths {
     /// Makes the directories, for this user alone.
     ///
     /// # Errors
-    /// When they cannot be made, or another user could put something there; see [`crate::places`].
+    /// When they cannot be made, or another user could put something there; see [`quasar_places`].
     pub fn create(&self) -> std::io::Result<()> {
         if let Some(parent) = self.socket.parent() {
             places::way(parent)?;

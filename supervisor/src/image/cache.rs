@@ -5,7 +5,7 @@
 
 use super::error::{ImageError, IoContext};
 use super::options::Progress;
-use crate::places;
+use quasar_places as places;
 use sha2::{Digest, Sha256};
 use std::fs::{File, OpenOptions};
 use std::io::Read;

@@ -271,7 +271,7 @@ pub enum Command {
     Isa(IsaCommand),
     /// Keys of the hosts that trust one another.
     #[command(subcommand)]
-    Pki(crate::pki::command::PkiCommand),
+    Pki(crate::cli::pki::PkiCommand),
     /// Show the daemon: its version, processes and networks.
     Info {
         /// As JSON.

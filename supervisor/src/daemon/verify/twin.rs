@@ -88,7 +88,7 @@ fn copy_disks(spec: &mut VmSpec) -> Result<Option<(TempDir, File)>, TwinError> {
         return Ok(None);
     }
     let base = data_directory();
-    crate::places::own_directory(&base).map_err(io("the data directory"))?;
+    quasar_places::own_directory(&base).map_err(io("the data directory"))?;
     let directory =
         tempfile::Builder::new().prefix(COPY).tempdir_in(base).map_err(io("the data directory"))?;
     let lock = hold(directory.path()).map_err(io("the data directory"))?;

@@ -4,6 +4,8 @@
 //! the directories in which we work belong to us, and those above them to us or to root; one that others may write to
 //! (`/tmp`) is passed only where its sticky bit keeps them from our entries, and no link is followed in it.
 
+#![forbid(unsafe_code)]
+
 use nix::libc;
 use nix::unistd::{Uid, User, getegid, geteuid};
 use std::collections::VecDeque;

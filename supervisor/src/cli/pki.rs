@@ -1,8 +1,8 @@
 //! `quasar pki`.
 
-use super::{Authority, default_directory};
 use clap::{Args, Subcommand};
 use quasar_abi::say;
+use quasar_pki::{Authority, default_directory};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -71,7 +71,7 @@ impl At {
 /// Carries out `quasar pki`.
 ///
 /// # Errors
-/// [`super::PkiError`], for people.
+/// [`quasar_pki::PkiError`], for people.
 pub fn execute(command: &PkiCommand) -> anyhow::Result<ExitCode> {
     match command {
         PkiCommand::Init { at } => {

@@ -5,8 +5,9 @@
 //! reached by addresses that change. The authority's key stays where `quasar pki init` made it; a host needs its own
 //! three files alone.
 
+#![forbid(unsafe_code)]
+
 mod authority;
-pub mod command;
 mod files;
 #[cfg(test)]
 mod tests;
@@ -14,7 +15,7 @@ mod tests;
 pub use authority::{Authority, Issued, MadeAuthority};
 
 use quasar_abi::control::migrator::Security;
-pub use quasar_door::HOST_NAME;
+pub use quasar_peer::HOST_NAME;
 use std::path::{Path, PathBuf};
 
 /// The authority's certificate, in its own directory and in each host's.
@@ -91,7 +92,7 @@ fn consequence(path: &Path) -> &'static str {
 /// Where keys are when nothing is said: `$XDG_CONFIG_HOME/quasar/pki` or `~/.config/quasar/pki`.
 #[must_use]
 pub fn default_directory() -> PathBuf {
-    crate::places::of_user("XDG_CONFIG_HOME", ".config").join("pki")
+    quasar_places::of_user("XDG_CONFIG_HOME", ".config").join("pki")
 }
 
 /// The protection that a host's directory gives: its three files must be there. Whoever uses them reads and checks them.

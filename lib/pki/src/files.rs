@@ -29,7 +29,7 @@ fn failed(path: &Path) -> impl FnOnce(std::io::Error) -> PkiError {
 /// # Errors
 /// [`PkiError::File`].
 pub fn make_directory(dir: &Path) -> Result<(), PkiError> {
-    crate::places::own_directory(dir).map_err(failed(dir))
+    quasar_places::own_directory(dir).map_err(failed(dir))
 }
 
 /// Says whether the files may be written, before any is.
