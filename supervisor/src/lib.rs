@@ -2,8 +2,8 @@
 //!
 //! [`machine`] makes a VM's memory and its harts' first state, [`children`] starts and watches processes,
 //! [`vm`] runs one VM through its life, [`daemon`] serves the API for all VMs of a host, [`cli`] is what people
-//! type, [`isa`] runs bare programs without a daemon, [`image`] makes guests, [`relay`] carries published IPv6
-//! ports.
+//! type, [`isa`] runs bare programs without a daemon, [`relay`] carries
+//! published IPv6 ports.
 
 #![deny(unsafe_code)]
 #![deny(clippy::print_stdout, clippy::print_stderr)]
@@ -12,7 +12,6 @@ pub mod children;
 pub mod cli;
 pub mod daemon;
 pub mod errand;
-pub mod image;
 pub mod isa;
 pub mod machine;
 pub mod relay;

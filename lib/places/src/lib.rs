@@ -6,6 +6,12 @@
 
 #![forbid(unsafe_code)]
 
+mod daemon;
+mod sparse;
+
+pub use daemon::{LONGEST_SOCKET, Paths, SocketTooLong, check_socket, data_directory};
+pub use sparse::copy_sparse;
+
 use nix::libc;
 use nix::unistd::{Uid, User, getegid, geteuid};
 use std::collections::VecDeque;

@@ -1,7 +1,7 @@
 //! The API's client.
 
 use super::daemon::retry;
-use crate::daemon::{HostView, Paths, SocketTooLong, check_socket};
+use crate::daemon::HostView;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
@@ -11,6 +11,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use quasar_abi::note;
 use quasar_abi::output::OutputError;
+use quasar_places::{Paths, SocketTooLong, check_socket};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::os::unix::fs::FileTypeExt;

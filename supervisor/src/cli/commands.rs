@@ -8,9 +8,9 @@ use super::progress::Steps;
 use super::size::short;
 use super::table;
 use crate::daemon::{SwapSpec, Swapped, VmView};
-use crate::image::BuildOptions;
 use hyper::Method;
 use quasar_abi::{note, output, say};
+use quasar_image::BuildOptions;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -118,7 +118,7 @@ pub fn build_image(options: &ImageOptions) -> anyhow::Result<ExitCode> {
         ..BuildOptions::default()
     };
     let steps = Steps::new();
-    let built = crate::image::build(&build, &steps);
+    let built = quasar_image::build(&build, &steps);
     steps.finish();
     let built = built?;
     if options.json {

@@ -2,12 +2,13 @@
 
 use super::args::Completions;
 use super::client::Client;
-use crate::daemon::{Paths, VmView};
+use crate::daemon::VmView;
 use anyhow::Context;
 use clap_complete::engine::ValueCompleter;
 use clap_complete::env::Shells;
 use clap_complete::{ArgValueCompleter, CompletionCandidate, PathCompleter};
 use quasar_abi::output::{OutputError, Stdout};
+use quasar_places::Paths;
 use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::ExitCode;

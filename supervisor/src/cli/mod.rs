@@ -26,13 +26,14 @@ mod vms;
 pub use complete::answer_shells;
 
 use crate::children::Launcher;
-use crate::daemon::{Paths, ServeOptions};
+use crate::daemon::ServeOptions;
 use anyhow::Context;
 use args::{Arguments, Command, DiskCommand, HostOptions, ImageCommand, IsaCommand, Restart, Vms};
 use client::Client;
 use quasar_abi::control::ProcessKind;
 use quasar_abi::note;
 use quasar_abi::output::{OutputError, Stdout};
+use quasar_places::Paths;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};

@@ -1,8 +1,8 @@
 //! Progress of long work: a line that moves, on a terminal; elsewhere a line for each stage and nothing that moves.
 
-use crate::image::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use quasar_abi::note;
+use quasar_image::Progress;
 use std::io::IsTerminal;
 use std::time::Duration;
 

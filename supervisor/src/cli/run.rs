@@ -7,15 +7,15 @@ use super::client::{Client, ClientError};
 use super::interrupts::Interrupts;
 use super::progress::{Steps, Waiting};
 use super::{daemon, disks};
+use crate::daemon::VmView;
 use crate::daemon::spec::{Disk, Net, UplinkSpec, VmSpec};
-use crate::daemon::{VmView, data_directory};
-use crate::image::{BuildOptions, BuiltImages};
 use crate::machine::MachineConfig;
 use crate::machine::config::Boot;
 use crate::vm::{Outcome, Phase};
 use anyhow::{Context, bail};
 use quasar_abi::{note, output, say};
-use quasar_places as places;
+use quasar_image::{BuildOptions, BuiltImages};
+use quasar_places::{self as places, data_directory};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -31,7 +31,7 @@ fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
 
 fn images() -> anyhow::Result<BuiltImages> {
     let steps = Steps::new();
-    let built = crate::image::build(&BuildOptions::default(), &steps);
+    let built = quasar_image::build(&BuildOptions::default(), &steps);
     steps.finish();
     built.context("the guest image cannot be built")
 }
@@ -46,7 +46,7 @@ fn own_disk(name: &str, pristine: &Path) -> anyhow::Result<(Disk, bool)> {
         let copy = tempfile::Builder::new().prefix(disks::UNFINISHED).tempfile_in(&directory);
         let copy = copy.with_context(|| format!("{}", directory.display()))?.into_temp_path();
         let wait = Waiting::begin(format!("making the disk of {name}"));
-        crate::image::copy_sparse(pristine, &copy).with_context(|| format!("{}", copy.display()))?;
+        places::copy_sparse(pristine, &copy).with_context(|| format!("{}", copy.display()))?;
         drop(wait);
         // Another `quasar run` of the same name may have been quicker: its VM has that disk.
         copy.persist_noclobber(&path).with_context(|| format!("{}", path.display()))?;

@@ -3,13 +3,12 @@
 use super::arrivals::Arrivals;
 use super::door::{Door, Stay};
 use super::host::{Host, Neighbours};
-use super::paths::{Paths, SocketTooLong, check_socket, data_directory};
 use super::{api, host::HostError, leftovers};
 use crate::children::{Launcher, cap_own, trouble};
 use crate::machine::segments;
 use nix::fcntl::{Flock, FlockArg};
 use quasar_abi::note;
-use quasar_places as places;
+use quasar_places::{self as places, Paths, SocketTooLong, check_socket, data_directory};
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;

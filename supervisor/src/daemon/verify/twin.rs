@@ -1,16 +1,15 @@
 //! A copy of a VM that runs for some instructions, with nothing outside itself, and ends.
 
 use crate::children::Launcher;
-use crate::daemon::data_directory;
 use crate::daemon::entry::Held;
 use crate::daemon::leftovers::{COPY, hold};
 use crate::daemon::spec::VmSpec;
-use crate::image::copy_sparse;
 use crate::machine::{CopyError, Machine, MachineHash, segments};
 use crate::vm::{Loader, Outcome, Phase, Request, Setup, StatusBoard, VmHandle};
 use quasar_abi::clock::mode;
 use quasar_abi::vm::pause;
 use quasar_abi::{Segment, SegmentError};
+use quasar_places::data_directory;
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::sync::Arc;
@@ -94,7 +93,7 @@ fn copy_disks(spec: &mut VmSpec) -> Result<Option<(TempDir, File)>, TwinError> {
     let lock = hold(directory.path()).map_err(io("the data directory"))?;
     for (index, disk) in spec.disks.iter_mut().enumerate().filter(|(_, disk)| !disk.read_only) {
         let copy = directory.path().join(format!("disk{index}"));
-        copy_sparse(&disk.path, &copy).map_err(io("copying a disk"))?;
+        quasar_places::copy_sparse(&disk.path, &copy).map_err(io("copying a disk"))?;
         disk.path = copy;
     }
     Ok(Some((directory, lock)))

@@ -1,6 +1,5 @@
 //! Where the daemon keeps what others find it by.
 
-use quasar_places as places;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
@@ -39,7 +38,7 @@ impl Paths {
     pub fn locate(socket: Option<PathBuf>) -> Self {
         let uid = nix::unistd::geteuid();
         let default = || {
-            let directory = match places::runtime() {
+            let directory = match crate::runtime() {
                 Some(directory) => directory.join("quasar"),
                 None if uid.is_root() => PathBuf::from("/run/quasar"),
                 None => PathBuf::from(format!("/tmp/quasar-{uid}")),
@@ -111,20 +110,20 @@ impl Paths {
     /// Makes the directories, for this user alone.
     ///
     /// # Errors
-    /// When they cannot be made, or another user could put something there; see [`quasar_places`].
+    /// When they cannot be made, or another user could put something there; see [the crate](crate).
     pub fn create(&self) -> std::io::Result<()> {
         if let Some(parent) = self.socket.parent() {
-            places::way(parent)?;
+            crate::way(parent)?;
         }
-        places::own_directory(&self.directory())?;
-        places::own_directory(&self.scratch())
+        crate::own_directory(&self.directory())?;
+        crate::own_directory(&self.scratch())
     }
 }
 
 /// Where a user's VMs keep disks made for them: `$XDG_DATA_HOME/quasar` or `~/.local/share/quasar`.
 #[must_use]
 pub fn data_directory() -> PathBuf {
-    places::of_user("XDG_DATA_HOME", ".local/share")
+    crate::of_user("XDG_DATA_HOME", ".local/share")
 }
 
 #[cfg(test)]

@@ -35,6 +35,5 @@ mod tools;
 pub mod tree;
 
 pub use build::build;
-pub use disk::copy_sparse;
 pub use error::ImageError;
 pub use options::{BuildOptions, BuiltImages, NoProgress, Progress};

@@ -1,7 +1,7 @@
-//! Builds the guest images from the command line: `cargo run --release --example image_build -- [--out DIR] [--refresh] [--no-bench]`.
+//! Builds the guest images from the command line: `cargo run --release -p quasar-image --example image_build -- [--out DIR] [--refresh] [--no-bench]`.
 //! The `quasar` command offers the same; this one shows the library's use.
 
-use quasar_supervisor::image::{BuildOptions, Progress, build};
+use quasar_image::{BuildOptions, Progress, build};
 
 struct Print;
 

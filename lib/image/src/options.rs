@@ -38,7 +38,7 @@ impl Default for BuildOptions {
     }
 }
 
-/// Where the images are. The disk is a pristine base: give each VM a copy ([`super::copy_sparse`]).
+/// Where the images are. The disk is a pristine base: give each VM a copy ([`quasar_places::copy_sparse`]).
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct BuiltImages {
     /// The kernel, a raw RISC-V `Image`.

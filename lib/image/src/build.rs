@@ -9,7 +9,7 @@ use super::manifest::{self, Manifest, Resolution, SavedResolution, names};
 use super::options::{BuildOptions, BuiltImages, Progress};
 use super::sources::{self, Archive, SignedBy};
 use super::tree::Tree;
-use super::{bench, deb, disk, initramfs, recipe};
+use super::{bench, deb, initramfs, recipe};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -316,7 +316,7 @@ fn copy_out(images: &BuiltImages, out: &Path, progress: &dyn Progress) -> Result
         &images.manifest,
     ] {
         let to = out.join(from.file_name().unwrap_or_default());
-        disk::copy_sparse(from, &to).at("copying to", &to)?;
+        quasar_places::copy_sparse(from, &to).at("copying to", &to)?;
         let mode = std::fs::metadata(from).at("reading", from)?.permissions();
         std::fs::set_permissions(&to, mode).at("setting the mode of", to)?;
     }
