@@ -14,7 +14,7 @@ mod spawn;
 pub mod trouble;
 
 pub use ending::describe;
-pub use launcher::{BuildError, Launcher, kind_named};
+pub use launcher::{BuildError, Launcher};
 pub use logs::{CappedLog, cap_own};
 pub use process::{Command, Note, Process, Reach, SendError};
 pub use spawn::{PidFd, spawn_bound, survive_file_limits};

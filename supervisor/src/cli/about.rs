@@ -3,9 +3,9 @@
 use super::client::{Client, ClientError};
 use super::ps::process_table;
 use super::vms::Report;
-use crate::daemon::HostView;
 use anyhow::Context;
 use quasar_abi::{output, say};
+use quasar_api::HostView;
 use serde::Deserialize;
 use serde_json::Value;
 use std::path::Path;

@@ -2,11 +2,8 @@
 
 use super::args::Login;
 use super::client::Client;
-use crate::daemon::VmView;
-use crate::daemon::spec::Publish;
-use crate::machine::config::Boot;
-use crate::vm::Phase;
 use anyhow::{Context, bail};
+use quasar_api::{Boot, Phase, Publish, VmView};
 use quasar_image::manifest::names::SSH_KEY;
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

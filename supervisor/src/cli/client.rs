@@ -1,7 +1,6 @@
 //! The API's client.
 
 use super::daemon::retry;
-use crate::daemon::HostView;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
@@ -11,6 +10,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use quasar_abi::note;
 use quasar_abi::output::OutputError;
+use quasar_api::{CONSOLE_PROTOCOL, ErrorBody, ErrorCode, HostView};
 use quasar_places::{Paths, SocketTooLong, check_socket};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -18,9 +18,6 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::net::UnixStream;
-
-/// Protocol of a console's upgraded connection.
-const CONSOLE_PROTOCOL: &str = "quasar-console";
 
 /// Why the daemon did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -277,17 +274,17 @@ fn unasked(error: &dyn std::fmt::Display) -> ClientError {
 }
 
 /// What to do about an error, in terms of commands; the daemon's hint is in terms of its API.
-fn command_hint(code: &str) -> Option<&'static str> {
+fn command_hint(code: ErrorCode) -> Option<&'static str> {
     Some(match code {
-        "unknown-vm" => "`quasar ps` lists the VMs",
-        "name-taken" => {
+        ErrorCode::UnknownVm => "`quasar ps` lists the VMs",
+        ErrorCode::NameTaken => {
             "choose another name; `quasar start NAME` boots that one again when it has stopped, `quasar rm NAME` removes it"
         }
-        "disk-in-use" => "give each VM a copy, or attach it read-only to both (`,ro`)",
-        "wrong-state" => "stop it first (`quasar stop NAME`), or use --force",
-        "travelling" => "wait for it, or `quasar migrate NAME --cancel`",
-        "away" => "ask that host; `quasar rm --force NAME` gives its network up here",
-        "refused" => "`quasar logs NAME` may tell more",
+        ErrorCode::DiskInUse => "give each VM a copy, or attach it read-only to both (`,ro`)",
+        ErrorCode::WrongState => "stop it first (`quasar stop NAME`), or use --force",
+        ErrorCode::Travelling => "wait for it, or `quasar migrate NAME --cancel`",
+        ErrorCode::Away => "ask that host; `quasar rm --force NAME` gives its network up here",
+        ErrorCode::Refused => "`quasar logs NAME` may tell more",
         _ => return None,
     })
 }
@@ -302,15 +299,9 @@ async fn answer<T: DeserializeOwned>(response: Response<Incoming>) -> Result<T, 
 }
 
 fn refusal(status: StatusCode, body: &[u8]) -> ClientError {
-    #[derive(serde::Deserialize)]
-    struct Body {
-        error: String,
-        code: Option<String>,
-        hint: Option<String>,
-    }
     match serde_json::from_slice(body) {
-        Ok(Body { error, code, hint }) => {
-            let ours = code.as_deref().and_then(command_hint).map(ToOwned::to_owned);
+        Ok(ErrorBody { error, code, hint }) => {
+            let ours = code.and_then(command_hint).map(ToOwned::to_owned);
             ClientError::Refused { status, error, hint: ours.or(hint) }
         }
         Err(_) => ClientError::Answer(format!("{status}: {}", String::from_utf8_lossy(body))),

@@ -7,36 +7,24 @@ use super::interrupts::Interrupts;
 use super::progress::Steps;
 use super::size::short;
 use super::table;
-use crate::daemon::{SwapSpec, Swapped, VmView};
 use hyper::Method;
 use quasar_abi::{note, output, say};
+use quasar_api::{LogPart, SwapSpec, Swapped, WithSwapped};
 use quasar_image::BuildOptions;
 use std::process::ExitCode;
 use std::time::Duration;
 
 const LOG_LOOK: Duration = Duration::from_millis(300);
 
-#[derive(serde::Deserialize)]
-struct LogChunk {
-    text: String,
-    next: u64,
-}
-
 /// `quasar swap`.
 ///
 /// # Errors
 /// With a message for people.
 pub async fn swap(client: &Client, swap: &Swap) -> anyhow::Result<ExitCode> {
-    #[derive(serde::Deserialize)]
-    struct Answer {
-        #[serde(flatten)]
-        view: VmView,
-        swapped: Swapped,
-    }
     let exe = swap.exe.as_ref().map(std::path::absolute).transpose()?;
     let spec = SwapSpec { process: swap.process.clone(), build: swap.build.clone(), exe };
     let path = format!("/v1/vms/{}/swap", swap.name);
-    let Answer { view, swapped } = client.call(Method::POST, &path, Some(&spec)).await?;
+    let WithSwapped { vm: view, swapped } = client.call(Method::POST, &path, Some(&spec)).await?;
     let Swapped { process, program, arch, paused_ms } = swapped;
     let ours =
         |role: &str| role.strip_prefix(&process).is_some_and(|n| n.parse::<u8>().is_ok() || n.is_empty());
@@ -85,7 +73,7 @@ pub async fn console(
 pub async fn logs(client: &Client, name: &str, follow: bool) -> anyhow::Result<ExitCode> {
     let mut from = 0;
     loop {
-        let chunk = match client.get::<LogChunk>(&format!("/v1/vms/{name}/logs?from={from}")).await {
+        let chunk = match client.get::<LogPart>(&format!("/v1/vms/{name}/logs?from={from}")).await {
             Ok(chunk) => chunk,
             Err(ClientError::NoDaemon(_)) if from > 0 => return Ok(ExitCode::SUCCESS),
             Err(error) if from > 0 && attach::is_unknown(&error) => return Ok(ExitCode::SUCCESS),

@@ -2,12 +2,12 @@
 
 use super::args::Completions;
 use super::client::Client;
-use crate::daemon::VmView;
 use anyhow::Context;
 use clap_complete::engine::ValueCompleter;
 use clap_complete::env::Shells;
 use clap_complete::{ArgValueCompleter, CompletionCandidate, PathCompleter};
 use quasar_abi::output::{OutputError, Stdout};
+use quasar_api::VmView;
 use quasar_places::Paths;
 use std::ffi::OsStr;
 use std::path::PathBuf;

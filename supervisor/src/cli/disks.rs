@@ -3,10 +3,10 @@
 use super::client::{Client, ClientError};
 use super::size::short;
 use super::table;
-use crate::daemon::VmView;
 use anyhow::{Context, bail};
 use quasar_abi::files::ARRIVAL_SUFFIX;
 use quasar_abi::{output, say};
+use quasar_api::VmView;
 use quasar_places::data_directory;
 use serde::Serialize;
 use std::fs::{File, Metadata, TryLockError};

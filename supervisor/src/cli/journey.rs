@@ -3,12 +3,12 @@
 use super::progress;
 use super::size::short;
 use super::table;
-use crate::daemon::journey::JourneyEvent;
 use anyhow::bail;
 use indicatif::ProgressBar;
 use quasar_abi::control::migrator::{Progress, RoundReport};
 use quasar_abi::output::OutputError;
 use quasar_abi::{note, output, say};
+use quasar_api::JourneyEvent;
 use std::process::ExitCode;
 
 const PAGE: u64 = 4096;

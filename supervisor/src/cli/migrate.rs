@@ -6,14 +6,11 @@ use super::daemon;
 use super::journey::Display;
 use super::progress::Waiting;
 use super::vms::{self, Report};
-use crate::daemon::VmView;
-use crate::daemon::journey::JourneyEvent;
-use crate::daemon::journey::outgoing::Departure;
-use crate::daemon::journey::suspend::Suspension;
 use anyhow::{Context, bail};
 use hyper::Method;
 use quasar_abi::control::migrator::{Converge, Limits};
 use quasar_abi::say;
+use quasar_api::{Departure, JourneyEvent, Return, Suspension, VmView};
 use serde::Serialize;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -86,13 +83,6 @@ pub async fn suspend(
     follow(client, &path, &Suspension { file, shared_disk }, Display::new(name, json)).await
 }
 
-#[derive(Serialize)]
-struct Return<'a> {
-    #[serde(with = "quasar_abi::os_path")]
-    file: &'a Path,
-    name: Option<String>,
-}
-
 /// `quasar resume` of several.
 ///
 /// # Errors
@@ -132,7 +122,7 @@ async fn resume(
     let file = std::fs::canonicalize(what);
     let file = file.with_context(|| format!("{shown} is neither a VM (`quasar ps`) nor a file"))?;
     let _held = daemon::hold_or_start(client, exe_dir).await?;
-    let wanted = Return { file: &file, name };
+    let wanted = Return { file, name };
     let wait = Waiting::begin(format!("bringing back what is in {shown}"));
     let resumed: Result<serde_json::Value, ClientError> =
         client.call(Method::POST, "/v1/resume", Some(&wanted)).await;

@@ -4,9 +4,8 @@ use super::args::Listing;
 use super::client::{Client, ClientError};
 use super::size::Size;
 use super::table;
-use crate::daemon::{HostView, LinkView, VmView};
-use crate::vm::ProcessInfo;
 use quasar_abi::{output, say};
+use quasar_api::{HostView, LinkView, ProcessInfo, VmView};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 

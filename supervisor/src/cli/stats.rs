@@ -3,9 +3,8 @@
 use super::client::Client;
 use super::size::short;
 use super::table;
-use crate::vm::Phase;
-use crate::vm::stats::{HartStats, VmStats};
 use quasar_abi::{output, say};
+use quasar_api::{HartStats, MmuStats, Phase, VmStats};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -67,7 +66,7 @@ fn render(before: &VmStats, now: &VmStats) -> String {
     let mut text = format!("{} is {}\n\n{}", now.name, now.phase.word(), table::render(&HART_HEADING, &rows));
 
     let mmu = now.mmu.since(&before.mmu);
-    let row = |name: &str, m: &crate::vm::stats::MmuStats, ns: u64| {
+    let row = |name: &str, m: &MmuStats, ns: u64| {
         vec![
             name.to_owned(),
             m.served.to_string(),

@@ -3,10 +3,9 @@
 use super::args::Verify;
 use super::client::Client;
 use super::table;
-use crate::daemon::{Verified, VerifiedRun, VerifySpec};
-use crate::vm::Outcome;
 use hyper::Method;
 use quasar_abi::{output, say};
+use quasar_api::{Outcome, Verified, VerifiedRun, VerifySpec};
 use std::process::ExitCode;
 
 /// The architectures of a run's processes: one word when they are the same.

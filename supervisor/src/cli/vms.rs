@@ -6,11 +6,10 @@ use super::args::{Kill, Stop};
 use super::client::Client;
 use super::complete::PROCESSES;
 use super::progress::Waiting;
-use crate::daemon::{KillSpec, Killed, VmView};
-use crate::vm::Phase;
 use hyper::Method;
 use quasar_abi::output::OutputError;
 use quasar_abi::{note, output, say, words};
+use quasar_api::{KillSpec, Killed, Phase, VmView, WithKilled};
 use std::process::ExitCode;
 
 /// How it went with each.
@@ -165,12 +164,9 @@ pub async fn kill(client: &Client, order: &Kill) -> anyhow::Result<ExitCode> {
     if whole {
         return end(client, std::iter::once(name).chain(processes)).await;
     }
-    #[derive(serde::Deserialize)]
-    struct Answer {
-        killed: Vec<Killed>,
-    }
     let spec = KillSpec { processes: processes.clone(), signal: signal.clone() };
-    let Answer { killed } = client.call(Method::POST, &format!("/v1/vms/{name}/kill"), Some(&spec)).await?;
+    let WithKilled { killed, .. } =
+        client.call(Method::POST, &format!("/v1/vms/{name}/kill"), Some(&spec)).await?;
     for Killed { role, pid, signal } in killed {
         say!("{name}: {role} (process {pid}) was sent {signal}")?;
     }

@@ -3,12 +3,8 @@
 use super::console::{self, Attachment};
 use super::host::{Host, HostError};
 use super::journeys;
-use super::kill::KillSpec;
 use super::lifecycle;
-use super::spec::VmSpec;
-use super::swap::SwapSpec;
-use super::verify::VerifySpec;
-use crate::vm::{Phase, Request, stats};
+use crate::vm::{Request, stats};
 use axum::Json;
 use axum::Router;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
@@ -18,31 +14,18 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use hyper_util::rt::TokioIo;
 use quasar_abi::console::{UART_CONSOLE, VIRTIO_CONSOLE};
+use quasar_api::{CONSOLE_PROTOCOL, ErrorBody, ErrorCode, HostReport, LogPart, WithKilled, WithSwapped};
+use quasar_api::{KillSpec, Phase, SwapSpec, VerifySpec, VmSpec};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Protocol named in the upgrade of a console's connection.
-pub const CONSOLE_PROTOCOL: &str = "quasar-console";
 /// Most bytes of a log in one answer.
 const LOG_CHUNK: u64 = 256 << 10;
 const DEFAULT_STOP_SECONDS: u64 = 60;
 
 pub(super) type Shared = State<Arc<Host>>;
 pub(super) type Answer = Result<Json<serde_json::Value>, ApiError>;
-
-/// An error as it is sent.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct ErrorBody {
-    /// What happened, and why.
-    pub error: String,
-    /// Which kind of error it is, for programs; missing where the status says all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub code: Option<String>,
-    /// What to do, in terms of the API.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hint: Option<String>,
-}
 
 pub(super) struct ApiError(StatusCode, ErrorBody);
 
@@ -82,45 +65,51 @@ async fn with_body(response: Response) -> Response {
 impl From<HostError> for ApiError {
     fn from(error: HostError) -> Self {
         let (status, code, hint) = match &error {
-            HostError::Unknown(_) => (StatusCode::NOT_FOUND, "unknown-vm", Some("GET /v1/vms lists the VMs")),
+            HostError::Unknown(_) => {
+                (StatusCode::NOT_FOUND, ErrorCode::UnknownVm, Some("GET /v1/vms lists the VMs"))
+            }
             HostError::Exists(_) => {
-                (StatusCode::CONFLICT, "name-taken", Some("choose another name, or DELETE that VM"))
+                (StatusCode::CONFLICT, ErrorCode::NameTaken, Some("choose another name, or DELETE that VM"))
             }
             HostError::DiskInUse { .. } => (
                 StatusCode::CONFLICT,
-                "disk-in-use",
+                ErrorCode::DiskInUse,
                 Some("give each VM a copy, or attach it to both as read_only"),
             ),
-            HostError::Spec(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid", None),
+            HostError::Spec(_) => (StatusCode::UNPROCESSABLE_ENTITY, ErrorCode::Invalid, None),
             HostError::State { .. } => (
                 StatusCode::CONFLICT,
-                "wrong-state",
+                ErrorCode::WrongState,
                 Some("POST /v1/vms/NAME/stop first, or give the parameter force=true"),
             ),
-            HostError::Travelling { .. } => {
-                (StatusCode::CONFLICT, "travelling", Some("wait for it, or DELETE /v1/vms/NAME/migration"))
-            }
+            HostError::Travelling { .. } => (
+                StatusCode::CONFLICT,
+                ErrorCode::Travelling,
+                Some("wait for it, or DELETE /v1/vms/NAME/migration"),
+            ),
             HostError::Away { .. } => (
                 StatusCode::CONFLICT,
-                "away",
+                ErrorCode::Away,
                 Some("ask that host; DELETE with force=true gives its network up here"),
             ),
-            HostError::NotNow { hint, .. } => (StatusCode::CONFLICT, "not-now", Some(hint.as_str())),
+            HostError::NotNow { hint, .. } => (StatusCode::CONFLICT, ErrorCode::NotNow, Some(hint.as_str())),
             HostError::Refused { .. } => {
-                (StatusCode::CONFLICT, "refused", Some("GET /v1/vms/NAME/logs may tell more"))
+                (StatusCode::CONFLICT, ErrorCode::Refused, Some("GET /v1/vms/NAME/logs may tell more"))
             }
-            HostError::Ending => (StatusCode::SERVICE_UNAVAILABLE, "ending", Some("try again in a moment")),
+            HostError::Ending => {
+                (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Ending, Some("try again in a moment"))
+            }
             HostError::Segment(_) => (
                 StatusCode::INSUFFICIENT_STORAGE,
-                "no-memory",
+                ErrorCode::NoMemory,
                 Some("`df /dev/shm` shows how much room there is"),
             ),
             HostError::Io { .. } | HostError::Network(_) | HostError::Start { .. } => {
-                (StatusCode::INTERNAL_SERVER_ERROR, "failed", None)
+                (StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Failed, None)
             }
         };
         let mut answer = Self::new(status, &error, hint);
-        answer.1.code = Some(code.to_owned());
+        answer.1.code = Some(code);
         answer
     }
 }
@@ -186,18 +175,14 @@ pub(super) fn json(value: impl Serialize) -> Answer {
 }
 
 async fn host_view(State(host): Shared) -> Answer {
-    let mut view = serde_json::to_value(host.view()).unwrap_or_default();
-    view["links"] = serde_json::to_value(host.network.links.list()).unwrap_or_default();
+    let (view, links) = (host.view(), host.network.links.list());
     // A switch that has died is being replaced: the host is there all the same.
     let stats = blocking(move || Ok(host.network.stats()));
-    match stats.await? {
-        Ok(networks) => view["networks"] = networks,
-        Err(error) => {
-            view["networks"] = serde_json::Value::Null;
-            view["networks_error"] = error.into();
-        }
-    }
-    Ok(Json(view))
+    let (networks, networks_error) = match stats.await? {
+        Ok(networks) => (Some(networks), None),
+        Err(error) => (None, Some(error)),
+    };
+    json(HostReport { host: view, links, networks, networks_error })
 }
 
 async fn list(State(host): Shared) -> Answer {
@@ -288,9 +273,7 @@ async fn swap(
     let Json(spec) = spec?;
     let entry = host.find(&name)?;
     let swapped = blocking(move || host.swap(&name, &spec)).await?;
-    let mut view = serde_json::to_value(entry.view()).unwrap_or_default();
-    view["swapped"] = serde_json::to_value(swapped).unwrap_or_default();
-    Ok(Json(view))
+    json(WithSwapped { vm: entry.view(), swapped })
 }
 
 async fn verify(
@@ -338,9 +321,7 @@ async fn kill(
     let Json(spec) = spec?;
     let entry = host.find(&name)?;
     let killed = blocking(move || host.kill(&name, &spec)).await?;
-    let mut view = serde_json::to_value(entry.view()).unwrap_or_default();
-    view["killed"] = serde_json::to_value(killed).unwrap_or_default();
-    Ok(Json(view))
+    json(WithKilled { vm: entry.view(), killed })
 }
 
 async fn vm_stats(State(host): Shared, Path(name): Path<String>) -> Answer {
@@ -373,7 +354,7 @@ async fn logs(
             .map_err(|source| HostError::Io { what: format!("the log of {name} cannot be read"), source })
     })
     .await?;
-    json(serde_json::json!({ "text": String::from_utf8_lossy(&text), "next": next }))
+    json(LogPart { text: String::from_utf8_lossy(&text).into_owned(), next })
 }
 
 #[derive(Deserialize)]

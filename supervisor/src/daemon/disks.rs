@@ -1,7 +1,8 @@
 //! What a disk's file must be like, and which file it is, whatever it is called.
 
-use super::spec::{Disk, SpecError};
+use super::check::CheckError;
 use quasar_abi::files;
+use quasar_api::Disk;
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -75,11 +76,11 @@ pub fn identify(path: &Path) -> io::Result<DiskId> {
 /// Whether the disks of one VM can be disks, and are different ones where one is written.
 ///
 /// # Errors
-/// [`SpecError`].
-pub fn check(disks: &[Disk]) -> Result<(), SpecError> {
+/// [`CheckError`].
+pub fn check(disks: &[Disk]) -> Result<(), CheckError> {
     let mut seen: Vec<(DiskId, &Disk)> = vec![];
     for disk in disks {
-        let failed = |source| SpecError::Disk { path: disk.path.clone(), source };
+        let failed = |source| CheckError::Disk { path: disk.path.clone(), source };
         let metadata = std::fs::metadata(&disk.path).map_err(failed)?;
         files::check(&metadata).map_err(failed)?;
         let length = match metadata.is_file() {
@@ -91,7 +92,7 @@ pub fn check(disks: &[Disk]) -> Result<(), SpecError> {
         let clash =
             seen.iter().find(|(other, with)| other.overlaps(&id) && !(with.read_only && disk.read_only));
         if let Some((_, other)) = clash {
-            return Err(SpecError::Twice { path: disk.path.clone(), other: other.path.clone() });
+            return Err(CheckError::Twice { path: disk.path.clone(), other: other.path.clone() });
         }
         seen.push((id, disk));
     }

@@ -2,16 +2,16 @@
 
 use super::disks::DiskId;
 use super::host::HostError;
+use super::journey::Journey;
 use super::journey::description::{Description, Place};
-use super::journey::{Journey, JourneyView};
-use super::network::{Addresses, LinkBoard, LinkView};
-use super::spec::VmSpec;
+use super::network::{Addresses, LinkBoard};
 use crate::children::{CappedLog, Launcher};
-use crate::vm::{Phase, VmHandle, VmStatus};
+use crate::vm::VmHandle;
 use quasar_abi::Segment;
 use quasar_abi::console::{Console, OUTPUT_BYTES};
 use quasar_abi::control::migrator::{LocalDisk, LocalVm};
-use serde::{Deserialize, Serialize};
+use quasar_abi::machine::VirtioDevice;
+use quasar_api::{Mac, Phase, VmSpec, VmView};
 use std::fs::File;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -93,36 +93,27 @@ pub struct Held {
     pub addresses: Addresses,
 }
 
-/// What the API shows of a VM.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct VmView {
-    /// Its name.
-    pub name: String,
-    /// Where it is in its life.
-    #[serde(flatten)]
-    pub status: VmStatus,
-    /// Bytes of RAM.
-    pub memory: u64,
-    /// Harts.
-    pub harts: u8,
-    /// Its network.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub network: Option<String>,
-    /// Its address there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub address: Option<Ipv4Addr>,
-    /// Published ports.
-    pub publish: Vec<String>,
-    /// Seconds since 1970 when it was made.
-    pub created: u64,
-    /// Its journey, while it is on one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub journey: Option<JourneyView>,
-    /// Links that its network needs and that are down.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub links_down: Vec<LinkView>,
-    /// What it was made from.
-    pub spec: VmSpec,
+impl Held {
+    /// The devices at the virtio slots: disks first, so that their order is their names' order in the guest.
+    #[must_use]
+    pub fn virtio(&self, spec: &VmSpec) -> Vec<VirtioDevice> {
+        let map = |index| self.disk_maps.iter().find(|(slot, ..)| usize::from(*slot) == index);
+        let disks = spec.disks.iter().enumerate().map(|(index, disk)| VirtioDevice::Block {
+            path: disk.path.clone(),
+            read_only: disk.read_only,
+            serial: format!("quasar-disk{index}"),
+            map_segment: map(index).map(|(_, _, maps)| maps.name().to_owned()),
+            on_enospc: spec.on_enospc,
+        });
+        let card = spec.net.as_ref().zip(self.port.as_ref()).map(|(net, port)| VirtioDevice::Net {
+            port_segment: port.name().to_owned(),
+            mac: net.mac.unwrap_or_else(|| Mac::derived(&spec.name)).0,
+        });
+        disks
+            .chain(card)
+            .chain([VirtioDevice::Console, VirtioDevice::Rng, VirtioDevice::PowerButton])
+            .collect()
+    }
 }
 
 /// All that a console has kept.
@@ -361,5 +352,31 @@ impl Entry {
         }
         self.handle.release();
         *self.held() = Held::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec() -> VmSpec {
+        serde_json::from_value(serde_json::json!({
+            "name": "web",
+            "machine": {"memory": 1 << 28, "harts": 1, "boot": {"kernel": {"kernel": "/boot/Image"}}},
+            "net": {"uplink": "passt", "publish": ["8080:80"]},
+        }))
+        .expect("spec")
+    }
+
+    #[test]
+    fn disks_come_first() {
+        let mut spec = spec();
+        spec.disks.push(quasar_api::Disk { path: "/dev/null".into(), read_only: true, owned: false });
+        let port = crate::machine::segments::create_port("spec-test").expect("port");
+        let name = port.name().to_owned();
+        let virtio = Held { port: Some(port), ..Held::default() }.virtio(&spec);
+        assert!(matches!(&virtio[0], VirtioDevice::Block { read_only: true, .. }));
+        assert!(matches!(&virtio[1], VirtioDevice::Net { port_segment, .. } if *port_segment == name));
+        assert_eq!(virtio.len(), 5);
     }
 }

@@ -1,20 +1,19 @@
 //! All VMs of a host: making, finding and removing them.
 
+use super::check::{self, CheckError, Content};
 use super::disks::{self, DiskId};
-use super::entry::{Doubt, Entry, Past, VmView};
+use super::entry::{Doubt, Entry, Past};
 use super::journey::Journey;
 use super::make::Start;
 use super::network::{LinkOptions, NetworkHandle};
-use super::spec::{Content, Disk, SpecError, VmSpec};
 use crate::children::{CappedLog, Launcher, trouble};
 use crate::errand::{self, Errand};
-use crate::vm::{Phase, ProcessInfo};
 use quasar_abi::SegmentError;
 use quasar_abi::control::migrator::Security;
 use quasar_abi::files;
+use quasar_api::{Disk, HostView, Phase, VmSpec, VmView};
 use quasar_peer::Strangers;
 use quasar_places::Paths;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::SocketAddr;
@@ -42,7 +41,7 @@ pub enum HostError {
     },
     /// It cannot be made as asked.
     #[error(transparent)]
-    Spec(#[from] SpecError),
+    Spec(#[from] CheckError),
     /// Shared memory.
     #[error(transparent)]
     Segment(#[from] SegmentError),
@@ -110,24 +109,6 @@ pub enum HostError {
     /// The daemon is going down.
     #[error("the daemon is ending")]
     Ending,
-}
-
-/// What the API shows of the host.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct HostView {
-    /// Version of the daemon.
-    pub version: String,
-    /// Its process id.
-    pub pid: u32,
-    /// The host's architecture.
-    pub arch: String,
-    /// Processes that serve all VMs.
-    pub processes: Vec<ProcessInfo>,
-    /// Number of VMs listed.
-    pub vms: usize,
-    /// Whether it ends by itself when none is.
-    #[serde(default)]
-    pub ends_when_idle: bool,
 }
 
 /// A VM that runs on another host while its network's way out is here.
@@ -253,9 +234,9 @@ pub(super) fn examine_again(spec: &VmSpec) -> Result<(), HostError> {
 }
 
 fn look_at(spec: &VmSpec, disks: Content) -> Result<(), HostError> {
-    spec.check_form()?;
-    spec.check_host()?;
-    errand::run(&Errand::Examine(Box::new(spec.clone()), disks)).map_err(SpecError::Files)?;
+    spec.check().map_err(CheckError::from)?;
+    check::host(spec)?;
+    errand::run(&Errand::Examine(Box::new(spec.clone()), disks)).map_err(CheckError::Files)?;
     Ok(())
 }
 

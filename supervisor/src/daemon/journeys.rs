@@ -3,10 +3,8 @@
 
 use super::api::{Answer, ApiError, Shared, blocking, json};
 use super::host::HostError;
+use super::journey::Journey;
 use super::journey::incoming::Origin;
-use super::journey::outgoing::Departure;
-use super::journey::suspend::Suspension;
-use super::journey::{Journey, JourneyEvent};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::JsonRejection;
@@ -14,8 +12,7 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hyper::body::{Bytes, Frame};
-use serde::Deserialize;
-use std::path::PathBuf;
+use quasar_api::{Departure, JourneyEvent, Return, Suspension};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -103,16 +100,6 @@ pub(super) async fn suspend(
 ) -> Result<Response, ApiError> {
     let Json(suspension) = suspension?;
     stream(blocking(move || host.suspend(&name, suspension)).await?)
-}
-
-/// A file to resume from.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Return {
-    #[serde(with = "quasar_abi::os_path")]
-    file: PathBuf,
-    #[serde(default)]
-    name: Option<String>,
 }
 
 /// `POST /v1/resume`: answers when the VM runs.

@@ -3,36 +3,10 @@
 use super::host::{Host, HostError};
 use crate::vm::{Request, SwapRequest};
 use nix::sys::signal::Signal;
-use serde::{Deserialize, Serialize};
+use quasar_api::{KillSpec, Killed};
 use std::str::FromStr;
 
 const KNOWN: &str = "cpu (all harts), cpu0, cpu1, …, mmu, devices, netswitch, passt or migrator";
-
-/// A wish to send a signal, as it is written.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct KillSpec {
-    /// Which processes, by role.
-    pub processes: Vec<String>,
-    /// The signal's name, with or without "SIG", or its number.
-    #[serde(default = "kill")]
-    pub signal: String,
-}
-
-fn kill() -> String {
-    "KILL".into()
-}
-
-/// A process that was sent a signal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Killed {
-    /// What it was.
-    pub role: String,
-    /// Its process id.
-    pub pid: u32,
-    /// The signal's name.
-    pub signal: String,
-}
 
 /// A signal by its name or number.
 fn signal(text: &str) -> Result<Signal, String> {

@@ -1,10 +1,10 @@
 //! Stopping a VM and starting it again, from what it was made from.
 
-use super::entry::{Doubt, Entry, Held, Past, VmView};
+use super::entry::{Doubt, Entry, Held, Past};
 use super::host::{Host, HostError, disks_are_free, examine, examine_again, identify_disks, io, open_log};
 use super::make::Start;
-use super::spec::VmSpec;
-use crate::vm::{Phase, Request, VmHandle};
+use crate::vm::{Request, VmHandle};
+use quasar_api::{Phase, VmSpec, VmView};
 use std::sync::Arc;
 use std::time::Duration;
 

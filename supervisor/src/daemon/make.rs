@@ -4,11 +4,11 @@ use super::disks::DiskId;
 use super::entry::{Entry, Held, Past};
 use super::host::{Host, HostError, io, open_log};
 use super::network::Attachment;
-use super::spec::{Mac, UplinkSpec, VmSpec};
 use crate::machine::{Machine, segments};
-use crate::vm::{Loader, Phase, Setup, StatusBoard, VmHandle};
+use crate::vm::{Loader, Setup, StatusBoard, VmHandle};
 use quasar_abi::files::{self, Access};
 use quasar_abi::vm::pause;
+use quasar_api::{Mac, Phase, UplinkSpec, VmSpec};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -93,7 +93,7 @@ impl Host {
         let setup = Setup {
             config: spec.machine.clone(),
             machine: Arc::new(machine),
-            virtio: spec.virtio(&held),
+            virtio: held.virtio(&spec),
             launcher: self.launcher.clone(),
             log: Arc::new(log.writer().map_err(io("a VM's log"))?),
             board: Arc::new(StatusBoard::default()),

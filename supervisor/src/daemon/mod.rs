@@ -2,6 +2,7 @@
 
 mod api;
 mod arrivals;
+pub mod check;
 mod console;
 mod disks;
 mod door;
@@ -16,15 +17,10 @@ mod make;
 mod network;
 mod passt;
 mod serve;
-pub mod spec;
 mod swap;
 mod travel;
 mod verify;
 
-pub use entry::VmView;
-pub use host::{Host, HostError, HostView, Neighbours};
-pub use kill::{KillSpec, Killed};
-pub use network::{Attachment, LinkOptions, LinkView, NetworkHandle};
+pub use host::{Host, HostError, Neighbours};
+pub use network::{Attachment, LinkOptions, NetworkHandle};
 pub use serve::{ServeOptions, serve};
-pub use swap::{SwapSpec, Swapped};
-pub use verify::{Verified, VerifiedRun, VerifySpec};

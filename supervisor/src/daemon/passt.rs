@@ -2,9 +2,9 @@
 //! without privileges. One process per VM that has a way out. What it would answer of DHCP never reaches it: the switch
 //! answers that.
 
-use super::spec::{Mac, Protocol, Publish};
 use crate::children::{CappedLog, PidFd, Reach, describe, spawn_bound, trouble};
 use quasar_abi::address_plan::{GATEWAY, PREFIX_LEN, RESOLVER, gateway_mac};
+use quasar_api::{Mac, Protocol, Publish};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

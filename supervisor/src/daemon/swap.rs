@@ -5,68 +5,38 @@
 use super::entry::Entry;
 use super::host::{Host, HostError};
 use super::journey::migrator::Migrator;
+use crate::children::Launcher;
 use crate::children::exec::Executable;
-use crate::children::{Launcher, kind_named};
 use crate::vm::{Request, SwapRequest};
 use quasar_abi::control::ProcessKind;
-use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use quasar_api::orders::kind_named;
+use quasar_api::{SwapSpec, Swapped};
 
 const OTHERS: &str = "mmu, devices, netswitch or migrator";
 
-/// What a swap was, for the user.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Swapped {
-    /// What was swapped.
-    pub process: String,
-    /// Its program.
-    #[serde(with = "quasar_abi::os_path")]
-    pub program: PathBuf,
-    /// What that was built for.
-    pub arch: String,
-    /// For how long the guest stood still, or the switch passed no frame: milliseconds.
-    pub paused_ms: f64,
+fn kind(spec: &SwapSpec) -> Result<ProcessKind, String> {
+    let process = &spec.process;
+    let name = process.trim_end_matches(|c: char| c.is_ascii_digit());
+    kind_named(name)
+        .filter(|_| name == process || name == "cpu")
+        .ok_or_else(|| format!("{process:?} is no process; it is cpu (all harts), cpu0, cpu1, …, {OTHERS}"))
 }
 
-/// A wish to swap, as it is written.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SwapSpec {
-    /// Which process: `cpu` (all harts), `cpuN`, `mmu`, `devices`, `netswitch` or `migrator`.
-    pub process: String,
-    /// For the build for this architecture …
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub build: Option<String>,
-    /// … or for this program.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "quasar_abi::os_path::optional")]
-    pub exe: Option<PathBuf>,
-}
-
-impl SwapSpec {
-    fn kind(&self) -> Result<ProcessKind, String> {
-        let name = self.process.trim_end_matches(|c: char| c.is_ascii_digit());
-        kind_named(name).filter(|_| name == self.process || name == "cpu").ok_or_else(|| {
-            let process = &self.process;
-            format!("{process:?} is no process; it is cpu (all harts), cpu0, cpu1, …, {OTHERS}")
-        })
-    }
-
-    /// A launcher of the wanted program, which is there and can be run on this machine.
-    fn launcher(&self, ours: &Launcher, kind: ProcessKind) -> Result<Launcher, String> {
-        let launcher = match (&self.build, &self.exe) {
-            (Some(arch), None) => {
-                let program = ours.build(kind, arch).map_err(|error| error.to_string())?;
-                if program == ours.program(kind) { ours.clone() } else { ours.with_program(kind, program) }
-            }
-            (None, Some(exe)) if exe.is_absolute() => ours.with_program(kind, exe.clone()),
-            (None, Some(exe)) => return Err(format!("{} is no absolute path", exe.display())),
-            _ => return Err("one of `build` and `exe` says what to swap it for".to_owned()),
-        };
-        let program = launcher.program(kind);
-        let usable = Executable::open(&program).and_then(|file| file.command());
-        usable.map_err(|error| format!("{}: {error}", program.display()))?;
-        Ok(launcher)
-    }
+/// A launcher of the wanted program, which is there and can be run on this machine.
+fn launcher(spec: &SwapSpec, ours: &Launcher, kind: ProcessKind) -> Result<Launcher, String> {
+    let launcher = match (&spec.build, &spec.exe) {
+        (Some(arch), None) => {
+            let program = ours.build(kind, arch).map_err(|error| error.to_string())?;
+            if program == ours.program(kind) { ours.clone() } else { ours.with_program(kind, program) }
+        }
+        (None, Some(exe)) if exe.is_absolute() => ours.with_program(kind, exe.clone()),
+        (None, Some(exe)) => return Err(format!("{} is no absolute path", exe.display())),
+        _ => return Err("one of `build` and `exe` says what to swap it for".to_owned()),
+    };
+    let program = launcher.program(kind);
+    let usable = Executable::open(&program).and_then(|file| file.command());
+    usable.map_err(|error| format!("{}: {error}", program.display()))?;
+    Ok(launcher)
 }
 
 impl Host {
@@ -77,8 +47,8 @@ impl Host {
     pub fn swap(&self, name: &str, spec: &SwapSpec) -> Result<Swapped, HostError> {
         let refused = |reason| HostError::Refused { name: name.to_owned(), reason };
         let entry = self.find(name)?;
-        let kind = spec.kind().map_err(refused)?;
-        let launcher = spec.launcher(self.launcher(), kind).map_err(refused)?;
+        let kind = kind(spec).map_err(refused)?;
+        let launcher = launcher(spec, self.launcher(), kind).map_err(refused)?;
         let program = launcher.program(kind);
         let arch = Executable::open(&program).map_or_else(|_| String::new(), |file| file.arch().to_owned());
         let done = match kind {
@@ -108,6 +78,7 @@ impl Host {
 mod tests {
     use super::*;
     use quasar_abi::control::Transport;
+    use std::path::PathBuf;
 
     fn spec(process: &str, build: Option<&str>, exe: Option<&str>) -> SwapSpec {
         SwapSpec { process: process.into(), build: build.map(ToOwned::to_owned), exe: exe.map(PathBuf::from) }
@@ -115,16 +86,16 @@ mod tests {
 
     #[test]
     fn a_swap_says_which_process_and_for_what() {
-        assert_eq!(spec("cpu12", None, None).kind(), Ok(ProcessKind::Cpu));
+        assert_eq!(kind(&spec("cpu12", None, None)), Ok(ProcessKind::Cpu));
         for kind in [ProcessKind::Devices, ProcessKind::Netswitch, ProcessKind::Migrator] {
             let name = kind.program().trim_start_matches("quasar-");
-            assert_eq!(spec(name, None, None).kind(), Ok(kind));
+            assert_eq!(super::kind(&spec(name, None, None)), Ok(kind));
         }
         for wrong in ["mmu0", "netswitch1", "cp", "", "supervisor"] {
-            assert!(spec(wrong, None, None).kind().is_err(), "{wrong}");
+            assert!(kind(&spec(wrong, None, None)).is_err(), "{wrong}");
         }
         let ours = Launcher::new("/nonexistent".into(), Transport::Ipc);
-        let refusal = |spec: SwapSpec| spec.launcher(&ours, ProcessKind::Mmu).expect_err("refused");
+        let refusal = |spec: SwapSpec| launcher(&spec, &ours, ProcessKind::Mmu).expect_err("refused");
         assert!(refusal(spec("mmu", None, None)).contains("build"));
         assert!(refusal(spec("mmu", Some("s390x"), Some("/bin/sh"))).contains("one of"));
         assert!(refusal(spec("mmu", None, Some("quasar-mmu"))).contains("absolute"));

@@ -1,15 +1,15 @@
 //! What the host does for VMs that come and go: describing them, making room for them, listing them as away.
 
+use super::check::{self, CheckError, Content};
 use super::entry::{Doubt, Entry, MadeDisk, Past};
 use super::host::{Away, Disks, Host, HostError, remove_disk};
 use super::journey::description::{Description, HostSwitch, Place, VERSION};
 use super::journey::incoming::Sizes;
 use super::make::Start;
 use super::network::links::obstacle;
-use super::spec::{Content, Mac, VmSpec};
-use crate::machine::config::Boot;
-use crate::vm::{Phase, Request};
+use crate::vm::Request;
 use quasar_abi::files;
+use quasar_api::{Boot, Mac, Phase, VmSpec};
 use quasar_places::{self as places, data_directory};
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -156,7 +156,7 @@ impl Host {
             }
         }
         // What the sender has spelt out is checked as any user's wish, before anything is made.
-        spec.check_form()?;
+        spec.check().map_err(CheckError::from)?;
         has_room(Path::new("/dev/shm"), "memory", sizes.ram_bytes).map_err(refused)?;
         if spec.net.is_some() && peer.is_some() && self.neighbours.switch.is_none() {
             return Err(refused("its network cannot follow it: this host's switch takes no links".into()));
@@ -182,8 +182,9 @@ impl Host {
             abroad: !at_home,
         };
         let start = Start::Arrive { paused: description.paused };
-        let settled =
-            spec.check(Content::Used).map_err(HostError::from).and_then(|()| self.settle(spec, past, start));
+        let settled = check::whole(&spec, Content::Used)
+            .map_err(HostError::from)
+            .and_then(|()| self.settle(spec, past, start));
         settled.inspect_err(|_| made_disks.iter().for_each(|disk| remove_disk(&disk.path)))
     }
 

@@ -1,8 +1,9 @@
 //! The process on an errand.
 
 use super::{Answer, BootErrand, Errand, WORD};
+use crate::daemon::check;
 use crate::machine::Machine;
-use crate::machine::boot::Booted;
+use crate::machine::boot::{self, Booted};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use std::io::{Read, Write};
 use std::process::ExitCode;
@@ -34,14 +35,14 @@ pub fn as_child() -> Option<ExitCode> {
 fn carry_out(errand: Errand) -> Answer {
     match errand {
         Errand::Examine(spec, content) => {
-            spec.check(content).map_err(|error| error.to_string())?;
-            spec.machine.examine(spec.slots()).map_err(|error| error.to_string())?;
+            check::whole(&spec, content).map_err(|error| error.to_string())?;
+            boot::examine(&spec.machine, spec.slots()).map_err(|error| error.to_string())?;
             Ok(Booted::default())
         }
         Errand::Boot(errand) => {
             let BootErrand { config, virtio, segments } = *errand;
             let machine = Machine::attach(&segments, &config).map_err(|error| error.to_string())?;
-            config.boot(&machine, virtio).map_err(|error| error.to_string())
+            boot::boot(&config, &machine, virtio).map_err(|error| error.to_string())
         }
     }
 }

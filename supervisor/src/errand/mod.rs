@@ -10,10 +10,10 @@ pub use child::as_child;
 
 use crate::children::exec;
 use crate::children::{PidFd, describe, spawn_bound, trouble};
-use crate::daemon::spec::{Content, VmSpec};
-use crate::machine::MachineConfig;
+use crate::daemon::check::Content;
 use crate::machine::boot::Booted;
 use quasar_abi::machine::VmSegments;
+use quasar_api::{MachineConfig, VmSpec};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, Read, Write};

@@ -3,19 +3,19 @@
 //! Order: programs are opened and placed, then the ramdisk, then the device tree, which tells where they lie,
 //! then the harts. Nothing is written before everything is known to be there and to fit.
 
+use super::Machine;
 use super::cmdline;
-use super::config::Boot;
 use super::elf::{self, ElfFault, Program};
 use super::fdt::{self, Description};
 use super::formats::{self, Format};
 use super::harts::Start;
 use super::image::{ImageFault, ImageHeader};
 use super::source::Source;
-use super::{Machine, MachineConfig};
 use quasar_abi::GuestRam;
 use quasar_abi::clock::mode;
 use quasar_abi::machine::RAM_BASE;
 use quasar_abi::ram::NotRam;
+use quasar_api::{Boot, MachineConfig};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -272,43 +272,46 @@ fn dynamic_info(next: u64) -> Vec<u8> {
         .concat()
 }
 
-impl MachineConfig {
+/// Loads what a machine starts and sets its harts up. `virtio` is how many slots hold a device. Only while no process of
+/// the machine runs but those that are parked or idle.
+///
+/// # Errors
+/// [`BootError`].
+pub fn boot(config: &MachineConfig, machine: &Machine, virtio: usize) -> Result<Booted, BootError> {
+    let plan = Planner(config).plan(virtio)?;
+    for load in &plan.loads {
+        load.write(&machine.ram)?;
+    }
+    if let Some(bare) = &plan.bare {
+        machine.vm.tohost.set(bare.tohost);
+        machine.vm.fromhost.set(bare.fromhost);
+        machine.vm.instruction_limit.set(bare.max_instructions);
+    }
+    start_harts(machine, plan.start);
+    Ok(plan.booted)
+}
+
+/// Says whether [`boot`] would find all it needs, and room for it.
+///
+/// # Errors
+/// [`BootError`].
+pub fn examine(config: &MachineConfig, virtio: usize) -> Result<(), BootError> {
+    Planner(config).plan(virtio).map(drop)
+}
+
+/// What goes where in a machine.
+struct Planner<'a>(&'a MachineConfig);
+
+impl Planner<'_> {
     fn fits(&self, what: &'static str, at: u64, end: u64) -> Result<(), BootError> {
-        if at >= RAM_BASE && end >= at && end <= self.ram_end() {
+        if at >= RAM_BASE && end >= at && end <= self.0.ram_end() {
             return Ok(());
         }
-        Err(BootError::Memory { what, at, need: end.saturating_sub(at), end: self.ram_end() })
-    }
-
-    /// Loads what the machine starts and sets its harts up. `virtio` is how many slots hold a device. Only
-    /// while no process of the machine runs but those that are parked or idle.
-    ///
-    /// # Errors
-    /// [`BootError`].
-    pub fn boot(&self, machine: &Machine, virtio: usize) -> Result<Booted, BootError> {
-        let plan = self.plan(virtio)?;
-        for load in &plan.loads {
-            load.write(&machine.ram)?;
-        }
-        if let Some(bare) = &plan.bare {
-            machine.vm.tohost.set(bare.tohost);
-            machine.vm.fromhost.set(bare.fromhost);
-            machine.vm.instruction_limit.set(bare.max_instructions);
-        }
-        start_harts(machine, plan.start);
-        Ok(plan.booted)
-    }
-
-    /// Says whether [`MachineConfig::boot`] would find all it needs, and room for it.
-    ///
-    /// # Errors
-    /// [`BootError`].
-    pub fn examine(&self, virtio: usize) -> Result<(), BootError> {
-        self.plan(virtio).map(drop)
+        Err(BootError::Memory { what, at, need: end.saturating_sub(at), end: self.0.ram_end() })
     }
 
     fn plan(&self, virtio: usize) -> Result<Plan, BootError> {
-        match &self.boot {
+        match &self.0.boot {
             Boot::Kernel { kernel, initrd, append, firmware } => {
                 self.plan_kernel(virtio, kernel, initrd.as_deref(), append, firmware.as_deref())
             }
@@ -318,12 +321,12 @@ impl MachineConfig {
 
     fn description(&self, virtio: usize, bootargs: &str, initrd: Option<(u64, u64)>) -> Description {
         Description {
-            harts: self.harts,
-            memory: self.memory,
+            harts: self.0.harts,
+            memory: self.0.memory,
             virtio,
             bootargs: bootargs.to_owned(),
             initrd,
-            rng_seed: if self.icount { vec![0x51; RNG_SEED_BYTES] } else { random_seed() },
+            rng_seed: if self.0.icount { vec![0x51; RNG_SEED_BYTES] } else { random_seed() },
         }
     }
 
@@ -344,24 +347,24 @@ impl MachineConfig {
         keeps_line(&kernel.load, append)?;
         for load in firmware.iter().map(|f| &f.load).chain([&kernel.load]) {
             if let Load::Elf(program) = load {
-                program.fits(RAM_BASE, self.memory)?;
+                program.fits(RAM_BASE, self.0.memory)?;
             }
         }
 
         // The tree's length does not depend on the ramdisk's address: made twice, it has a place before it.
         let provisional = fdt::build(&self.description(virtio, append, initrd.map(|_| (0, 0))))?;
         let room = (provisional.len() as u64 + DTB_ROOM).next_multiple_of(4096);
-        let dtb = place_dtb(self.ram_end(), room, kernel.end);
+        let dtb = place_dtb(self.0.ram_end(), room, kernel.end);
         self.fits("device tree", dtb.max(kernel.end), dtb.max(kernel.end) + room)?;
         let mut loads = vec![];
         let mut ramdisk = None;
         if let Some(source) = initrd.map(open_initrd).transpose()? {
             let need = source.bytes;
             // A tree below 3 GiB is below the ramdisk's usual place when RAM is large.
-            let limit = if self.ram_end() <= DTB_CEILING { dtb } else { DTB_CEILING.min(dtb) };
-            let at = place_initrd(kernel.start, kernel.end, need, self.memory, limit)
+            let limit = if self.0.ram_end() <= DTB_CEILING { dtb } else { DTB_CEILING.min(dtb) };
+            let at = place_initrd(kernel.start, kernel.end, need, self.0.memory, limit)
                 .ok_or(BootError::Memory { what: "initial ramdisk", at: kernel.end, need, end: limit })?;
-            self.has_room_to_unpack(kernel.end.saturating_sub(kernel.start), &source, append)?;
+            super::unpack::has_room(self.0.memory, kernel.end.saturating_sub(kernel.start), &source, append)?;
             ramdisk = Some((at, at + need));
             loads.push(Load::File(at, source));
         }
@@ -382,9 +385,9 @@ impl MachineConfig {
 
     fn plan_bare(&self, virtio: usize, path: &Path, max_instructions: u64) -> Result<Plan, BootError> {
         let program = Program::open_bare(Source::open("program", path)?)?;
-        program.fits(RAM_BASE, self.memory)?;
+        program.fits(RAM_BASE, self.0.memory)?;
         let tree = fdt::build(&self.description(virtio, "", None))?;
-        let dtb = place_dtb(self.ram_end(), tree.len() as u64, program.end());
+        let dtb = place_dtb(self.0.ram_end(), tree.len() as u64, program.end());
         let symbol = |name| program.symbol(name);
         let bare = Bare {
             tohost: symbol("tohost").unwrap_or(0),
@@ -487,7 +490,7 @@ mod tests {
         };
         let plain = config(16 * MIB, boot(None));
         let machine = Machine::create("boot-test", &plain).expect("machine");
-        assert_eq!(plain.boot(&machine, 1).expect("boot").entry, 0x8020_0000);
+        assert_eq!(super::boot(&plain, &machine, 1).expect("boot").entry, 0x8020_0000);
         let state = machine.vm.hart_state[0].current();
         assert_eq!((state.pc.get(), state.privilege.get()), (0x8020_0000, 1));
         let mut text = [0; 6];
@@ -503,7 +506,7 @@ mod tests {
         assert_eq!(machine.vm.hart_control[1].hsm.get(), hsm::STOPPED);
 
         let firmware = file(&dir, "fw_dynamic.bin", &[0x13; 100]);
-        config(16 * MIB, boot(Some(firmware))).boot(&machine, 1).expect("boot");
+        super::boot(&config(16 * MIB, boot(Some(firmware))), &machine, 1).expect("boot");
         let state = machine.vm.hart_state[1].current();
         assert_eq!((state.pc.get(), state.privilege.get(), state.x[10].get()), (RAM_BASE, 3, 1));
         let info = state.x[12].get();
@@ -519,9 +522,9 @@ mod tests {
         let boot = |kernel| Boot::Kernel { kernel, initrd: None, append: String::new(), firmware: None };
         let large = config(16 * MIB, boot(kernel));
         let machine = Machine::create("boot-fit", &large).expect("machine");
-        assert!(matches!(large.boot(&machine, 0), Err(BootError::Memory { what: "kernel", .. })));
+        assert!(matches!(super::boot(&large, &machine, 0), Err(BootError::Memory { what: "kernel", .. })));
         let missing = config(16 * MIB, boot(dir.path().join("none")));
-        let error = missing.boot(&machine, 0).expect_err("missing").to_string();
+        let error = super::boot(&missing, &machine, 0).expect_err("missing").to_string();
         assert!(error.contains("cannot read the kernel") && error.contains("none"), "{error}");
     }
 
@@ -532,7 +535,7 @@ mod tests {
         let bare = Boot::Bare { elf: file(&dir, "a.elf", &program), max_instructions: 9 };
         let bare = config(2 * MIB, bare);
         let machine = Machine::create("boot-bare", &bare).expect("machine");
-        let booted = bare.boot(&machine, 0).expect("boot");
+        let booted = super::boot(&bare, &machine, 0).expect("boot");
         assert_eq!(booted, Booted { entry: RAM_BASE, signature: None });
         assert_eq!(machine.vm.instruction_limit.get(), 9);
         let state = machine.vm.hart_state[1].current();

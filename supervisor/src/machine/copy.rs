@@ -112,8 +112,8 @@ impl Machine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::config::{Boot, MachineConfig};
     use quasar_abi::clock::mode;
+    use quasar_api::{Boot, MachineConfig};
 
     #[test]
     fn a_copy_has_the_same_hash_and_is_told_apart_by_a_byte() {

@@ -105,8 +105,8 @@ impl Start {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::config::Boot;
-    use crate::machine::{Machine, MachineConfig};
+    use crate::machine::Machine;
+    use quasar_api::{Boot, MachineConfig};
 
     #[test]
     fn a_reset_starts_hart_0_alone_and_keeps_the_count_of_instructions() {

@@ -1,13 +1,12 @@
 //! Making a virtual machine: its segments, its memory's first content, its harts' first state.
 //!
-//! [`config`] says what a machine is, [`segments`] makes its shared memory, [`image`] and [`elf`] load
+//! What a machine is says [`quasar_api::MachineConfig`]; [`segments`] makes its shared memory, [`image`] and [`elf`] load
 //! programs, [`fdt`] describes the machine to the guest, [`harts`] sets the harts up, and [`boot`] does all of
 //! that in order: once when a VM starts and again when its guest reboots. [`Machine::hash`] tells two machines at rest
 //! apart.
 
 pub mod boot;
 pub mod cmdline;
-pub mod config;
 mod copy;
 pub mod elf;
 pub mod fdt;
@@ -21,7 +20,6 @@ mod source;
 mod unpack;
 
 pub use boot::BootError;
-pub use config::MachineConfig;
 pub use copy::CopyError;
 pub use hash::MachineHash;
 pub use segments::Machine;

@@ -1,6 +1,5 @@
 //! A machine's shared memory, owned by this process and removed with it.
 
-use super::MachineConfig;
 use quasar_abi::console::ConsoleSegment;
 use quasar_abi::dirty::{PageMaps, maps_bytes};
 use quasar_abi::frames::PortSegment;
@@ -11,6 +10,7 @@ use quasar_abi::segment::HEADER_BYTES;
 use quasar_abi::tlb::{HartTlb, TLB_SEGMENT_BYTES};
 use quasar_abi::vm::{CONTROL_BYTES, Vm};
 use quasar_abi::{GuestRam, Segment, SegmentError, SegmentKind};
+use quasar_api::MachineConfig;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;

@@ -1,6 +1,5 @@
 //! Whether a kernel has the memory to unpack its initial ramdisk: it holds the archive and its content at one time.
 
-use super::MachineConfig;
 use super::boot::BootError;
 use super::source::Source;
 
@@ -55,22 +54,14 @@ fn needed(kernel: u64, ramdisk: u64, content: u64, append: &str) -> u64 {
     kernel.saturating_add(ramdisk).saturating_add(content)
 }
 
-impl MachineConfig {
-    /// Refuses memory in which a kernel of so many bytes cannot unpack a ramdisk.
-    pub(super) fn has_room_to_unpack(
-        &self,
-        kernel: u64,
-        ramdisk: &Source,
-        append: &str,
-    ) -> Result<(), BootError> {
-        let Some(content) = unpacked_bytes(ramdisk)? else { return Ok(()) };
-        let need = needed(kernel, ramdisk.bytes, content, append);
-        if need <= self.memory {
-            return Ok(());
-        }
-        let memory = self.memory;
-        Err(BootError::Unpack { kernel, ramdisk: ramdisk.bytes, content, need, memory })
+/// Refuses memory of so many bytes, in which a kernel of so many cannot unpack a ramdisk.
+pub(super) fn has_room(memory: u64, kernel: u64, ramdisk: &Source, append: &str) -> Result<(), BootError> {
+    let Some(content) = unpacked_bytes(ramdisk)? else { return Ok(()) };
+    let need = needed(kernel, ramdisk.bytes, content, append);
+    if need <= memory {
+        return Ok(());
     }
+    Err(BootError::Unpack { kernel, ramdisk: ramdisk.bytes, content, need, memory })
 }
 
 #[cfg(test)]

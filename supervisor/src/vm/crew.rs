@@ -13,6 +13,7 @@ use quasar_abi::control::{Event, ProcessKind, Reply};
 use quasar_abi::machine::{VirtioDevice, VmSegments};
 use quasar_abi::party::{PartyId, status};
 use quasar_abi::vm::Vm;
+use quasar_api::ProcessInfo;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::Arc;
@@ -225,10 +226,10 @@ impl Crew {
 
     /// The members that have a process: role, process id, restarts.
     #[must_use]
-    pub fn processes(&self) -> Vec<crate::vm::ProcessInfo> {
+    pub fn processes(&self) -> Vec<ProcessInfo> {
         let info = |(party, seat): (&PartyId, &Seat)| {
             let process = seat.process.as_ref()?;
-            Some(crate::vm::ProcessInfo {
+            Some(ProcessInfo {
                 role: party.to_string(),
                 pid: process.pid(),
                 restarts: seat.history.total(),

@@ -1,11 +1,12 @@
 //! A VM as its owner holds it: the controller's thread, its inbox, and what can be seen without asking it.
 
 use super::controller::{Answer, Controller, Input, Request, Setup};
-use super::status::{Phase, StatusBoard, VmStatus};
+use super::status::StatusBoard;
 use crate::machine::Machine;
 use crossbeam_channel::{Sender, unbounded};
 use quasar_abi::party::PartyId;
 use quasar_abi::vm::pause;
+use quasar_api::{Phase, VmStatus};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;

@@ -12,5 +12,5 @@ pub mod swap;
 
 pub use controller::{Controller, Input, Loader, Request, Setup};
 pub use handle::VmHandle;
-pub use status::{Outcome, Phase, ProcessInfo, StatusBoard, VmStatus};
+pub use status::StatusBoard;
 pub use swap::SwapRequest;

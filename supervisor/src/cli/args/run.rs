@@ -2,9 +2,9 @@
 
 use super::DiskArgument;
 use crate::cli::size::Size;
-use crate::daemon::spec::{Mac, Publish, UplinkSpec};
 use clap::{Args, ValueEnum};
 use quasar_abi::machine::OnEnospc;
+use quasar_api::{Mac, Publish, UplinkSpec};
 use std::path::PathBuf;
 
 /// `quasar run`.

@@ -1,8 +1,8 @@
 //! Values that are written in a form of their own.
 
-use crate::children::kind_named;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use quasar_abi::control::ProcessKind;
+use quasar_api::orders::kind_named;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! What the supervisors of two hosts tell each other about a VM, beside what the migrators carry.
 
-use crate::daemon::spec::VmSpec;
+use quasar_api::VmSpec;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 

@@ -5,7 +5,7 @@
 
 use super::description::Description;
 use super::migrator::{Heard, Migrator, inputs};
-use super::{Input, Journey, JourneyEvent};
+use super::{Input, Journey, shown};
 use crate::daemon::entry::Entry;
 use crate::daemon::host::Host;
 use crate::daemon::network::links::obstacle;
@@ -13,6 +13,7 @@ use crate::vm::Request;
 use crossbeam_channel::{Receiver, Sender};
 use quasar_abi::control::migrator::{LocalVm, MigrationEvent, MigratorCommand, Security};
 use quasar_abi::vm::pause;
+use quasar_api::JourneyEvent;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -135,7 +136,7 @@ impl Reception {
                     downtime = downtime_us;
                     self.welcome();
                 }
-                Heard::Migration(event) => self.journey.extend(JourneyEvent::of(event, "here")),
+                Heard::Migration(event) => self.journey.extend(shown(event, "here")),
                 Heard::Done(_) => return Ok(downtime),
                 Heard::Failed(error) => return Err(error),
                 Heard::Died(how) => return Err(format!("the migrator {how}")),

@@ -2,36 +2,40 @@
 //!
 //! Each journey is a thread with a migrator process of its own ([`migrator`]). [`outgoing`] sends a VM,
 //! [`incoming`] takes one from a peer or a file, [`suspend`] writes one to a file, [`description`] is what the two
-//! supervisors tell each other, and [`events`] is what users see of it.
+//! supervisors tell each other; [`JourneyEvent`] is what users see of it.
 
 pub mod description;
-pub mod events;
 pub mod incoming;
 pub mod migrator;
 pub mod outgoing;
 pub mod suspend;
 
-pub use events::JourneyEvent;
 pub use migrator::Input;
 
 use crate::children::Reach;
 use crossbeam_channel::Sender;
-use serde::{Deserialize, Serialize};
+use quasar_abi::control::migrator::MigrationEvent;
+use quasar_api::{JourneyEvent, JourneyView};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// What the API shows of a VM's journey.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct JourneyView {
-    /// "to HOST:PORT", "from ADDRESS", "to FILE" or "from FILE".
-    pub way: String,
-    /// The phase that began last.
-    pub phase: String,
-    /// Rounds so far.
-    pub rounds: u32,
-    /// Its migrator's process id, when it has one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pid: Option<u32>,
+/// A migrator's event as a sender's user sees it; nothing for what concerns the supervisor alone.
+#[must_use]
+fn shown(event: MigrationEvent, to: &str) -> Option<JourneyEvent> {
+    Some(match event {
+        MigrationEvent::Incoming { .. } => return None,
+        MigrationEvent::Phase(phase) => JourneyEvent::Phase { phase },
+        MigrationEvent::Round(report) => JourneyEvent::Round { report },
+        MigrationEvent::Progress(progress) => JourneyEvent::Progress { progress },
+        MigrationEvent::HandingOver => JourneyEvent::HandingOver,
+        MigrationEvent::Running { downtime_us } => JourneyEvent::Arrived { downtime_us },
+        MigrationEvent::NotConverging { explanation } => JourneyEvent::NotConverging { explanation },
+        MigrationEvent::Unclear { reason } => JourneyEvent::Unclear { error: reason },
+        MigrationEvent::Completed { total_us, downtime_us, forecast_us, wire_bytes, rounds, hash } => {
+            let to = to.to_owned();
+            JourneyEvent::Completed { to, total_us, downtime_us, forecast_us, wire_bytes, rounds, hash }
+        }
+    })
 }
 
 #[derive(Debug, Default)]

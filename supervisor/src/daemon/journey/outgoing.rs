@@ -5,14 +5,14 @@
 //! that died without telling it has not handed over. From there on this VM never runs here again by itself.
 
 use super::migrator::{Heard, Migrator, inputs};
-use super::{Input, Journey, JourneyEvent};
+use super::{Input, Journey, shown};
 use crate::daemon::entry::{Doubt, Entry};
 use crate::daemon::host::{Host, HostError};
-use crate::vm::{Phase, Request};
+use crate::vm::Request;
 use crossbeam_channel::{Receiver, Sender};
-use quasar_abi::control::migrator::{Limits, MigrationEvent, MigratorCommand};
+use quasar_abi::control::migrator::{MigrationEvent, MigratorCommand};
 use quasar_abi::vm::{VmControl, pause};
-use serde::{Deserialize, Serialize};
+use quasar_api::{Departure, JourneyEvent, Phase};
 use std::net::ToSocketAddrs;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,19 +20,6 @@ use std::time::Duration;
 
 /// How often it is looked whether the VM still runs.
 const LOOK: Duration = Duration::from_millis(200);
-
-/// What is asked for.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Departure {
-    /// "host:port" where the other host takes migrations.
-    pub to: String,
-    /// What the user allows.
-    pub limits: Limits,
-    /// Disks stay where they are: the other host reaches the same files.
-    #[serde(default)]
-    pub shared_disk: bool,
-}
 
 /// Undoes what a migrator that has died may have set.
 pub fn recover(vm: &VmControl) {
@@ -142,9 +129,9 @@ fn travel(
                 }
                 // How it ended is told when what it means here has been done.
                 if unclear.is_none() && !completed {
-                    journey.extend(JourneyEvent::of(event, to));
+                    journey.extend(shown(event, to));
                 } else if completed {
-                    journey.conclude(JourneyEvent::of(event, to));
+                    journey.conclude(shown(event, to));
                 }
             }
             Heard::Done(_) => break End::There,

@@ -2,30 +2,18 @@
 
 use super::migrator::{Heard, Migrator};
 use super::outgoing::recover;
-use super::{Input, Journey, JourneyEvent};
+use super::{Input, Journey};
 use crate::daemon::entry::Entry;
 use crate::daemon::host::{Host, HostError};
 use crossbeam_channel::{Receiver, Sender};
 use quasar_abi::control::Reply;
 use quasar_abi::control::migrator::MigratorCommand;
-use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use quasar_api::{JourneyEvent, Suspension};
+use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
 
 const LOOK: Duration = Duration::from_secs(1);
-
-/// What is asked for.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Suspension {
-    /// The file, absolute.
-    #[serde(with = "quasar_abi::os_path")]
-    pub file: PathBuf,
-    /// Leave the disks' content out: the file is resumed where they are.
-    #[serde(default)]
-    pub shared_disk: bool,
-}
 
 #[derive(Deserialize)]
 struct Written {

@@ -3,8 +3,8 @@
 use super::{Addresses, Answer, Attachment, Input, Keeper, LinkBoard, LinkOptions};
 use crate::children::Launcher;
 use crate::children::policy::History;
-use crate::vm::ProcessInfo;
 use crossbeam_channel::{Sender, unbounded};
+use quasar_api::ProcessInfo;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::net::Ipv4Addr;

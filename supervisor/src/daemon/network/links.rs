@@ -1,23 +1,9 @@
 //! How the links to other hosts' switches are.
 
-use serde::{Deserialize, Serialize};
+use quasar_api::LinkView;
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-/// A link as the API shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LinkView {
-    /// Where the other switch listens.
-    pub to: String,
-    /// Whether frames pass. A link that is down is tried again until it is up.
-    pub up: bool,
-    /// Why they do not.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub reason: String,
-    /// Seconds since 1970 when it came up or went down.
-    pub since: u64,
-}
 
 /// All links that this host keeps.
 #[derive(Default)]

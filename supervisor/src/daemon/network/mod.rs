@@ -11,16 +11,15 @@ mod switch;
 mod uplinks;
 
 pub use handle::NetworkHandle;
-pub use links::{LinkBoard, LinkView};
+pub use links::LinkBoard;
 
 use super::passt::Passt;
-use super::spec::{Publish, UplinkSpec};
 use crate::children::policy::History;
 use crate::children::{Launcher, Note, Process};
-use crate::vm::ProcessInfo;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use quasar_abi::control::migrator::Security;
 use quasar_abi::control::netswitch::NetswitchCommand;
+use quasar_api::{ProcessInfo, Publish, UplinkSpec};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -2,10 +2,10 @@
 //! into the guest. This side binds the address, so that one that is taken is said at once.
 
 use crate::children::{PidFd, spawn_bound};
-use crate::daemon::spec::{Protocol, Publish};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrIn6, bind, listen, setsockopt, socket, sockopt,
 };
+use quasar_api::{Protocol, Publish};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6, TcpListener, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};

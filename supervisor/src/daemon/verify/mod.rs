@@ -7,15 +7,13 @@
 mod twin;
 
 use super::host::{Host, HostError};
+use crate::children::Launcher;
 use crate::children::exec::Executable;
-use crate::children::{Launcher, kind_named};
 use crate::machine::Machine;
-use crate::vm::{Outcome, Phase};
 use quasar_abi::control::ProcessKind;
 use quasar_abi::vm::{Vm, pause};
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use quasar_api::orders::kind_named;
+use quasar_api::{Phase, Verified, VerifiedRun, VerifySpec, VmSpec};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -24,44 +22,6 @@ use twin::{Run, Twin};
 /// Time for the guest to come to rest.
 const REST_DEADLINE: Duration = Duration::from_secs(10);
 
-/// A wish to verify, as it is written.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct VerifySpec {
-    /// How many instructions the copies execute, those that trap included.
-    pub instructions: u64,
-    /// A second copy runs by builds for this architecture …
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub build: Option<String>,
-    /// … or by these programs, by kind of process: `cpu`, `mmu`, `devices`.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub exe_for: BTreeMap<String, PathBuf>,
-}
-
-/// What a copy came to, as it is shown.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VerifiedRun {
-    /// What each process was built for, by role.
-    pub programs: BTreeMap<String, String>,
-    /// Hash of memory, registers and time at the end, in hexadecimal.
-    pub hash: String,
-    /// How it ended.
-    pub outcome: Outcome,
-    /// Instructions that retired: fewer than asked for when some trapped, or when nothing was left to do.
-    pub retired: u64,
-}
-
-/// What all copies came to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Verified {
-    /// Instructions that the VM had retired when it was copied.
-    pub from: u64,
-    /// The copies: the first by this host's own programs.
-    pub runs: Vec<VerifiedRun>,
-    /// Whether all came to the same.
-    pub same: bool,
-}
-
 impl From<Run> for VerifiedRun {
     fn from(run: Run) -> Self {
         let Run { programs, hash, outcome, retired } = run;
@@ -69,30 +29,27 @@ impl From<Run> for VerifiedRun {
     }
 }
 
-impl VerifySpec {
-    /// Who runs the copies.
-    fn launchers(&self, ours: &Launcher) -> Result<Vec<Launcher>, String> {
-        let mut other = ours.clone();
-        if let Some(arch) = &self.build {
-            for kind in [ProcessKind::Cpu, ProcessKind::Mmu, ProcessKind::Devices] {
-                other = other.with_program(kind, other.build(kind, arch).map_err(|error| error.to_string())?);
-            }
+/// Who runs the copies.
+fn launchers(spec: &VerifySpec, ours: &Launcher) -> Result<Vec<Launcher>, String> {
+    let mut other = ours.clone();
+    if let Some(arch) = &spec.build {
+        for kind in [ProcessKind::Cpu, ProcessKind::Mmu, ProcessKind::Devices] {
+            other = other.with_program(kind, other.build(kind, arch).map_err(|error| error.to_string())?);
         }
-        for (name, path) in &self.exe_for {
-            let kind = kind_named(name)
-                .filter(|kind| matches!(kind, ProcessKind::Cpu | ProcessKind::Mmu | ProcessKind::Devices));
-            let kind =
-                kind.ok_or_else(|| format!("{name:?} is no process of a copy: cpu, mmu or devices"))?;
-            if !path.is_absolute() {
-                return Err(format!("{} is no absolute path", path.display()));
-            }
-            let usable = Executable::open(path).and_then(|file| file.command());
-            usable.map_err(|error| format!("{}: {error}", path.display()))?;
-            other = other.with_program(kind, path.clone());
-        }
-        let second = self.build.is_some() || !self.exe_for.is_empty();
-        Ok([ours.clone()].into_iter().chain(second.then_some(other)).collect())
     }
+    for (name, path) in &spec.exe_for {
+        let kind = kind_named(name)
+            .filter(|kind| matches!(kind, ProcessKind::Cpu | ProcessKind::Mmu | ProcessKind::Devices));
+        let kind = kind.ok_or_else(|| format!("{name:?} is no process of a copy: cpu, mmu or devices"))?;
+        if !path.is_absolute() {
+            return Err(format!("{} is no absolute path", path.display()));
+        }
+        let usable = Executable::open(path).and_then(|file| file.command());
+        usable.map_err(|error| format!("{}: {error}", path.display()))?;
+        other = other.with_program(kind, path.clone());
+    }
+    let second = spec.build.is_some() || !spec.exe_for.is_empty();
+    Ok([ours.clone()].into_iter().chain(second.then_some(other)).collect())
 }
 
 /// Holds a VM at rest until it is dropped.
@@ -134,7 +91,7 @@ impl Host {
         if let Some(journey) = entry.journey() {
             return Err(HostError::Travelling { name: name.to_owned(), way: journey.view().way });
         }
-        let launchers = spec.launchers(self.launcher()).map_err(refused)?;
+        let launchers = launchers(spec, self.launcher()).map_err(refused)?;
         let gone = || HostError::State { name: name.to_owned(), phase: entry.handle.status().phase.word() };
         let machine = entry.handle.machine().ok_or_else(gone)?;
         if !matches!(entry.handle.status().phase, Phase::Running | Phase::Paused) {
@@ -161,7 +118,7 @@ impl Host {
     fn copies(
         &self,
         machine: &Arc<Machine>,
-        spec: &super::spec::VmSpec,
+        spec: &VmSpec,
         launchers: Vec<Launcher>,
         instructions: u64,
     ) -> Result<(u64, Vec<Twin>), String> {
@@ -180,6 +137,7 @@ impl Host {
 mod tests {
     use super::*;
     use quasar_abi::control::Transport;
+    use std::path::PathBuf;
 
     fn spec(build: Option<&str>, exe_for: &[(&str, &str)]) -> VerifySpec {
         VerifySpec {
@@ -192,10 +150,10 @@ mod tests {
     #[test]
     fn a_second_copy_runs_when_other_programs_are_named() {
         let ours = Launcher::new("/nonexistent".into(), Transport::Ipc);
-        assert_eq!(spec(None, &[]).launchers(&ours).expect("one").len(), 1);
+        assert_eq!(super::launchers(&spec(None, &[]), &ours).expect("one").len(), 1);
         let own = std::env::current_exe().expect("path");
         let own = own.to_str().expect("a path");
-        let launchers = spec(None, &[("cpu", own)]).launchers(&ours).expect("two");
+        let launchers = super::launchers(&spec(None, &[("cpu", own)]), &ours).expect("two");
         let program = |index: usize, kind| launchers[index].program(kind).display().to_string();
         assert_eq!(program(0, ProcessKind::Cpu), "/nonexistent/quasar-cpu");
         assert_eq!(program(1, ProcessKind::Cpu), own);
@@ -205,7 +163,7 @@ mod tests {
     #[test]
     fn programs_that_cannot_run_are_refused_with_the_reason() {
         let ours = Launcher::new("/nonexistent".into(), Transport::Ipc);
-        let refusal = |spec: VerifySpec| spec.launchers(&ours).expect_err("refused");
+        let refusal = |spec: VerifySpec| super::launchers(&spec, &ours).expect_err("refused");
         assert!(refusal(spec(Some("s390x"), &[])).contains("cargo xtask build --target s390x"));
         assert!(refusal(spec(None, &[("netswitch", "/bin/true")])).contains("cpu, mmu or devices"));
         assert!(refusal(spec(None, &[("cpu", "quasar-cpu")])).contains("absolute"));

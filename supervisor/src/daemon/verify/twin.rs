@@ -3,12 +3,12 @@
 use crate::children::Launcher;
 use crate::daemon::entry::Held;
 use crate::daemon::leftovers::{COPY, hold};
-use crate::daemon::spec::VmSpec;
 use crate::machine::{CopyError, Machine, MachineHash, segments};
-use crate::vm::{Loader, Outcome, Phase, Request, Setup, StatusBoard, VmHandle};
+use crate::vm::{Loader, Request, Setup, StatusBoard, VmHandle};
 use quasar_abi::clock::mode;
 use quasar_abi::vm::pause;
 use quasar_abi::{Segment, SegmentError};
+use quasar_api::{Outcome, Phase, VmSpec};
 use quasar_places::data_directory;
 use std::fs::File;
 use std::io::{Read, Seek};
@@ -124,7 +124,7 @@ impl Twin {
         let handle = VmHandle::start(Setup {
             config: spec.machine.clone(),
             machine: Arc::clone(&machine),
-            virtio: spec.virtio(&held),
+            virtio: held.virtio(&spec),
             launcher,
             log: Arc::new(log.try_clone().map_err(io("a temporary file"))?),
             board: Arc::new(StatusBoard::default()),

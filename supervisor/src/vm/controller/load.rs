@@ -9,7 +9,7 @@ impl Controller {
     pub(super) fn load(&mut self) {
         self.show();
         if self.loader == Loader::Here {
-            let booted = self.config.boot(&self.machine, self.slots);
+            let booted = boot::boot(&self.config, &self.machine, self.slots);
             return self.loaded(booted.map_err(|error| error.to_string()));
         }
         let errand = Errand::Boot(Box::new(BootErrand {

@@ -2,11 +2,11 @@
 
 use super::{Answer, Controller, Request, Shutdown, Step};
 use crate::children::Command;
-use crate::vm::status::Outcome;
 use crate::vm::swap::Swap;
 use quasar_abi::control::devices::DevicesCommand;
 use quasar_abi::party::PartyId;
 use quasar_abi::vm::pause;
+use quasar_api::Outcome;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! What a machine consists of, as the daemon is asked for it.
+//! What a machine consists of.
 
 use quasar_abi::machine::{RAM_BASE, VIRTIO_SLOTS};
 use quasar_abi::party::MAX_HARTS;

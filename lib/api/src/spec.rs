@@ -1,23 +1,14 @@
 //! What a VM is made of, as the API is asked for it, and the small languages in it.
 
-use super::disks;
-use super::entry::Held;
-use crate::machine::MachineConfig;
-use crate::machine::config::{Boot, ConfigError};
-use crate::machine::formats::{self, Format};
-use crate::machine::room::{self, TooMuch};
+use crate::machine::{Boot, ConfigError, MachineConfig};
 use quasar_abi::address_plan;
-use quasar_abi::files::{self, Access, UserFile};
-use quasar_abi::machine::{OnEnospc, VIRTIO_SLOTS, VirtioDevice};
+use quasar_abi::machine::{OnEnospc, VIRTIO_SLOTS};
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// Bytes of a disk that are looked at for another format's magic.
-const HEAD_BYTES: u64 = 4096;
 /// Longest name of a VM or network.
 const MAX_NAME: usize = 32;
 /// Longest name of a network interface (IFNAMSIZ - 1).
@@ -123,7 +114,7 @@ pub enum Protocol {
 #[serde(try_from = "String", into = "String")]
 pub struct Mac(pub [u8; 6]);
 
-/// A specification that cannot be carried out.
+/// A specification that no host could carry out.
 #[derive(Debug, thiserror::Error)]
 pub enum SpecError {
     /// A bad name.
@@ -137,34 +128,6 @@ pub enum SpecError {
     /// A path that depends on where the daemon was started.
     #[error("{0}: the path must be absolute")]
     Relative(PathBuf),
-    /// A disk that is not there.
-    #[error("disk {path}: {source}")]
-    Disk {
-        /// Its file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// One disk is there twice.
-    #[error(
-        "disk {path} is the same as disk {other}, or a part of it; a disk that is written can be there once: give a copy, \
-         or make both read-only"
-    )]
-    Twice {
-        /// One of its names.
-        path: PathBuf,
-        /// The other.
-        other: PathBuf,
-    },
-    /// What its files are not.
-    #[error("{0}")]
-    Files(String),
-    /// More memory than there is.
-    #[error(transparent)]
-    Room(#[from] TooMuch),
-    /// A TAP interface that is not there.
-    #[error("there is no network interface {0}: make it first (`ip tuntap add {0} mode tap user …`)")]
-    Tap(String),
     /// An address that no VM can have.
     #[error(
         "{0} is no address for a VM: its network is 10.0.2.0/24, of which 10.0.2.4 to 10.0.2.254 are the VMs'"
@@ -182,70 +145,12 @@ fn check_name(name: &str, what: &'static str) -> Result<(), SpecError> {
     if good { Ok(()) } else { Err(SpecError::Name(name.to_owned(), what)) }
 }
 
-/// Who wrote what is on a VM's disks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Content {
-    /// Its user: a file of another format is a mistake.
-    New,
-    /// Its guest, who may write anything.
-    Used,
-}
-
-/// Opens a disk as its VM will, and looks whether its bytes are a disk's.
-fn check_disk(disk: &Disk, content: Content) -> std::io::Result<()> {
-    let access = if disk.read_only { Access::Read } else { Access::Write };
-    let UserFile { file, .. } = files::open(&disk.path, access)?;
-    if content == Content::Used {
-        return Ok(());
-    }
-    let mut head = vec![];
-    file.take(HEAD_BYTES).read_to_end(&mut head)?;
-    let refused = |text| Err(std::io::Error::new(std::io::ErrorKind::InvalidData, text));
-    match formats::of_disk(&head) {
-        Some(format @ Format::Disk(_)) => refused(format!(
-            "{format}, and a guest would see that format's own structures: only raw images can be used (`qemu-img \
-             convert -O raw`)"
-        )),
-        Some(format) => refused(format!("{format}; unpack it first")),
-        None => Ok(()),
-    }
-}
-
 impl VmSpec {
-    /// Checks everything that can be checked before anything is made.
+    /// Checks all that depends on no host.
     ///
     /// # Errors
     /// [`SpecError`].
-    pub fn check(&self, content: Content) -> Result<(), SpecError> {
-        self.check_form()?;
-        // Before one is opened: a FIFO would wait for its other end.
-        disks::check(&self.disks)?;
-        for disk in &self.disks {
-            check_disk(disk, content)
-                .map_err(|source| SpecError::Disk { path: disk.path.clone(), source })?;
-        }
-        Ok(())
-    }
-
-    /// Checks what this host must have for a VM that starts here.
-    ///
-    /// # Errors
-    /// [`SpecError`].
-    pub fn check_host(&self) -> Result<(), SpecError> {
-        room::check(self.machine.memory)?;
-        if let Some(Net { uplink: UplinkSpec::Tap(interface), .. }) = &self.net
-            && nix::net::if_::if_nametoindex(interface.as_str()).is_err()
-        {
-            return Err(SpecError::Tap(interface.clone()));
-        }
-        Ok(())
-    }
-
-    /// Checks what does not depend on this host's files.
-    ///
-    /// # Errors
-    /// [`SpecError`].
-    pub fn check_form(&self) -> Result<(), SpecError> {
+    pub fn check(&self) -> Result<(), SpecError> {
         check_name(&self.name, "VM")?;
         self.machine.check()?;
         let mut paths: Vec<&Path> = self.disks.iter().map(|d| d.path.as_path()).collect();
@@ -293,27 +198,6 @@ impl VmSpec {
     #[must_use]
     pub fn network_name<'a>(&'a self, net: &'a Net) -> &'a str {
         net.network.as_deref().unwrap_or(&self.name)
-    }
-
-    /// The devices at the virtio slots: disks first, so that their order is their names' order in the guest.
-    #[must_use]
-    pub fn virtio(&self, held: &Held) -> Vec<VirtioDevice> {
-        let map = |index| held.disk_maps.iter().find(|(slot, ..)| usize::from(*slot) == index);
-        let disks = self.disks.iter().enumerate().map(|(index, disk)| VirtioDevice::Block {
-            path: disk.path.clone(),
-            read_only: disk.read_only,
-            serial: format!("quasar-disk{index}"),
-            map_segment: map(index).map(|(_, _, maps)| maps.name().to_owned()),
-            on_enospc: self.on_enospc,
-        });
-        let card = self.net.as_ref().zip(held.port.as_ref()).map(|(net, port)| VirtioDevice::Net {
-            port_segment: port.name().to_owned(),
-            mac: net.mac.unwrap_or_else(|| Mac::derived(&self.name)).0,
-        });
-        disks
-            .chain(card)
-            .chain([VirtioDevice::Console, VirtioDevice::Rng, VirtioDevice::PowerButton])
-            .collect()
     }
 }
 
@@ -447,7 +331,6 @@ as_string!(Mac, UplinkSpec, Publish);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::config::MAX_MEMORY;
 
     #[test]
     fn published_ports() {
@@ -494,50 +377,28 @@ mod tests {
     }
 
     #[test]
-    fn a_spec_is_checked_before_anything_is_made() {
-        spec().check(Content::New).expect("good");
-        spec().check_host().expect("good");
-        let mut tap = spec();
-        tap.net.as_mut().expect("net").uplink = UplinkSpec::Tap("quasar-none".into());
-        assert!(tap.check_host().expect_err("no interface").to_string().contains("quasar-none"));
-        tap.machine.memory = MAX_MEMORY;
-        assert!(tap.check_host().expect_err("a TiB").to_string().contains("GiB"));
+    fn a_spec_is_checked_before_a_host_sees_it() {
+        spec().check().expect("good");
         let bad = |change: fn(&mut VmSpec)| {
             let mut changed = spec();
             change(&mut changed);
-            changed.check(Content::New).expect_err("bad").to_string()
+            changed.check().expect_err("bad").to_string()
         };
         assert!(bad(|s| s.name = "../x".into()).contains("no name for a VM"));
         assert!(bad(|s| s.machine.harts = 17).contains("1 to 16"));
         assert!(bad(|s| s.machine.memory = 5).contains("multiple of 4K"));
-        assert!(
-            bad(|s| s.disks.push(Disk { path: "d".into(), read_only: true, owned: false }))
-                .contains("absolute")
-        );
-        assert!(
-            bad(|s| s.disks.push(Disk { path: "/nonexistent".into(), read_only: true, owned: false }))
-                .contains("disk /nonexistent")
-        );
+        let disk = |path: &str| Disk { path: path.into(), read_only: true, owned: false };
+        let mut relative = spec();
+        relative.disks.push(disk("d"));
+        assert!(relative.check().expect_err("relative").to_string().contains("absolute"));
         assert!(bad(|s| s.net.as_mut().expect("net").uplink = UplinkSpec::None).contains("the uplink passt"));
-        assert!(
-            bad(|s| {
-                let disk = Disk { path: "/dev/null".into(), read_only: true, owned: false };
-                s.disks = vec![disk; 5];
-            })
-            .contains("8 slots")
-        );
+        let mut many = spec();
+        many.disks = vec![disk("/dev/null"); 5];
+        assert!(many.check().expect_err("many").to_string().contains("8 slots"));
     }
 
     #[test]
-    fn disks_come_first_and_unknown_fields_are_refused() {
-        let mut spec = spec();
-        spec.disks.push(Disk { path: "/dev/null".into(), read_only: true, owned: false });
-        let port = crate::machine::segments::create_port("spec-test").expect("port");
-        let name = port.name().to_owned();
-        let virtio = spec.virtio(&Held { port: Some(port), ..Held::default() });
-        assert!(matches!(&virtio[0], VirtioDevice::Block { read_only: true, .. }));
-        assert!(matches!(&virtio[1], VirtioDevice::Net { port_segment, .. } if *port_segment == name));
-        assert_eq!(virtio.len(), 5);
+    fn unknown_fields_are_refused() {
         let text =
             r#"{"name":"a","machine":{"memory":1,"harts":1,"boot":{"kernel":{"kernel":"k"}}},"color":"red"}"#;
         assert!(serde_json::from_str::<VmSpec>(text).is_err());

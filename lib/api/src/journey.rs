@@ -1,7 +1,8 @@
-//! What users see of a journey: one JSON object per event.
+//! Journeys: what is asked for, and what users see of them, one JSON object per event.
 
-use quasar_abi::control::migrator::{MigrationEvent, Progress, RoundReport};
+use quasar_abi::control::migrator::{Limits, Progress, RoundReport};
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// An event. The last one of a journey is `completed`, `failed`, `unclear` or `suspended`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,23 +75,53 @@ pub enum JourneyEvent {
     },
 }
 
-impl JourneyEvent {
-    /// A migrator's event as a sender's user sees it; nothing for what concerns the supervisor alone.
-    #[must_use]
-    pub fn of(event: MigrationEvent, to: &str) -> Option<Self> {
-        Some(match event {
-            MigrationEvent::Incoming { .. } => return None,
-            MigrationEvent::Phase(phase) => Self::Phase { phase },
-            MigrationEvent::Round(report) => Self::Round { report },
-            MigrationEvent::Progress(progress) => Self::Progress { progress },
-            MigrationEvent::HandingOver => Self::HandingOver,
-            MigrationEvent::Running { downtime_us } => Self::Arrived { downtime_us },
-            MigrationEvent::NotConverging { explanation } => Self::NotConverging { explanation },
-            MigrationEvent::Unclear { reason } => Self::Unclear { error: reason },
-            MigrationEvent::Completed { total_us, downtime_us, forecast_us, wire_bytes, rounds, hash } => {
-                let to = to.to_owned();
-                Self::Completed { to, total_us, downtime_us, forecast_us, wire_bytes, rounds, hash }
-            }
-        })
-    }
+/// What is shown of a VM's journey.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JourneyView {
+    /// "to HOST:PORT", "from ADDRESS", "to FILE" or "from FILE".
+    pub way: String,
+    /// The phase that began last.
+    pub phase: String,
+    /// Rounds so far.
+    pub rounds: u32,
+    /// Its migrator's process id, when it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+}
+
+/// A VM is to go to another host.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Departure {
+    /// "host:port" where the other host takes migrations.
+    pub to: String,
+    /// What the user allows.
+    pub limits: Limits,
+    /// Disks stay where they are: the other host reaches the same files.
+    #[serde(default)]
+    pub shared_disk: bool,
+}
+
+/// A VM is to go to a file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Suspension {
+    /// The file, absolute.
+    #[serde(with = "quasar_abi::os_path")]
+    pub file: PathBuf,
+    /// Leave the disks' content out: the file is resumed where they are.
+    #[serde(default)]
+    pub shared_disk: bool,
+}
+
+/// A VM is to come back from a file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Return {
+    /// The file, absolute.
+    #[serde(with = "quasar_abi::os_path")]
+    pub file: PathBuf,
+    /// Another name for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
 }
