@@ -3,9 +3,8 @@
 use crate::access::{Access, Tag};
 use crate::aclint::Aclint;
 use crate::console::ConsolePort;
-use crate::dma::Dma;
 use crate::error::DevicesError;
-use crate::gate::Gate;
+use crate::host::Host;
 use crate::plic::{IrqLine, Plic};
 use crate::rtc::Rtc;
 use crate::saved::Slot;
@@ -13,53 +12,12 @@ use crate::syscon;
 use crate::uart::Uart;
 use crate::virtio::Card;
 use quasar_abi::console::UART_CONSOLE;
-use quasar_abi::dirty::PageMaps;
-use quasar_abi::machine::{self, Region, VIRTIO_SLOTS, VIRTIO_STRIDE, VirtioDevice, VmSegments};
+use quasar_abi::machine::{self, Region, VIRTIO_SLOTS, VIRTIO_STRIDE, VirtioDevice};
 use quasar_abi::party::PartyId;
-use quasar_abi::saved::{DEVICE_SLOTS, DeviceSlot};
-use quasar_abi::vm::{Vm, pause};
-use quasar_abi::{GuestRam, Segment, SegmentKind};
+use quasar_abi::vm::Vm;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-
-/// What every device may need of its VM.
-#[derive(Clone, Debug)]
-pub struct Host {
-    /// The control block.
-    pub vm: Vm,
-    /// Guest memory.
-    pub dma: Arc<Dma>,
-    /// What brings workers to rest.
-    pub gate: Arc<Gate>,
-    /// Saved state.
-    pub saved: Arc<Segment>,
-    /// Consoles.
-    pub consoles: Arc<Segment>,
-}
-
-impl Host {
-    /// Attaches to a VM.
-    ///
-    /// # Errors
-    /// [`DevicesError::Segment`].
-    pub fn attach(segments: &VmSegments) -> Result<Self, DevicesError> {
-        let vm = Vm::attach(&segments.control)?;
-        let ram = GuestRam::attach(&segments.ram, machine::RAM_BASE)?;
-        let maps = PageMaps::attach(&segments.maps, machine::RAM_BASE, ram.len())?;
-        let saved = Arc::new(Segment::attach(&segments.devices, SegmentKind::Devices)?);
-        saved.slice::<DeviceSlot>(0, DEVICE_SLOTS)?;
-        let consoles = Arc::new(Segment::attach(&segments.console, SegmentKind::Console)?);
-        let dma = Arc::new(Dma::new(vm.clone(), ram, maps));
-        Ok(Self { vm, dma, gate: Arc::default(), saved, consoles })
-    }
-
-    /// Whether the VM is still on its way from another host.
-    #[must_use]
-    pub fn arriving(&self) -> bool {
-        self.vm.pause_mask.load(Ordering::SeqCst) & pause::MIGRATOR != 0
-    }
-}
 
 /// Which device answers at an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,6 +14,7 @@ pub mod console;
 pub mod dma;
 pub mod error;
 pub mod gate;
+pub mod host;
 pub mod plic;
 pub mod rtc;
 pub mod saved;

@@ -163,6 +163,12 @@ impl Slot {
     }
 }
 
+/// A device's own state from saved bytes: the size is all there is to check.
+pub(crate) fn plain_state<S: FromBytes>(device: &'static str, bytes: &[u8]) -> Result<S, BadState> {
+    let wrong = |_| BadState::Length { device, found: bytes.len(), expected: size_of::<S>() };
+    S::read_from_bytes(bytes).map_err(|_| wrong(()))
+}
+
 /// Implements the only way from saved bytes to a state: the size, then the device's own check.
 macro_rules! checked_state {
     ($state:ty, $device:literal) => {

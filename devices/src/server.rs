@@ -1,8 +1,9 @@
 //! The server: answers harts, hands out notifications, acknowledges epochs, parks and goes on.
 
 use crate::access::Tag;
-use crate::board::{Board, Host};
+use crate::board::Board;
 use crate::error::DevicesError;
+use crate::host::Host;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
 use quasar_abi::doorbell::default_spins;
 use quasar_abi::machine::{VirtioDevice, VmSegments};

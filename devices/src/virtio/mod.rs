@@ -11,6 +11,7 @@ pub mod input;
 pub mod net;
 pub mod queue;
 pub mod rng;
+pub mod shared;
 pub mod transport;
 
 pub use card::Card;

@@ -27,7 +27,7 @@ const DTB_ALIGN: u64 = 2 * MIB;
 const DTB_CEILING: u64 = 0xc000_0000;
 /// Room kept behind the tree for what firmware adds to it.
 const DTB_ROOM: u64 = 64 << 10;
-/// `fw_dynamic_info` (OpenSBI, docs/firmware/fw_dynamic.md): "OSBI", version 2.
+/// `fw_dynamic_info` (fw_dynamic.md among the documents of OpenSBI): "OSBI", version 2.
 const FW_DYNAMIC_MAGIC: u64 = 0x4942_534f;
 const FW_DYNAMIC_VERSION: u64 = 2;
 const FW_DYNAMIC_NEXT_MODE_S: u64 = 1;

@@ -1,5 +1,5 @@
 # Harness of the differential test: for each generated case set the hart up as the case says, enter it with mret,
-# and when it traps store what it left. Layout: tests/src/differential/layout.rs, whose constants arrive as
+# and when it traps store what it left. Layout: tests/tests/differential/layout.rs, whose constants arrive as
 # preprocessor symbols. Ends through the test finisher, which this machine and QEMU's have in common.
 
 #define MSTATUS_FS  0x6000

@@ -16,6 +16,7 @@ mod known;
 mod layout;
 mod machines;
 mod paging;
+mod pieces;
 mod profile;
 mod random;
 mod setup;

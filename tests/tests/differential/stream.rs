@@ -3,10 +3,9 @@
 
 use crate::case::Mode;
 use crate::code::{END, Piece};
-use crate::layout::{CODE_BYTES, WINDOW};
+use crate::layout::WINDOW;
 use crate::profile::Profile;
 use crate::random::Random;
-use crate::system;
 use quasar_cpu::isa::{Def, Extension, Format, Inst, LIST, Op, Reg, decode, encode};
 
 /// Registers with the address of a window; x2, x8 and x9, which compressed instructions can use.
@@ -42,50 +41,6 @@ pub struct Stream<'a> {
 }
 
 impl Stream<'_> {
-    /// The pieces of a case.
-    pub fn pieces(&mut self) -> Vec<Piece> {
-        let wanted = 1 + self.random.below(16);
-        let (mut pieces, mut bytes): (Vec<Piece>, usize) = (vec![], 0);
-        for at in 0..wanted {
-            // What may be fetched through page tables is seen at the start: most cases end by a fault of data.
-            let leaves = at == 0 && self.shape.profile == Profile::Paging && self.random.chance(15);
-            let piece = if leaves { self.jump_out() } else { self.piece() };
-            bytes += piece.bytes();
-            if bytes + 4 > CODE_BYTES {
-                break;
-            }
-            pieces.push(piece);
-        }
-        pieces
-    }
-
-    fn piece(&mut self) -> Piece {
-        let weights = self.shape.profile.weights();
-        let mut at = self.random.below(weights.total());
-        let mut chosen = |weight: u64| {
-            let hit = at < weight;
-            at = at.wrapping_sub(weight);
-            hit
-        };
-        if chosen(weights.integer) {
-            self.plain(is_integer)
-        } else if chosen(weights.compressed) {
-            self.compressed()
-        } else if chosen(weights.memory) {
-            self.memory()
-        } else if chosen(weights.atomic) {
-            self.atomic()
-        } else if chosen(weights.float) {
-            self.plain(is_float)
-        } else if chosen(weights.jump) {
-            self.jump()
-        } else if chosen(weights.csr) {
-            system::csr(self)
-        } else {
-            system::other(self)
-        }
-    }
-
     /// A destination: none of the registers that the stream relies on.
     pub fn destination(&mut self) -> u8 {
         loop {
@@ -112,7 +67,7 @@ impl Stream<'_> {
     }
 
     /// An instruction that only touches registers.
-    fn plain(&mut self, wanted: fn(&Def) -> bool) -> Piece {
+    pub fn plain(&mut self, wanted: fn(&Def) -> bool) -> Piece {
         let def = self.def(wanted);
         Piece::word(self.operands(def, 0, self.shape.deltas[0], false))
     }
@@ -167,7 +122,7 @@ impl Stream<'_> {
         (POINTERS[at], self.shape.deltas[at])
     }
 
-    fn memory(&mut self) -> Piece {
+    pub fn memory(&mut self) -> Piece {
         let def = self.def(is_memory);
         if self.random.chance(4) {
             return Piece::word(self.operands(def, BAD_POINTER, 0, true));
@@ -178,7 +133,7 @@ impl Stream<'_> {
 
     /// An AMO, or LR with an SC behind it: alone, whether an SC faults when there is no reservation, and what it
     /// does through another address of the same memory, is an implementation's choice.
-    fn atomic(&mut self) -> Piece {
+    pub fn atomic(&mut self) -> Piece {
         let base = if self.random.chance(3) { BAD_POINTER } else { self.pointer().0 };
         if self.random.chance(70) {
             let def = self.def(|def| def.format == Format::Atomic && !is_store_conditional(def.op));
@@ -199,7 +154,7 @@ impl Stream<'_> {
     }
 
     /// A 16-bit instruction: any bits that don't jump, don't write what must be kept, and stay in the window.
-    fn compressed(&mut self) -> Piece {
+    pub fn compressed(&mut self) -> Piece {
         loop {
             let Ok(half) = u16::try_from(self.random.below(1 << 16)) else { continue };
             if half & 3 == 3 {
@@ -234,7 +189,7 @@ impl Stream<'_> {
         })
     }
 
-    fn jump(&mut self) -> Piece {
+    pub fn jump(&mut self) -> Piece {
         let skip = usize::try_from(self.random.below(4)).expect("few");
         match self.random.below(20) {
             0..=8 => {
@@ -260,7 +215,7 @@ impl Stream<'_> {
     }
 
     /// A jump out of the case.
-    fn jump_out(&mut self) -> Piece {
+    pub fn jump_out(&mut self) -> Piece {
         let link = self.destination();
         match self.random.below(3) {
             0 => Piece::Half(0x8002 | u16::from(TARGET) << 7),
@@ -321,7 +276,7 @@ const fn is_store_conditional(op: Op) -> bool {
     matches!(op, Op::ScW | Op::ScD)
 }
 
-const fn is_integer(def: &Def) -> bool {
+pub const fn is_integer(def: &Def) -> bool {
     matches!(def.format, Format::R | Format::Unary | Format::I | Format::Shift6 | Format::Shift5 | Format::U)
 }
 
@@ -329,6 +284,6 @@ const fn is_memory(def: &Def) -> bool {
     matches!(def.format, Format::Load | Format::Store | Format::FloatLoad | Format::FloatStore)
 }
 
-const fn is_float(def: &Def) -> bool {
+pub const fn is_float(def: &Def) -> bool {
     matches!(def.extension, Extension::F | Extension::D) && !is_memory(def)
 }

@@ -2,10 +2,12 @@
 
 use crate::command::output;
 use crate::progress::{STATUS, bar, watched};
-use crate::setup::{KEYRING, debian_archive};
 use anyhow::Context;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// Keys of Debian's archive.
+pub const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Lists and downloads of its own, below one directory.
 pub struct Apt {
@@ -92,4 +94,17 @@ impl Apt {
         let versions = listed.lines().filter_map(|line| line.split('|').nth(1));
         Ok(versions.map(|version| version.trim().to_owned()).collect())
     }
+}
+
+/// The archive of Debian itself that this machine's apt uses.
+pub fn debian_archive() -> anyhow::Result<String> {
+    let own = ["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"];
+    let addresses = output(Command::new("apt-get").args(own)).context(
+        "set-up uses apt and Debian's packages, and apt does not answer; on another distribution than Debian build with \
+         `cargo build --release --workspace` and install what `quasar image build` asks for",
+    )?;
+    let mut addresses = addresses.lines().map(|address| address.trim_end_matches('/'));
+    let debian = addresses.find(|address| address.ends_with("/debian"));
+    let none = "this machine's apt knows no archive of Debian, which guests are made from: add one to /etc/apt/sources.list.d";
+    Ok(debian.context(none)?.to_owned())
 }

@@ -2,11 +2,13 @@
 
 use crate::command::{self, cargo, output};
 use crate::cross;
+use crate::rules;
 use crate::stage::stage;
 use std::time::Instant;
 
-/// Formatting, lints, models, licences, bans, sources; advisories where their database can be reached.
+/// The rules of the house, formatting, lints, models, licences, bans, sources; advisories where their database can be reached.
 pub fn run() -> anyhow::Result<()> {
+    rules::run()?;
     command::run(cargo().args(["fmt", "--all", "--check"]))?;
     command::run(cargo().args([
         "clippy",

@@ -2,52 +2,12 @@
 
 use crate::command::{self, cargo, root, run};
 use crate::install::{self, Need};
+use crate::target::{TARGETS, Target};
 use crate::{emulators, rust_std};
 use anyhow::{Context, bail};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
-
-/// A target and what building and running for it takes.
-#[derive(Debug)]
-pub struct Target {
-    /// The compiler's name of it.
-    pub triple: &'static str,
-    /// Prefix of its C compiler and name of its Debian packages.
-    gnu: &'static str,
-    /// What Debian calls its C library's package.
-    libc: &'static str,
-    /// The emulator of its programs.
-    pub emulator: &'static str,
-}
-
-/// The architectures of hosts other than x86_64.
-pub const TARGETS: &[Target] = &[
-    Target {
-        triple: "aarch64-unknown-linux-gnu",
-        gnu: "aarch64-linux-gnu",
-        libc: "libc6-dev-arm64-cross",
-        emulator: "qemu-aarch64-static",
-    },
-    Target {
-        triple: "powerpc64-unknown-linux-gnu",
-        gnu: "powerpc64-linux-gnu",
-        libc: "libc6-dev-ppc64-cross",
-        emulator: "qemu-ppc64-static",
-    },
-    Target {
-        triple: "s390x-unknown-linux-gnu",
-        gnu: "s390x-linux-gnu",
-        libc: "libc6-dev-s390x-cross",
-        emulator: "qemu-s390x-static",
-    },
-    Target {
-        triple: "riscv64gc-unknown-linux-gnu",
-        gnu: "riscv64-linux-gnu",
-        libc: "libc6-dev-riscv64-cross",
-        emulator: "qemu-riscv64-static",
-    },
-];
 
 /// The six processes.
 pub const PACKAGES: &[&str] = &[
@@ -58,17 +18,6 @@ pub const PACKAGES: &[&str] = &[
     "quasar-migrator",
     "quasar-supervisor",
 ];
-
-impl Target {
-    /// The target of that name, or of that architecture.
-    pub fn named(name: &str) -> anyhow::Result<&'static Self> {
-        let found = TARGETS.iter().find(|t| t.triple == name || t.triple.split('-').next() == Some(name));
-        found.with_context(|| {
-            let known: Vec<&str> = TARGETS.iter().map(|t| t.triple).collect();
-            format!("{name} is none of the targets that Quasar is built for: {}", known.join(", "))
-        })
-    }
-}
 
 /// What must be installed to build for targets: the C compiler and its library.
 pub fn needs(targets: &[&Target]) -> Vec<Need> {

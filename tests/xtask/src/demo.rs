@@ -25,12 +25,6 @@ pub fn prepare() -> anyhow::Result<()> {
         .stdout(std::process::Stdio::null()))
 }
 
-/// The longest time between two looks of the guest at its clock that it wrote to /tmp/tick.
-pub fn longest_gap(guest: &mut Guest<'_>) -> anyhow::Result<f64> {
-    let gaps = guest.console.command("sleep 2; grep -o 'gap [0-9.]*' /tmp/tick | cut -d' ' -f2")?;
-    Ok(gaps.lines().filter_map(|line| line.trim().parse().ok()).fold(0.0, f64::max))
-}
-
 /// Moves the guest while a client watches.
 fn travel<'h>(guest: &mut Guest<'h>, to: &'h Host, name: &'static str) -> anyhow::Result<(Journey, u64)> {
     let stream = Stream::open(guest.port(7000)?)?;
@@ -39,7 +33,7 @@ fn travel<'h>(guest: &mut Guest<'h>, to: &'h Host, name: &'static str) -> anyhow
     let events = guest.migrate(to, &[])?;
     stream.flows(100)?;
     let passed = stream.finish()?;
-    let guest_gap_ms = longest_gap(guest)?;
+    let guest_gap_ms = kills::longest_gap(guest)?;
     let done = events.last().filter(|event| event["event"] == "completed").context("the last event")?;
     let rounds = events.iter().filter(|event| event["event"] == "round");
     let journey = Journey {

@@ -3,8 +3,8 @@
 
 use crate::apt::Apt;
 use crate::command::{cache, exists, output, root, run};
-use crate::cross::Target;
 use crate::stage::stage;
+use crate::target::{TARGETS, Target};
 use anyhow::{Context, ensure};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -56,9 +56,7 @@ pub fn programs(targets: &[&Target]) -> anyhow::Result<()> {
         apt.download(&["qemu-user"])?;
         std::fs::create_dir_all(&tree)?;
         // The package has some thirty more.
-        let names = crate::cross::TARGETS
-            .iter()
-            .map(|t| format!("./usr/bin/{}", t.emulator.trim_end_matches("-static")));
+        let names = TARGETS.iter().map(|t| format!("./usr/bin/{}", t.emulator.trim_end_matches("-static")));
         let tar = "dpkg-deb --fsys-tarfile \"$1\" | tar -x -C \"$2\" --strip-components=3 \"$@\"";
         let tar = tar.replace("\"$@\"", &names.collect::<Vec<_>>().join(" "));
         run(Command::new("sh").args(["-ec", &tar, "sh"]).arg(apt.downloaded(".deb")?).arg(&tree))?;
@@ -69,8 +67,8 @@ pub fn programs(targets: &[&Target]) -> anyhow::Result<()> {
         ensure!(serves(&program), "{} does not run on this machine", program.display());
     }
     // An emulated daemon looks beside its own programs.
-    for target in crate::cross::TARGETS.iter().filter(|target| unpacked(target).is_file()) {
-        let places = crate::cross::TARGETS.iter().map(|t| Some(t.triple)).chain([None]);
+    for target in TARGETS.iter().filter(|target| unpacked(target).is_file()) {
+        let places = TARGETS.iter().map(|t| Some(t.triple)).chain([None]);
         for place in places.map(beside) {
             link(&unpacked(target), &place.join(target.emulator))?;
         }

@@ -1,7 +1,6 @@
 //! Processes that are killed under the running guest: how long until each is replaced, and what the guest and a client
 //! notice.
 
-use crate::demo::longest_gap;
 use anyhow::Context;
 use nix::sys::signal::Signal;
 use quasar_tests::stream::Stream;
@@ -27,6 +26,12 @@ pub struct Kill {
     client_gap_ms: f64,
     /// Whether open connections went on.
     kept: bool,
+}
+
+/// The longest time between two looks of the guest at its clock that it wrote to /tmp/tick.
+pub fn longest_gap(guest: &mut Guest<'_>) -> anyhow::Result<f64> {
+    let gaps = guest.console.command("sleep 2; grep -o 'gap [0-9.]*' /tmp/tick | cut -d' ' -f2")?;
+    Ok(gaps.lines().filter_map(|line| line.trim().parse().ok()).fold(0.0, f64::max))
 }
 
 /// The process with a role; that of passt's has the network's name behind it.

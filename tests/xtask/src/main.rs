@@ -18,10 +18,12 @@ mod progress;
 mod qemu;
 mod qmp;
 mod report;
+mod rules;
 mod rust_std;
 mod setup;
 mod simulation;
 mod stage;
+mod target;
 mod tour;
 mod trouble;
 
@@ -62,17 +64,21 @@ enum Task {
         #[arg(long)]
         json: bool,
     },
-    /// Formatting, lints, licences, and all tests, with their set-up and the builds for other architectures.
+    /// The rules of architecture.toml, formatting, lints, licences, and all tests, with their set-up and the builds for other architectures.
     Test {
-        /// Only the tests whose name contains this; no formatting, lints and licences.
+        /// Only the tests whose name contains this; no rules, formatting, lints and licences.
         filter: Option<String>,
         /// Instead, the tests of the contract, of instructions and of floating point as builds for this
         /// architecture, emulated. Repeatable.
         #[arg(long)]
         target: Vec<String>,
     },
-    /// Formatting, lints and licences alone.
-    Check,
+    /// The rules of architecture.toml, formatting, lints, models and licences alone.
+    Check {
+        /// Only the rules of architecture.toml: seconds.
+        #[arg(long)]
+        rules: bool,
+    },
     /// Measure against QEMU on this machine: boot, programs in the guest, HTTP, migrations.
     Bench {
         /// The migrations alone.
@@ -120,7 +126,8 @@ fn run(task: Task) -> anyhow::Result<()> {
             }
             moves::bench()
         }
-        Task::Check => {
+        Task::Check { rules: true } => rules::run(),
+        Task::Check { rules: false } => {
             setup::cargo_deny()?;
             checks::run()
         }

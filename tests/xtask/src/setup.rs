@@ -1,17 +1,15 @@
 //! Set-up: what the machine must have for each command, found or installed. Nothing that is installed is changed.
 
+use crate::apt::{KEYRING, debian_archive};
 use crate::command::{cargo, output, run};
-use crate::cross::{self, Target};
+use crate::cross;
 use crate::install::{self, Need};
 use crate::stage::stage;
+use crate::target::{TARGETS, Target};
 use crate::{emulators, passt};
-use anyhow::Context;
-use std::process::Command;
 
 /// cargo-deny's version: one that this toolchain builds.
 const CARGO_DENY: &str = "0.20.2";
-/// Keys of Debian's archive.
-pub const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// A program or file, the Debian package that brings it, and what needs it.
 type Entry = (&'static str, &'static str, &'static str);
@@ -62,7 +60,7 @@ fn needs(lists: &[&[Entry]]) -> Vec<Need> {
 /// What all commands need.
 pub fn everything() -> anyhow::Result<()> {
     stage("set-up");
-    let targets: Vec<&Target> = cross::TARGETS.iter().collect();
+    let targets: Vec<&Target> = TARGETS.iter().collect();
     let mut needs = needs(&[GUESTS, TESTS, BENCHMARKS]);
     needs.extend(cross::needs(&targets));
     install::provide("the repository", &needs)?;
@@ -84,19 +82,6 @@ pub fn benchmarks() -> anyhow::Result<()> {
     stage("set-up of the benchmarks");
     install::provide("the benchmarks", &needs(&[GUESTS, BENCHMARKS]))?;
     passt::provide()
-}
-
-/// The archive of Debian itself that this machine's apt uses.
-pub fn debian_archive() -> anyhow::Result<String> {
-    let own = ["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"];
-    let addresses = output(Command::new("apt-get").args(own)).context(
-        "set-up uses apt and Debian's packages, and apt does not answer; on another distribution than Debian build with \
-         `cargo build --release --workspace` and install what `quasar image build` asks for",
-    )?;
-    let mut addresses = addresses.lines().map(|address| address.trim_end_matches('/'));
-    let debian = addresses.find(|address| address.ends_with("/debian"));
-    let none = "this machine's apt knows no archive of Debian, which guests are made from: add one to /etc/apt/sources.list.d";
-    Ok(debian.context(none)?.to_owned())
 }
 
 /// cargo-deny, for the licence and source checks.

@@ -2,6 +2,7 @@
 //! host of another architecture, and home.
 
 use crate::stage::stage;
+use crate::target::Target;
 use crate::{cross, emulators, install};
 use anyhow::{Context, ensure};
 use quasar_tests::stream::Stream;
@@ -19,7 +20,7 @@ fn prepare() -> anyhow::Result<()> {
     stage(
         "the tour of architectures: set-up of two more compilers (cargo xtask demo --no-tour leaves it out)",
     );
-    let targets = [cross::Target::named(HART)?, cross::Target::named(HOST)?];
+    let targets = [Target::named(HART)?, Target::named(HOST)?];
     install::provide("the tour", &cross::needs(&targets))?;
     emulators::programs(&targets)?;
     stage(&format!("building a hart for {HART}"));

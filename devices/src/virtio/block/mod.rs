@@ -12,7 +12,7 @@ use super::queue::{Queue, RingError};
 use super::transport::registers::Identity;
 use super::transport::{self, state::MAX_QUEUE_SIZE};
 use crate::error::BadState;
-use crate::virtio::card::plain_state;
+use crate::saved::plain_state;
 use request::Disk;
 use std::sync::Arc;
 

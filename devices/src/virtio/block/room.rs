@@ -1,7 +1,7 @@
 //! A host that has no room for a guest's write: the VM stands still, the request stays where it is, and is tried again.
 
-use super::request::Disk;
-use crate::virtio::card::Shared;
+use super::backing::Backing;
+use crate::virtio::shared::Shared;
 use nix::errno::Errno;
 use quasar_abi::vm::{full, pause};
 use std::io;
@@ -40,11 +40,11 @@ impl NoRoom {
 
 /// Worker, without a pass: pauses the VM and waits until there is room, or somebody lets the VM go on, or the card sends
 /// the worker home. Then the request is to be tried again, by a later process if need be.
-pub fn wait(card: &Shared, disk: &Disk, what: NoRoom) {
+pub fn wait(card: &Shared, backing: &Backing, what: NoRoom) {
     let (vm, slot) = (&card.host.vm, card.slot);
     log::warn!(
         "disk {}: the host has no room for {} bytes at {}; the VM is paused until there is",
-        disk.backing().path().display(),
+        backing.path().display(),
         what.len,
         what.offset
     );
@@ -55,7 +55,7 @@ pub fn wait(card: &Shared, disk: &Disk, what: NoRoom) {
             return;
         }
         if probed.elapsed() >= PROBE {
-            if disk.backing().has_room(what.offset, what.len) {
+            if backing.has_room(what.offset, what.len) {
                 break;
             }
             probed = Instant::now();

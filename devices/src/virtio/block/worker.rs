@@ -2,7 +2,7 @@
 
 use super::request::{Disk, Outcome};
 use super::room;
-use crate::virtio::card::Shared;
+use crate::virtio::shared::Shared;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -54,7 +54,7 @@ pub fn run(card: &Shared, disk: &Disk) {
                 Outcome::NoRoom(what) => {
                     card.put_back();
                     drop(pass);
-                    room::wait(card, disk, what);
+                    room::wait(card, disk.backing(), what);
                     continue;
                 }
             };

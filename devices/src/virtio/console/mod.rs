@@ -6,7 +6,7 @@ use super::transport::FEATURES;
 use super::transport::registers::Identity;
 use crate::console::ConsolePort;
 use crate::error::{BadState, DevicesError};
-use crate::virtio::card::plain_state;
+use crate::saved::plain_state;
 use quasar_abi::Segment;
 use quasar_abi::console::VIRTIO_CONSOLE;
 use std::sync::Arc;

@@ -10,7 +10,7 @@ use super::queue::{Queue, RingError};
 use super::transport::registers::Identity;
 use super::transport::{self, state::MAX_QUEUE_SIZE};
 use crate::error::{BadState, DevicesError};
-use crate::virtio::card::plain_state;
+use crate::saved::plain_state;
 use port::Port;
 use quasar_abi::frames::{MAX_FRAME_BYTES, PushError};
 use std::sync::Arc;

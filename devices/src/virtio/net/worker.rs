@@ -2,7 +2,7 @@
 
 use super::RECEIVE;
 use super::port::Port;
-use crate::virtio::card::Shared;
+use crate::virtio::shared::Shared;
 
 /// Works until the card sends it home. Whoever sends it home rings the port's bell.
 pub fn run(card: &Shared, port: &Port) {

@@ -5,7 +5,7 @@ use super::queue::{Queue, RingError};
 use super::transport::FEATURES;
 use super::transport::registers::Identity;
 use crate::error::BadState;
-use crate::virtio::card::plain_state;
+use crate::saved::plain_state;
 use quasar_abi::random;
 use quasar_abi::vm::Vm;
 

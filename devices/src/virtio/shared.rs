@@ -1,7 +1,7 @@
 //! What a card and its worker share, and how work on the queues is begun and ended.
 
-use crate::board::Host;
 use crate::error::{BadState, DevicesError};
+use crate::host::Host;
 use crate::lock;
 use crate::plic::IrqLine;
 use crate::saved::{Slot, index};
@@ -12,7 +12,7 @@ use crate::virtio::transport::state::{TransportState, VERSION};
 use crate::virtio::transport::{F_EVENT_IDX, F_INDIRECT_DESC, interrupt};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::IntoBytes;
 
 /// What the card's lock protects.
 #[derive(Debug)]
@@ -318,10 +318,4 @@ impl Core {
         }
         Ok(())
     }
-}
-
-/// A device's own state from saved bytes: the size is all there is to check.
-pub(crate) fn plain_state<S: FromBytes>(device: &'static str, bytes: &[u8]) -> Result<S, BadState> {
-    let wrong = |_| BadState::Length { device, found: bytes.len(), expected: size_of::<S>() };
-    S::read_from_bytes(bytes).map_err(|_| wrong(()))
 }

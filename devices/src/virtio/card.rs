@@ -1,10 +1,8 @@
 //! A card: transport, device, saved state, interrupt line, and the worker if there is one.
 
-mod shared;
-
 use crate::access::Access;
-use crate::board::Host;
 use crate::error::DevicesError;
+use crate::host::Host;
 use crate::lock;
 use crate::plic::IrqLine;
 use crate::saved::Slot;
@@ -17,15 +15,13 @@ use crate::virtio::input::PowerKey;
 use crate::virtio::net::Net;
 use crate::virtio::net::worker as net_worker;
 use crate::virtio::rng::Rng;
+use crate::virtio::shared::Shared;
 use crate::virtio::transport::registers::{Action, CONFIG, read_config, word};
 use quasar_abi::machine::VirtioDevice;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
-
-pub use shared::Shared;
-pub(crate) use shared::plain_state;
 
 /// A worker's thread and what there is to do after it has ended.
 struct Worker {

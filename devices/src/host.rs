@@ -1,0 +1,50 @@
+//! What a VM's processes have in common, as its devices use it.
+
+use crate::dma::Dma;
+use crate::error::DevicesError;
+use crate::gate::Gate;
+use quasar_abi::dirty::PageMaps;
+use quasar_abi::machine::{self, VmSegments};
+use quasar_abi::saved::{DEVICE_SLOTS, DeviceSlot};
+use quasar_abi::vm::{Vm, pause};
+use quasar_abi::{GuestRam, Segment, SegmentKind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// What every device may need of its VM.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// The control block.
+    pub vm: Vm,
+    /// Guest memory.
+    pub dma: Arc<Dma>,
+    /// What brings workers to rest.
+    pub gate: Arc<Gate>,
+    /// Saved state.
+    pub saved: Arc<Segment>,
+    /// Consoles.
+    pub consoles: Arc<Segment>,
+}
+
+impl Host {
+    /// Attaches to a VM.
+    ///
+    /// # Errors
+    /// [`DevicesError::Segment`].
+    pub fn attach(segments: &VmSegments) -> Result<Self, DevicesError> {
+        let vm = Vm::attach(&segments.control)?;
+        let ram = GuestRam::attach(&segments.ram, machine::RAM_BASE)?;
+        let maps = PageMaps::attach(&segments.maps, machine::RAM_BASE, ram.len())?;
+        let saved = Arc::new(Segment::attach(&segments.devices, SegmentKind::Devices)?);
+        saved.slice::<DeviceSlot>(0, DEVICE_SLOTS)?;
+        let consoles = Arc::new(Segment::attach(&segments.console, SegmentKind::Console)?);
+        let dma = Arc::new(Dma::new(vm.clone(), ram, maps));
+        Ok(Self { vm, dma, gate: Arc::default(), saved, consoles })
+    }
+
+    /// Whether the VM is still on its way from another host.
+    #[must_use]
+    pub fn arriving(&self) -> bool {
+        self.vm.pause_mask.load(Ordering::SeqCst) & pause::MIGRATOR != 0
+    }
+}
