@@ -8,6 +8,7 @@
 
 use super::Finding;
 use super::crates::Crate;
+use super::manifest::FILE as MANIFEST;
 use super::mentions::{self, Kind, Mention};
 use super::tree::Tree;
 
@@ -26,7 +27,8 @@ pub fn check(crates: &[Crate], tree: &Tree) -> Vec<Finding> {
             Some("md") => mentions::document(text),
             _ => mentions::plain(text),
         };
-        if file == HISTORY {
+        // The manifest's own are looked at by its rules.
+        if file == HISTORY || file == MANIFEST {
             continue;
         }
         let home = crates.iter().map(|c| c.directory.as_str());
