@@ -21,17 +21,28 @@ pub mod mode {
 }
 
 shm_struct! {
+    /// A moment at which both clocks were known.
+    pub struct ClockBase: 16 => {
+        /// The guest's ticks then.
+        pub ticks: AtomicLe64,
+        /// The host's CLOCK_MONOTONIC in nanoseconds then. Never leaves the host.
+        pub host_ns: AtomicLe64,
+    }
+}
+
+shm_struct! {
     /// How `time` is derived. Changed only while every party is parked, except that a hart in deterministic mode
-    /// moves the base ahead while it waits; `sequence` is odd meanwhile.
+    /// moves the base ahead while it waits: so there is one writer at a time.
+    ///
+    /// Two bases and a selector: a writer that ends in the middle of a change leaves the base that was valid before,
+    /// and nobody waits for it.
     pub struct VmClock: 64 => {
         /// [`mode`].
         pub mode: AtomicLe32,
-        /// Odd while the other words change.
-        pub sequence: AtomicLe32,
-        /// Ticks at the base instant.
-        pub base_ticks: AtomicLe64,
-        /// The host's CLOCK_MONOTONIC in nanoseconds at the base instant. Never leaves the host.
-        pub base_host_ns: AtomicLe64,
+        /// How often the base was changed; the lowest bit says which of `bases` is valid.
+        pub selector: AtomicLe32,
+        /// The bases.
+        pub bases: [ClockBase; 2],
         /// Nanoseconds of guest time per retired instruction in deterministic mode.
         pub ns_per_instruction: AtomicLe64,
         /// Wall clock (nanoseconds since 1970) minus guest time in nanoseconds: what the RTC adds.
@@ -39,8 +50,6 @@ shm_struct! {
         /// Deterministic mode: hart 0's retired instructions as the devices may use them. The hart stores it
         /// before each of its requests to them; it is exact until the request is answered.
         pub retired: AtomicLe64,
-        /// Zero.
-        pub reserved: [AtomicLe64; 2],
     }
 }
 
@@ -56,12 +65,36 @@ impl VmClock {
     /// Starts or restarts the clock at `ticks`, now. `retired` is as for [`VmClock::ticks`]. While every party is
     /// parked.
     pub fn start(&self, ticks: u64, retired: u64) {
-        self.sequence.fetch_add(1, Ordering::AcqRel);
         let base = if self.is_deterministic() { ticks.wrapping_sub(self.elapsed(retired)) } else { ticks };
-        self.base_ticks.store(base, Ordering::Release);
-        self.base_host_ns.store(host_monotonic_ns(), Ordering::Release);
         self.retired.store(retired, Ordering::Release);
-        self.sequence.fetch_add(1, Ordering::AcqRel);
+        self.set_base(base, host_monotonic_ns());
+    }
+
+    /// The base in force: its ticks and its host's nanoseconds, both of one change.
+    #[inline]
+    #[must_use]
+    pub fn base(&self) -> (u64, u64) {
+        loop {
+            let selector = self.selector.load(Ordering::Acquire);
+            let base = &self.bases[usize::from(selector & 1 != 0)];
+            let found = (base.ticks.load(Ordering::Acquire), base.host_ns.load(Ordering::Acquire));
+            // Whoever fills this base anew has changed the selector before. Each look again is another change that
+            // was finished: nobody waits here for a writer that is gone.
+            if self.selector.load(Ordering::Acquire) == selector {
+                return found;
+            }
+            crate::sync::spin_loop();
+        }
+    }
+
+    /// Puts another base in force. One writer at a time.
+    pub fn set_base(&self, ticks: u64, host_ns: u64) {
+        let selector = self.selector.get();
+        let next = &self.bases[usize::from(selector & 1 == 0)];
+        // Release: whoever sees one of these words sees the selector that came before them.
+        next.ticks.store(ticks, Ordering::Release);
+        next.host_ns.store(host_ns, Ordering::Release);
+        self.selector.store(selector.wrapping_add(1), Ordering::Release);
     }
 
     /// Whether time goes with retired instructions.
@@ -80,34 +113,27 @@ impl VmClock {
     #[must_use]
     pub fn instructions_at(&self, ticks: u64) -> u64 {
         // The base may lie before zero: it is what the time would have been at no instruction.
-        let elapsed = ticks.wrapping_sub(self.base_ticks.load(Ordering::Acquire)).saturating_mul(NS_PER_TICK);
+        let elapsed = ticks.wrapping_sub(self.base().0).saturating_mul(NS_PER_TICK);
         elapsed.div_ceil(self.ns_per_instruction.load(Ordering::Acquire).max(1))
     }
 
     /// Deterministic mode: lets so many ticks pass in which no instruction retires. Hart 0, which waits.
     pub fn skip(&self, ticks: u64) {
-        self.sequence.fetch_add(1, Ordering::AcqRel);
-        self.base_ticks.fetch_add(ticks, Ordering::AcqRel);
-        self.sequence.fetch_add(1, Ordering::AcqRel);
+        let (before, host_ns) = self.base();
+        self.set_base(before.wrapping_add(ticks), host_ns);
     }
 
     /// Ticks now. `retired` is hart 0's retired instructions, used in deterministic mode alone.
     #[inline]
     #[must_use]
     pub fn ticks(&self, retired: u64) -> u64 {
-        loop {
-            let before = self.sequence.load(Ordering::Acquire);
-            let base = self.base_ticks.load(Ordering::Acquire);
-            let elapsed = if self.is_deterministic() {
-                self.elapsed(retired)
-            } else {
-                host_monotonic_ns().saturating_sub(self.base_host_ns.load(Ordering::Acquire)) / NS_PER_TICK
-            };
-            if before & 1 == 0 && self.sequence.load(Ordering::Acquire) == before {
-                return base.wrapping_add(elapsed);
-            }
-            crate::sync::spin_loop();
-        }
+        let (base, host_ns) = self.base();
+        let elapsed = if self.is_deterministic() {
+            self.elapsed(retired)
+        } else {
+            host_monotonic_ns().saturating_sub(host_ns) / NS_PER_TICK
+        };
+        base.wrapping_add(elapsed)
     }
 
     /// How long until `deadline` ticks in real time; zero when it has passed.
@@ -121,6 +147,7 @@ impl VmClock {
 mod tests {
     use super::*;
     use crate::segment::{Segment, SegmentKind};
+    use std::sync::Arc;
 
     fn deterministic(ns_per_instruction: u64, test: impl FnOnce(&VmClock)) {
         static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
@@ -150,9 +177,9 @@ mod tests {
             clock.start(5, 0);
             // Any number of instructions, those within a tick among them; as at each step of a journey.
             for retired in [0, 1, 13, 14, 15, 99, 100, 12_345_678_901] {
-                let (now, base) = (clock.ticks(retired), clock.base_ticks.get());
+                let (now, base) = (clock.ticks(retired), clock.base().0);
                 clock.start(now, retired);
-                assert_eq!((clock.ticks(retired), clock.base_ticks.get()), (now, base));
+                assert_eq!((clock.ticks(retired), clock.base().0), (now, base));
             }
             assert_eq!(clock.retired.get(), 12_345_678_901);
         });
@@ -181,5 +208,51 @@ mod tests {
             clock.skip(90);
             assert_eq!((clock.ticks(50), clock.instructions_at(100)), (90, 150));
         });
+    }
+
+    /// Kills a process that changes the clock without end, again and again, and asks for the time each time. The
+    /// process is this test in another process, which the name of the segment is for.
+    #[test]
+    fn a_writer_that_is_killed_stops_no_reader() {
+        const SEGMENT: &str = "QUASAR_TEST_CLOCK";
+        const TEST: &str = "clock::tests::a_writer_that_is_killed_stops_no_reader";
+        if let Ok(name) = std::env::var(SEGMENT) {
+            let segment = Segment::attach(&name, SegmentKind::Control).expect("the test's segment");
+            let clock = segment.view::<VmClock>(0).expect("clock");
+            loop {
+                clock.skip(1);
+            }
+        }
+        let name = format!("/quasar-test-{}-clock-kills", std::process::id());
+        let segment =
+            Arc::new(Segment::create(&name, SegmentKind::Control, size_of::<VmClock>(), 1).expect("segment"));
+        let clock = segment.view::<VmClock>(0).expect("clock");
+        clock.mode.set(mode::INSTRUCTIONS);
+        for _ in 0..50 {
+            let before = clock.ticks(0);
+            let mut writer = std::process::Command::new(std::env::current_exe().expect("this program"))
+                .args(["--exact", TEST])
+                .env(SEGMENT, &name)
+                .stdout(std::process::Stdio::null())
+                .spawn()
+                .expect("a writer");
+            while clock.ticks(0) == before {
+                std::thread::yield_now();
+            }
+            writer.kill().expect("kill");
+            writer.wait().expect("its end");
+            let (answer, answered) = std::sync::mpsc::channel();
+            let reader = Arc::clone(&segment);
+            std::thread::spawn(move || {
+                let clock = reader.view::<VmClock>(0).expect("clock");
+                answer.send([clock.ticks(0), clock.ticks(0)])
+            });
+            let [now, again] = answered
+                .recv_timeout(Duration::from_secs(60))
+                .expect("a reader waits for a writer that is dead");
+            assert!(now > before && now == again);
+            clock.skip(5);
+            assert_eq!(clock.ticks(0), now + 5, "who comes after goes on from what was valid");
+        }
     }
 }

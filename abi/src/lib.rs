@@ -56,4 +56,4 @@ pub use le::{AtomicLe32, AtomicLe64, ShmLayout};
 pub use ram::{Gpa, GuestRam};
 #[cfg(not(loom))]
 pub use segment::SegmentKind;
-pub use segment::{Segment, SegmentError};
+pub use segment::{Segment, SegmentError, View};

@@ -9,6 +9,8 @@ use nix::libc;
 use nix::sys::mman::shm_open;
 use nix::sys::stat::Mode;
 use shared_memory::{Shmem, ShmemConf, ShmemError};
+use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Bytes before the payload: a multiple of every host's page size, so that the payload is page-aligned.
@@ -50,7 +52,8 @@ impl SegmentKind {
             // 3: twice as many sets.
             Self::Tlb => 3,
             // 3: disks for which the host has no room. 4: the mmu says what a refusal follows from.
-            Self::Control => 4,
+            // 5: the clock has two bases.
+            Self::Control => 5,
         }
     }
 }
@@ -149,7 +152,7 @@ pub struct Segment {
 }
 
 // SAFETY: the mapping is plain shared memory that lives as long as the handle; all access goes through
-// atomics (ShmLayout) or the volatile copies of `ram`, which are made for concurrent access.
+// atomics (ShmLayout, and `ram`), which are made for concurrent access.
 unsafe impl Send for Segment {}
 // SAFETY: see Send.
 unsafe impl Sync for Segment {}
@@ -278,6 +281,57 @@ impl Segment {
     }
 }
 
+/// A structure in a segment, checked once and kept with it. Cheap to clone; derefs to the structure.
+pub struct View<T> {
+    segment: Arc<Segment>,
+    at: NonNull<T>,
+}
+
+// SAFETY: a view is a shared reference to a structure of atomics (ShmLayout) with what keeps it mapped.
+unsafe impl<T: ShmLayout> Send for View<T> {}
+// SAFETY: see Send.
+unsafe impl<T: ShmLayout> Sync for View<T> {}
+
+impl<T: ShmLayout> View<T> {
+    /// The structure at a payload offset.
+    ///
+    /// # Errors
+    /// [`SegmentError::Range`] when it would reach past the end or is misaligned.
+    pub fn new(segment: Arc<Segment>, offset: usize) -> Result<Self, SegmentError> {
+        let at = NonNull::from(segment.view::<T>(offset)?);
+        Ok(Self { segment, at })
+    }
+}
+
+impl<T> View<T> {
+    /// The segment that it lies in.
+    #[must_use]
+    pub fn segment(&self) -> &Arc<Segment> {
+        &self.segment
+    }
+}
+
+impl<T: ShmLayout> std::ops::Deref for View<T> {
+    type Target = T;
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: made from a reference into the segment, which stays mapped at its place as long as we hold it.
+        unsafe { self.at.as_ref() }
+    }
+}
+
+impl<T> Clone for View<T> {
+    fn clone(&self) -> Self {
+        Self { segment: Arc::clone(&self.segment), at: self.at }
+    }
+}
+
+impl<T> std::fmt::Debug for View<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("View").field("segment", &self.segment).finish_non_exhaustive()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -318,6 +372,20 @@ mod tests {
                 assert!(attached.view::<AtomicLe64>(len).is_err());
             }
         }
+    }
+
+    #[test]
+    fn a_view_keeps_its_segment_mapped_and_is_refused_out_of_range() {
+        let made = Arc::new(Segment::create(&name("view"), SegmentKind::Console, 4096, 1).expect("create"));
+        let view = View::<AtomicLe64>::new(Arc::clone(&made), 4088).expect("the last word");
+        assert!(View::<AtomicLe64>::new(Arc::clone(&made), 4096).is_err());
+        assert!(View::<AtomicLe64>::new(Arc::clone(&made), 4).is_err());
+        drop(made);
+        let other = view.clone();
+        drop(view.segment().view::<AtomicLe64>(0));
+        drop(view);
+        other.set(7);
+        assert_eq!(other.segment().view::<AtomicLe64>(4088).expect("the last word").get(), 7);
     }
 
     #[test]

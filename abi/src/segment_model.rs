@@ -2,6 +2,8 @@
 
 use crate::le::ShmLayout;
 use std::any::Any;
+use std::marker::PhantomData;
+use std::sync::Arc;
 
 /// Why a view was refused.
 #[derive(Debug, thiserror::Error)]
@@ -43,5 +45,37 @@ impl Segment {
         let cells = self.cells.downcast_ref::<Vec<T>>().ok_or(SegmentError)?;
         let first = offset / T::BYTES;
         cells.get(first..first + count).ok_or(SegmentError)
+    }
+}
+
+/// A structure in a segment. Derefs to it.
+#[derive(Debug)]
+pub struct View<T> {
+    segment: Arc<Segment>,
+    offset: usize,
+    what: PhantomData<T>,
+}
+
+impl<T: ShmLayout + 'static> View<T> {
+    /// The structure at a payload offset.
+    ///
+    /// # Errors
+    /// [`SegmentError`].
+    pub fn new(segment: Arc<Segment>, offset: usize) -> Result<Self, SegmentError> {
+        segment.view::<T>(offset)?;
+        Ok(Self { segment, offset, what: PhantomData })
+    }
+}
+
+impl<T: ShmLayout + 'static> std::ops::Deref for View<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        self.segment.view(self.offset).expect("checked when the view was made")
+    }
+}
+
+impl<T> Clone for View<T> {
+    fn clone(&self) -> Self {
+        Self { segment: Arc::clone(&self.segment), offset: self.offset, what: PhantomData }
     }
 }

@@ -8,7 +8,7 @@ use crate::mailbox::Mailbox;
 use crate::party::{MAX_HARTS, MAX_PARTIES, Party, PartyId, attention, status};
 #[cfg(not(loom))]
 use crate::segment::SegmentKind;
-use crate::segment::{Segment, SegmentError};
+use crate::segment::{Segment, SegmentError, View};
 use crate::shm_struct;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -224,16 +224,13 @@ pub const CONTROL_BYTES: usize = size_of::<VmControl>();
 /// The control block as attached by this process. Cheap to clone; derefs to [`VmControl`].
 #[derive(Clone, Debug)]
 pub struct Vm {
-    segment: Arc<Segment>,
+    control: View<VmControl>,
 }
 
 impl std::ops::Deref for Vm {
     type Target = VmControl;
     fn deref(&self) -> &VmControl {
-        match self.segment.view(0) {
-            Ok(control) => control,
-            Err(_) => unreachable!("the length was checked when the segment was taken"),
-        }
+        &self.control
     }
 }
 
@@ -252,8 +249,7 @@ impl Vm {
     /// # Errors
     /// [`SegmentError::Range`] when it is too small.
     pub fn new(segment: Arc<Segment>) -> Result<Self, SegmentError> {
-        segment.view::<VmControl>(0)?;
-        Ok(Self { segment })
+        Ok(Self { control: View::new(segment, 0)? })
     }
 }
 

@@ -8,6 +8,7 @@
 #![cfg(loom)]
 #![deny(unsafe_code)]
 
+mod clock;
 mod epoch;
 mod guest;
 mod mail;

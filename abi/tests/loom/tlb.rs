@@ -6,7 +6,6 @@ use quasar_abi::sync::model;
 use quasar_abi::tlb::{HartTlb, flag};
 use quasar_abi::{AtomicLe64, ShmLayout};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 const SV39: u64 = 8 << 60;
 

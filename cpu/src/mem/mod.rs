@@ -29,7 +29,7 @@ use filter::PageFilter;
 use l1::{Context, L1};
 use quasar_abi::dirty::PageMaps;
 use quasar_abi::party::PartyId;
-use quasar_abi::segment::{Segment, SegmentError};
+use quasar_abi::segment::{Segment, SegmentError, View as SegmentView};
 use quasar_abi::tlb::{HartTlb, space};
 use quasar_abi::vm::Vm;
 use quasar_abi::{GuestRam, doorbell, hart::HartCounters};
@@ -97,7 +97,7 @@ pub struct Memory {
     vm: Vm,
     ram: GuestRam,
     maps: PageMaps,
-    tlb: Arc<Segment>,
+    tlb: SegmentView<HartTlb>,
     hart: u8,
     spins: u32,
 }
@@ -114,7 +114,7 @@ impl Memory {
         tlb: Arc<Segment>,
         hart: u8,
     ) -> Result<Self, SegmentError> {
-        tlb.view::<HartTlb>(usize::from(hart) * size_of::<HartTlb>())?;
+        let tlb = SegmentView::new(tlb, usize::from(hart) * size_of::<HartTlb>())?;
         let mut contexts = Contexts::new();
         let (context, _) = contexts.of(View::MACHINE);
         Ok(Self {
@@ -317,10 +317,7 @@ impl Memory {
     }
 
     fn own_tlb(&self) -> &HartTlb {
-        match self.tlb.view(usize::from(self.hart) * size_of::<HartTlb>()) {
-            Ok(tlb) => tlb,
-            Err(_) => unreachable!("the range was checked when the segment was taken"),
-        }
+        &self.tlb
     }
 
     fn counters(&self) -> &HartCounters {

@@ -3,7 +3,7 @@
 use super::{Ingress, Port};
 use crate::network::lock;
 use quasar_abi::frames::{FrameRing, PortSegment, PushError, RING_BYTES};
-use quasar_abi::{Segment, SegmentKind};
+use quasar_abi::{Segment, SegmentKind, View};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 /// The switch's side of a card.
 pub struct CardPort {
-    segment: Segment,
+    rings: View<PortSegment>,
     ingress: Ingress,
     /// Nothing is read from the card any more.
     settled: AtomicBool,
@@ -32,9 +32,8 @@ impl CardPort {
     /// When the segment is missing or of another version.
     pub fn open(segment: &str, ingress: Ingress) -> anyhow::Result<Arc<Self>> {
         let segment = Segment::attach(segment, SegmentKind::Port)?;
-        segment.view::<PortSegment>(0)?;
         Ok(Arc::new(Self {
-            segment,
+            rings: View::new(Arc::new(segment), 0)?,
             ingress,
             settled: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
@@ -44,15 +43,8 @@ impl CardPort {
         }))
     }
 
-    fn rings(&self) -> &PortSegment {
-        match self.segment.view(0) {
-            Ok(rings) => rings,
-            Err(_) => unreachable!("the length was checked when the segment was attached"),
-        }
-    }
-
     fn serve(&self) {
-        let ring = &self.rings().to_switch;
+        let ring = &self.rings.to_switch;
         let mut frame = Vec::new();
         while !self.settled.load(Ordering::Acquire) {
             let seen = ring.data_bell.seen();
@@ -60,7 +52,7 @@ impl CardPort {
                 match ring.pop(&mut frame) {
                     Ok(true) => self.ingress.frame(&frame),
                     Ok(false) => break,
-                    Err(damaged) => log::warn!("{}: {damaged}", self.segment.name()),
+                    Err(damaged) => log::warn!("{}: {damaged}", self.rings.segment().name()),
                 }
                 if self.settled.load(Ordering::Acquire) {
                     return;
@@ -93,19 +85,19 @@ impl CardPort {
 
 impl Port for CardPort {
     fn start(self: Arc<Self>) {
-        self.rings().link_up.store(1, Ordering::Release);
+        self.rings.link_up.store(1, Ordering::Release);
         let me = Arc::clone(&self);
-        let name = format!("port {}", me.segment.name());
+        let name = format!("port {}", me.rings.segment().name());
         match std::thread::Builder::new().name(name).spawn(move || me.serve()) {
             Ok(reader) => *lock(&self.reader) = Some(reader),
-            Err(error) => log::error!("{}: no thread for the port: {error}", self.segment.name()),
+            Err(error) => log::error!("{}: no thread for the port: {error}", self.rings.segment().name()),
         }
     }
 
     fn send(&self, frame: &[u8], patience: Duration) -> bool {
         let patient = !patience.is_zero();
-        let ring = &self.rings().to_card;
-        if self.rings().card_up.load(Ordering::Acquire) == 0 {
+        let ring = &self.rings.to_card;
+        if self.rings.card_up.load(Ordering::Acquire) == 0 {
             return false;
         }
         let _one = lock(&self.producer);
@@ -126,7 +118,7 @@ impl Port for CardPort {
 
     fn settle(&self) {
         self.settled.store(true, Ordering::Release);
-        let ring = &self.rings().to_switch;
+        let ring = &self.rings.to_switch;
         ring.data_bell.ring();
         if let Some(reader) = lock(&self.reader).take() {
             // It ended in a panic or otherwise; either way it reads no more.
@@ -141,7 +133,7 @@ impl Port for CardPort {
     }
 
     fn take_back(&self) -> Vec<Vec<u8>> {
-        let ring = &self.rings().to_card;
+        let ring = &self.rings.to_card;
         let (mut frames, mut frame, mut left) = (vec![], Vec::new(), RING_BYTES);
         while left > 0 && matches!(ring.pop(&mut frame), Ok(true)) {
             left = left.saturating_sub(frame.len());
@@ -153,7 +145,7 @@ impl Port for CardPort {
     fn stop(&self) {
         self.settled.store(true, Ordering::Release);
         self.stopped.store(true, Ordering::Release);
-        self.rings().link_up.store(0, Ordering::Release);
-        self.rings().to_switch.data_bell.ring();
+        self.rings.link_up.store(0, Ordering::Release);
+        self.rings.to_switch.data_bell.ring();
     }
 }

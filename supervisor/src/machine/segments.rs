@@ -9,7 +9,7 @@ use quasar_abi::saved::{DEVICE_SLOTS, DEVICES_SEGMENT_BYTES, DeviceSlot};
 use quasar_abi::segment::HEADER_BYTES;
 use quasar_abi::tlb::{HartTlb, TLB_SEGMENT_BYTES};
 use quasar_abi::vm::{CONTROL_BYTES, Vm};
-use quasar_abi::{GuestRam, Segment, SegmentError, SegmentKind};
+use quasar_abi::{GuestRam, Segment, SegmentError, SegmentKind, View};
 use quasar_api::MachineConfig;
 use std::fs::File;
 use std::path::Path;
@@ -28,7 +28,7 @@ pub struct Machine {
     /// Guest memory.
     pub ram: GuestRam,
     tlb: Segment,
-    console: Segment,
+    console: View<ConsoleSegment>,
     devices: Segment,
     maps: PageMaps,
 }
@@ -56,7 +56,7 @@ impl Machine {
         let maps = make(SegmentKind::Maps, "maps", maps_bytes(config.memory))?;
         let devices = make(SegmentKind::Devices, "devices", DEVICES_SEGMENT_BYTES as u64)?;
         let console = make(SegmentKind::Console, "console", size_of::<ConsoleSegment>() as u64)?;
-        console.view::<ConsoleSegment>(0)?;
+        let console = View::new(Arc::new(console), 0)?;
         tlb.slice::<HartTlb>(0, usize::from(config.harts))?;
         let names = VmSegments {
             vm: id.to_owned(),
@@ -83,7 +83,7 @@ impl Machine {
         let tlb = Segment::attach(&names.tlb, SegmentKind::Tlb)?;
         tlb.slice::<HartTlb>(0, usize::from(config.harts))?;
         let console = Segment::attach(&names.console, SegmentKind::Console)?;
-        console.view::<ConsoleSegment>(0)?;
+        let console = View::new(Arc::new(console), 0)?;
         let devices = Segment::attach(&names.devices, SegmentKind::Devices)?;
         let vm = Vm::new(Arc::new(Segment::attach(&names.control, SegmentKind::Control)?))?;
         let ram = GuestRam::attach(&names.ram, RAM_BASE)?;
@@ -94,10 +94,7 @@ impl Machine {
     /// The consoles.
     #[must_use]
     pub fn consoles(&self) -> &ConsoleSegment {
-        match self.console.view(0) {
-            Ok(consoles) => consoles,
-            Err(_) => unreachable!("the length was checked when the segment was made"),
-        }
+        &self.console
     }
 
     /// Marks all of RAM as written, when writes are logged: the supervisor has just filled it anew, and what
@@ -134,7 +131,7 @@ impl Machine {
     /// Bytes of shared memory that the segments other than RAM occupy at most.
     #[must_use]
     pub fn overhead_bytes(&self) -> u64 {
-        (self.tlb.len() + self.console.len() + self.devices.len() + CONTROL_BYTES) as u64
+        (self.tlb.len() + self.console.segment().len() + self.devices.len() + CONTROL_BYTES) as u64
     }
 }
 

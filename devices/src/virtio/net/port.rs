@@ -1,12 +1,13 @@
 //! The card's end of its switch port.
 
 use quasar_abi::frames::PortSegment;
-use quasar_abi::{Segment, SegmentError, SegmentKind};
+use quasar_abi::{Segment, SegmentError, SegmentKind, View};
+use std::sync::Arc;
 
 /// An attached port.
 #[derive(Debug)]
 pub struct Port {
-    segment: Segment,
+    rings: View<PortSegment>,
 }
 
 impl Port {
@@ -16,16 +17,12 @@ impl Port {
     /// [`SegmentError`].
     pub fn attach(name: &str) -> Result<Self, SegmentError> {
         let segment = Segment::attach(name, SegmentKind::Port)?;
-        segment.view::<PortSegment>(0)?;
-        Ok(Self { segment })
+        Ok(Self { rings: View::new(Arc::new(segment), 0)? })
     }
 
     /// The rings.
     #[must_use]
     pub fn ring(&self) -> &PortSegment {
-        match self.segment.view(0) {
-            Ok(port) => port,
-            Err(_) => unreachable!("the length was checked when the port was attached"),
-        }
+        &self.rings
     }
 }
