@@ -3,6 +3,7 @@
 use crate::csr::Csrs;
 use crate::csr::status::FS;
 use quasar_abi::hart::{HART_STATE_VERSION, HartState};
+use std::mem::offset_of;
 
 /// Privilege modes (RISC-V Privileged 1.13, table 1.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,7 +47,8 @@ pub struct Reservation {
     pub len: u8,
 }
 
-/// A hart.
+/// A hart. Its layout is fixed: generated code may address the fields before `csr` and those of `csr`.
+#[repr(C)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hart {
     /// Address of the next instruction.
@@ -55,26 +57,38 @@ pub struct Hart {
     pub x: [u64; 32],
     /// Floating-point registers, raw NaN-boxed bits.
     pub f: [u64; 32],
+    /// Instructions retired. While an instruction executes it does not count itself; the engine keeps it
+    /// exact whenever it calls into CSR instructions, traps or the SBI.
+    pub retired: u64,
     /// Current mode.
     pub privilege: Privilege,
     /// Accrued floating-point exceptions, 5 bits.
     pub fflags: u8,
     /// Dynamic rounding mode, 3 bits, reserved values included.
     pub frm: u8,
-    /// Instructions retired. While an instruction executes it does not count itself; the engine keeps it
-    /// exact whenever it calls into CSR instructions, traps or the SBI.
-    pub retired: u64,
-    /// Control and status registers.
-    pub csr: Csrs,
-    /// LR's reservation.
-    pub reservation: Option<Reservation>,
     /// mhartid.
     pub index: u8,
     /// Whether `ecall` from S-mode is served by [`crate::sbi`] instead of trapping to M-mode.
     pub builtin_sbi: bool,
     /// Whether the hart waits in WFI; `pc` is already the next instruction's.
     pub waiting: bool,
+    /// Control and status registers.
+    pub csr: Csrs,
+    /// LR's reservation.
+    pub reservation: Option<Reservation>,
 }
+
+const _: () = {
+    assert!(offset_of!(Hart, pc) == 0);
+    assert!(offset_of!(Hart, x) == 8);
+    assert!(offset_of!(Hart, f) == 264);
+    assert!(offset_of!(Hart, retired) == 520);
+    assert!(offset_of!(Hart, privilege) == 528);
+    assert!(offset_of!(Hart, fflags) == 529);
+    assert!(offset_of!(Hart, frm) == 530);
+    assert!(offset_of!(Hart, csr) == 536);
+    assert!(offset_of!(Hart, csr.mstatus) == 544);
+};
 
 /// A saved state that no hart can be in.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -4,6 +4,8 @@
 #![deny(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
+pub mod blocks;
+pub mod context;
 pub mod csr;
 pub mod engine;
 pub mod fp;

@@ -87,6 +87,7 @@ pub(crate) const EPC: u64 = !1;
 
 /// The registers' state. Fields hold legal values only; engines read them, the guest writes through
 /// [`crate::hart::Hart::csr_access`].
+#[repr(C)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Csrs {
     /// mhartid.

@@ -1,9 +1,12 @@
 //! One block's execution: the integer instructions here, the rest by group.
 
-use super::context::ExecContext;
+use super::float::{D, S, X};
+use super::system::System;
 use super::{amo, bits, float, int};
+use crate::context::ExecContext;
+use crate::fp;
 use crate::isa::{Inst, Op};
-use crate::mem::{Fault, Width};
+use crate::mem::{AmoOp, Fault, Width};
 use std::sync::atomic::{Ordering, fence};
 
 /// How a block ended.
@@ -12,7 +15,7 @@ pub(super) enum Flow {
     /// Done; the hart's pc and retired instructions are right.
     Next,
     /// The instruction at this address is [`super::system`]'s. pc and retired are the block's start's.
-    System(u64, Inst),
+    System(u64, System, Inst),
     /// The instruction at this address did not complete. pc and retired are the block's start's.
     Fault(u64),
 }
@@ -37,7 +40,7 @@ fn store<W: Width>(context: &mut ExecContext, inst: &Inst) -> Result<(), Fault> 
     context.memory.store::<W>(va, context.hart.x[at(inst.rs2)])
 }
 
-/// Executes a block from the hart's pc on.
+/// Executes a block from the hart's pc on. The one place where the interpreter asks which operation it is.
 pub(super) fn execute(context: &mut ExecContext, block: &[Inst]) -> Flow {
     let mut pc = context.hart.pc;
     // Two registers in, one out; a register and the immediate; the same with 32-bit results.
@@ -71,6 +74,24 @@ pub(super) fn execute(context: &mut ExecContext, block: &[Inst]) -> Flow {
             }
         };
     }
+    macro_rules! system {
+        ($inst:ident, $what:ident) => {
+            return Flow::System(pc, System::$what, *$inst)
+        };
+    }
+    // Floating point: with a rounding mode and without. `s` are operands of 32 bits, `r` of 64, `x` of an x register.
+    macro_rules! fp_rounded {
+        ($inst:ident, |$r:ident, $e:ident| $value:expr) => {
+            attempt!(float::rounded(context, $inst, pc, |$r, $e| $value))
+        };
+    }
+    macro_rules! fp {
+        ($inst:ident, |$r:ident, $e:ident| $value:expr) => {
+            attempt!(float::unrounded(context, $inst, pc, |$r, $e| $value))
+        };
+    }
+    const SIGN32: u32 = 1 << 31;
+    const SIGN64: u64 = 1 << 63;
     for inst in block {
         let mut next = pc.wrapping_add(inst.len.into());
         match inst.op {
@@ -199,48 +220,104 @@ pub(super) fn execute(context: &mut ExecContext, block: &[Inst]) -> Flow {
             Op::Fld => attempt!(float::load_double(context, inst, pc)),
             Op::Fsd => attempt!(float::store_double(context, inst, pc)),
 
-            Op::LrW
-            | Op::ScW
-            | Op::AmoswapW
-            | Op::AmoaddW
-            | Op::AmoxorW
-            | Op::AmoandW
-            | Op::AmoorW
-            | Op::AmominW
-            | Op::AmomaxW
-            | Op::AmominuW
-            | Op::AmomaxuW
-            | Op::LrD
-            | Op::ScD
-            | Op::AmoswapD
-            | Op::AmoaddD
-            | Op::AmoxorD
-            | Op::AmoandD
-            | Op::AmoorD
-            | Op::AmominD
-            | Op::AmomaxD
-            | Op::AmominuD
-            | Op::AmomaxuD => attempt!(amo::execute(context, inst)),
+            Op::LrW => attempt!(amo::load_reserved(context, inst, 4)),
+            Op::ScW => attempt!(amo::store_conditional(context, inst, 4)),
+            Op::AmoswapW => attempt!(amo::word(context, inst, AmoOp::Swap)),
+            Op::AmoaddW => attempt!(amo::word(context, inst, AmoOp::Add)),
+            Op::AmoxorW => attempt!(amo::word(context, inst, AmoOp::Xor)),
+            Op::AmoandW => attempt!(amo::word(context, inst, AmoOp::And)),
+            Op::AmoorW => attempt!(amo::word(context, inst, AmoOp::Or)),
+            Op::AmominW => attempt!(amo::word(context, inst, AmoOp::Min)),
+            Op::AmomaxW => attempt!(amo::word(context, inst, AmoOp::Max)),
+            Op::AmominuW => attempt!(amo::word(context, inst, AmoOp::Minu)),
+            Op::AmomaxuW => attempt!(amo::word(context, inst, AmoOp::Maxu)),
+            Op::LrD => attempt!(amo::load_reserved(context, inst, 8)),
+            Op::ScD => attempt!(amo::store_conditional(context, inst, 8)),
+            Op::AmoswapD => attempt!(amo::double(context, inst, AmoOp::Swap)),
+            Op::AmoaddD => attempt!(amo::double(context, inst, AmoOp::Add)),
+            Op::AmoxorD => attempt!(amo::double(context, inst, AmoOp::Xor)),
+            Op::AmoandD => attempt!(amo::double(context, inst, AmoOp::And)),
+            Op::AmoorD => attempt!(amo::double(context, inst, AmoOp::Or)),
+            Op::AmominD => attempt!(amo::double(context, inst, AmoOp::Min)),
+            Op::AmomaxD => attempt!(amo::double(context, inst, AmoOp::Max)),
+            Op::AmominuD => attempt!(amo::double(context, inst, AmoOp::Minu)),
+            Op::AmomaxuD => attempt!(amo::double(context, inst, AmoOp::Maxu)),
 
-            Op::Illegal
-            | Op::FenceI
-            | Op::Ecall
-            | Op::Ebreak
-            | Op::Sret
-            | Op::Mret
-            | Op::Wfi
-            | Op::SfenceVma
-            | Op::SinvalVma
-            | Op::SfenceWInval
-            | Op::SfenceInvalIr
-            | Op::Csrrw
-            | Op::Csrrs
-            | Op::Csrrc
-            | Op::Csrrwi
-            | Op::Csrrsi
-            | Op::Csrrci => return Flow::System(pc, *inst),
+            Op::Flw => attempt!(float::load_single(context, inst, pc)),
+            Op::Fsw => attempt!(float::store_single(context, inst, pc)),
+            Op::FmaddS => fp_rounded!(inst, |r, e| S(fp::f32_fma(r.a32(), r.b32(), r.c32(), e))),
+            Op::FmsubS => fp_rounded!(inst, |r, e| S(fp::f32_fma(r.a32(), r.b32(), r.c32() ^ SIGN32, e))),
+            Op::FnmsubS => fp_rounded!(inst, |r, e| S(fp::f32_fma(r.a32() ^ SIGN32, r.b32(), r.c32(), e))),
+            Op::FnmaddS => {
+                fp_rounded!(inst, |r, e| S(fp::f32_fma(r.a32() ^ SIGN32, r.b32(), r.c32() ^ SIGN32, e)))
+            }
+            Op::FaddS => fp_rounded!(inst, |r, e| S(fp::f32_add(r.a32(), r.b32(), e))),
+            Op::FsubS => fp_rounded!(inst, |r, e| S(fp::f32_sub(r.a32(), r.b32(), e))),
+            Op::FmulS => fp_rounded!(inst, |r, e| S(fp::f32_mul(r.a32(), r.b32(), e))),
+            Op::FdivS => fp_rounded!(inst, |r, e| S(fp::f32_div(r.a32(), r.b32(), e))),
+            Op::FsqrtS => fp_rounded!(inst, |r, e| S(fp::f32_sqrt(r.a32(), e))),
+            Op::FsgnjS => fp!(inst, |r, _e| S(r.a32() & !SIGN32 | r.b32() & SIGN32)),
+            Op::FsgnjnS => fp!(inst, |r, _e| S(r.a32() & !SIGN32 | !r.b32() & SIGN32)),
+            Op::FsgnjxS => fp!(inst, |r, _e| S(r.a32() ^ r.b32() & SIGN32)),
+            Op::FminS => fp!(inst, |r, e| S(fp::f32_min(r.a32(), r.b32(), e))),
+            Op::FmaxS => fp!(inst, |r, e| S(fp::f32_max(r.a32(), r.b32(), e))),
+            Op::FeqS => fp!(inst, |r, e| X(fp::f32_eq(r.a32(), r.b32(), e).into())),
+            Op::FltS => fp!(inst, |r, e| X(fp::f32_lt(r.a32(), r.b32(), e).into())),
+            Op::FleS => fp!(inst, |r, e| X(fp::f32_le(r.a32(), r.b32(), e).into())),
+            Op::FcvtWS => fp_rounded!(inst, |r, e| X(fp::f32_to_i32(r.a32(), e) as u64)),
+            Op::FcvtWuS => fp_rounded!(inst, |r, e| X(int::word(fp::f32_to_u32(r.a32(), e).into()))),
+            Op::FcvtLS => fp_rounded!(inst, |r, e| X(fp::f32_to_i64(r.a32(), e) as u64)),
+            Op::FcvtLuS => fp_rounded!(inst, |r, e| X(fp::f32_to_u64(r.a32(), e))),
+            Op::FcvtSW => fp_rounded!(inst, |r, e| S(fp::i32_to_f32(r.x as i32, e))),
+            Op::FcvtSWu => fp_rounded!(inst, |r, e| S(fp::u32_to_f32(r.x as u32, e))),
+            Op::FcvtSL => fp_rounded!(inst, |r, e| S(fp::i64_to_f32(r.x as i64, e))),
+            Op::FcvtSLu => fp_rounded!(inst, |r, e| S(fp::u64_to_f32(r.x, e))),
+            // Moves take the low half whether or not it is boxed.
+            Op::FmvXW => fp!(inst, |r, _e| X(int::word(r.a))),
+            Op::FclassS => fp!(inst, |r, _e| X(fp::f32_classify(r.a32()).into())),
+            Op::FmvWX => fp!(inst, |r, _e| S(r.x as u32)),
 
-            _ => attempt!(float::execute(context, inst, pc)),
+            Op::FmaddD => fp_rounded!(inst, |r, e| D(fp::f64_fma(r.a, r.b, r.c, e))),
+            Op::FmsubD => fp_rounded!(inst, |r, e| D(fp::f64_fma(r.a, r.b, r.c ^ SIGN64, e))),
+            Op::FnmsubD => fp_rounded!(inst, |r, e| D(fp::f64_fma(r.a ^ SIGN64, r.b, r.c, e))),
+            Op::FnmaddD => fp_rounded!(inst, |r, e| D(fp::f64_fma(r.a ^ SIGN64, r.b, r.c ^ SIGN64, e))),
+            Op::FaddD => fp_rounded!(inst, |r, e| D(fp::f64_add(r.a, r.b, e))),
+            Op::FsubD => fp_rounded!(inst, |r, e| D(fp::f64_sub(r.a, r.b, e))),
+            Op::FmulD => fp_rounded!(inst, |r, e| D(fp::f64_mul(r.a, r.b, e))),
+            Op::FdivD => fp_rounded!(inst, |r, e| D(fp::f64_div(r.a, r.b, e))),
+            Op::FsqrtD => fp_rounded!(inst, |r, e| D(fp::f64_sqrt(r.a, e))),
+            Op::FsgnjD => fp!(inst, |r, _e| D(r.a & !SIGN64 | r.b & SIGN64)),
+            Op::FsgnjnD => fp!(inst, |r, _e| D(r.a & !SIGN64 | !r.b & SIGN64)),
+            Op::FsgnjxD => fp!(inst, |r, _e| D(r.a ^ r.b & SIGN64)),
+            Op::FminD => fp!(inst, |r, e| D(fp::f64_min(r.a, r.b, e))),
+            Op::FmaxD => fp!(inst, |r, e| D(fp::f64_max(r.a, r.b, e))),
+            Op::FcvtSD => fp_rounded!(inst, |r, e| S(fp::f64_to_f32(r.a, e))),
+            Op::FcvtDS => fp_rounded!(inst, |r, e| D(fp::f32_to_f64(r.a32(), e))),
+            Op::FeqD => fp!(inst, |r, e| X(fp::f64_eq(r.a, r.b, e).into())),
+            Op::FltD => fp!(inst, |r, e| X(fp::f64_lt(r.a, r.b, e).into())),
+            Op::FleD => fp!(inst, |r, e| X(fp::f64_le(r.a, r.b, e).into())),
+            Op::FcvtWD => fp_rounded!(inst, |r, e| X(fp::f64_to_i32(r.a, e) as u64)),
+            Op::FcvtWuD => fp_rounded!(inst, |r, e| X(int::word(fp::f64_to_u32(r.a, e).into()))),
+            Op::FcvtLD => fp_rounded!(inst, |r, e| X(fp::f64_to_i64(r.a, e) as u64)),
+            Op::FcvtLuD => fp_rounded!(inst, |r, e| X(fp::f64_to_u64(r.a, e))),
+            Op::FcvtDW => fp_rounded!(inst, |r, e| D(fp::i32_to_f64(r.x as i32, e))),
+            Op::FcvtDWu => fp_rounded!(inst, |r, e| D(fp::u32_to_f64(r.x as u32, e))),
+            Op::FcvtDL => fp_rounded!(inst, |r, e| D(fp::i64_to_f64(r.x as i64, e))),
+            Op::FcvtDLu => fp_rounded!(inst, |r, e| D(fp::u64_to_f64(r.x, e))),
+            Op::FmvXD => fp!(inst, |r, _e| X(r.a)),
+            Op::FclassD => fp!(inst, |r, _e| X(fp::f64_classify(r.a).into())),
+            Op::FmvDX => fp!(inst, |r, _e| D(r.x)),
+
+            Op::Illegal => system!(inst, Illegal),
+            Op::FenceI => system!(inst, FenceI),
+            Op::Ecall => system!(inst, Ecall),
+            Op::Ebreak => system!(inst, Ebreak),
+            Op::Sret => system!(inst, Sret),
+            Op::Mret => system!(inst, Mret),
+            Op::Wfi => system!(inst, Wfi),
+            Op::SfenceVma | Op::SinvalVma => system!(inst, FenceVma),
+            Op::SfenceWInval | Op::SfenceInvalIr => system!(inst, FenceOrder),
+            Op::Csrrw | Op::Csrrs | Op::Csrrc | Op::Csrrwi | Op::Csrrsi | Op::Csrrci => system!(inst, Csr),
         }
         pc = next;
     }

@@ -1,34 +1,21 @@
 //! The portable engine: interprets pre-decoded blocks.
 
-use super::cache::BlockCache;
-use super::context::ExecContext;
 use super::exec::{Flow, execute};
 use super::system::{self, Step};
 use super::{Engine, Exit};
+use crate::blocks::BlockCache;
+use crate::context::ExecContext;
 use crate::isa::Inst;
 use crate::mem::Cause;
 use quasar_abi::party::PartyId;
 use std::sync::atomic::Ordering;
 
 /// The interpreter.
-pub struct Interpreter {
-    cache: BlockCache,
-}
-
-impl Default for Interpreter {
-    fn default() -> Self {
-        Self { cache: BlockCache::new() }
-    }
-}
-
-impl std::fmt::Debug for Interpreter {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Interpreter").finish_non_exhaustive()
-    }
-}
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Interpreter;
 
 impl Engine for Interpreter {
-    fn run(&mut self, context: &mut ExecContext, mut stop_at: u64) -> Exit {
+    fn run(&mut self, context: &mut ExecContext, blocks: &mut BlockCache, mut stop_at: u64) -> Exit {
         let vm = context.vm.clone();
         let attention = &vm.party(PartyId::Hart(context.hart.index)).attention;
         loop {
@@ -40,23 +27,23 @@ impl Engine for Interpreter {
                 return Exit::Limit;
             }
             let pc = context.hart.pc;
-            let Ok(span) = self.cache.find(context) else {
+            let Ok(span) = blocks.find(context) else {
                 if context.fault(pc) {
                     stop_at -= 1;
                     continue;
                 }
                 return Exit::Interrupted;
             };
-            let mut block = self.cache.instructions(span);
+            let mut block = blocks.instructions(span);
             if block.len() as u64 > left {
                 block = &block[..left as usize];
             }
             match execute(context, block) {
                 Flow::Next => {}
-                Flow::System(at, inst) => {
+                Flow::System(at, what, inst) => {
                     count_up_to(context, block, pc, at);
                     context.hart.pc = at;
-                    match system::execute(context, &inst) {
+                    match system::execute(context, what, &inst) {
                         Step::Next => {}
                         Step::Raised => stop_at -= 1,
                         Step::Exit(exit) => return exit,

@@ -1,9 +1,9 @@
 //! Instructions that change more than registers and memory: CSRs, traps and their return, fences, WFI, SBI.
 
 use super::Exit;
-use super::context::ExecContext;
+use crate::context::ExecContext;
 use crate::csr::CsrEffects;
-use crate::isa::{self, Inst, Op};
+use crate::isa::{self, Inst};
 use crate::mem::Memory;
 use crate::sbi::host::{EnginePorts, SharedHost};
 use crate::sbi::{self, SbiOutcome};
@@ -12,6 +12,31 @@ use quasar_abi::hart::HartControl;
 use quasar_abi::party::{PartyId, attention};
 use quasar_abi::vm::Vm;
 use std::sync::atomic::Ordering;
+
+/// What such an instruction is. An engine names it; nothing here asks which operation it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum System {
+    /// Not an instruction that this hart implements.
+    Illegal,
+    /// `fence.i`
+    FenceI,
+    /// `ecall`
+    Ecall,
+    /// `ebreak`
+    Ebreak,
+    /// `sret`
+    Sret,
+    /// `mret`
+    Mret,
+    /// `wfi`
+    Wfi,
+    /// `sfence.vma` and `sinval.vma`
+    FenceVma,
+    /// `sfence.w.inval` and `sfence.inval.ir`, which order and do nothing else.
+    FenceOrder,
+    /// A CSR access.
+    Csr,
+}
 
 /// What comes after the instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +50,8 @@ pub(super) enum Step {
 }
 
 /// Executes the system instruction at the hart's pc; `retired` counts what came before it.
-pub(super) fn execute(context: &mut ExecContext, inst: &Inst) -> Step {
-    match attempt(context, inst) {
+pub(super) fn execute(context: &mut ExecContext, what: System, inst: &Inst) -> Step {
+    match attempt(context, what, inst) {
         Ok(step) => step,
         Err(trap) => {
             let pc = context.hart.pc;
@@ -36,43 +61,43 @@ pub(super) fn execute(context: &mut ExecContext, inst: &Inst) -> Step {
     }
 }
 
-fn attempt(context: &mut ExecContext, inst: &Inst) -> Result<Step, Trap> {
+fn attempt(context: &mut ExecContext, what: System, inst: &Inst) -> Result<Step, Trap> {
     let encoding = || isa::encode(inst).map_or(0, u64::from);
     let pc = context.hart.pc;
-    match inst.op {
-        Op::Illegal => {
+    match what {
+        System::Illegal => {
             return Err(Trap::illegal(inst.imm as u64 & if inst.len == 2 { 0xffff } else { 0xffff_ffff }));
         }
-        Op::Ebreak => return Err(Trap { cause: cause::BREAKPOINT, tval: pc }),
-        Op::Ecall if context.calls_sbi() => return Ok(call_sbi(context)),
-        Op::Ecall => return Err(context.hart.ecall()),
-        Op::Mret | Op::Sret => {
-            if inst.op == Op::Mret { context.hart.mret() } else { context.hart.sret() }?;
+        System::Ebreak => return Err(Trap { cause: cause::BREAKPOINT, tval: pc }),
+        System::Ecall if context.calls_sbi() => return Ok(call_sbi(context)),
+        System::Ecall => return Err(context.hart.ecall()),
+        System::Mret | System::Sret => {
+            if what == System::Mret { context.hart.mret() } else { context.hart.sret() }?;
             context.hart.retired += 1;
             context.translation_changed();
             context.take_interrupt();
             return Ok(Step::Next);
         }
-        Op::Wfi => {
+        System::Wfi => {
             context.hart.check_wfi()?;
             advance(context, inst);
             context.hart.waiting = true;
             return Ok(Step::Exit(Exit::Wait));
         }
-        Op::SfenceVma | Op::SinvalVma => {
+        System::FenceVma => {
             context.hart.check_sfence(encoding())?;
             let operand = |register: u8| (register != 0).then(|| context.hart.x[usize::from(register & 31)]);
             let (va, asid) = (operand(inst.rs1), operand(inst.rs2));
             std::sync::atomic::fence(Ordering::SeqCst);
             context.memory.fence(va, asid);
         }
-        Op::SfenceWInval | Op::SfenceInvalIr => context.hart.check_sfence_order(encoding())?,
-        Op::FenceI => {
+        System::FenceOrder => context.hart.check_sfence_order(encoding())?,
+        System::FenceI => {
             std::sync::atomic::fence(Ordering::SeqCst);
             context.memory.instructions_changed();
             context.counters().fence_i.bump(1);
         }
-        _ => return csr(context, inst),
+        System::Csr => return csr(context, inst),
     }
     advance(context, inst);
     Ok(Step::Next)

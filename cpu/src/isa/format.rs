@@ -181,6 +181,44 @@ impl Format {
         }
     }
 
+    /// Whether the next instruction may be another one than the one behind it, or decoded, translated or allowed
+    /// otherwise than now ([`super::Op::ends_block`]).
+    #[must_use]
+    pub const fn ends_block(self) -> bool {
+        match self {
+            Self::Nullary
+            | Self::Jalr
+            | Self::Branch
+            | Self::J
+            | Self::FenceI
+            | Self::Vma
+            | Self::Csr
+            | Self::CsrImm => true,
+            Self::R
+            | Self::Unary
+            | Self::I
+            | Self::Shift6
+            | Self::Shift5
+            | Self::Load
+            | Self::Store
+            | Self::U
+            | Self::Fence
+            | Self::LoadReserved
+            | Self::Atomic
+            | Self::FloatLoad
+            | Self::FloatStore
+            | Self::FloatFma
+            | Self::FloatArith
+            | Self::FloatBinary
+            | Self::FloatUnary
+            | Self::FloatCompare
+            | Self::FloatToInt
+            | Self::IntToFloat
+            | Self::FloatMoveToInt
+            | Self::IntMoveToFloat => false,
+        }
+    }
+
     /// Bits that are neither fixed nor operands: reserved, and ignored as the specification tells base
     /// implementations to (Unprivileged ISA, "Memory Ordering Instructions" and "Zifencei").
     #[must_use]

@@ -76,22 +76,17 @@ impl Op {
         self.def().map_or("illegal", |def| def.name)
     }
 
-    /// A conditional branch.
-    #[must_use]
-    pub const fn is_branch(self) -> bool {
-        matches!(self, Self::Beq | Self::Bne | Self::Blt | Self::Bge | Self::Bltu | Self::Bgeu)
-    }
-
-    /// An unconditional jump: `jal` or `jalr`.
-    #[must_use]
-    pub const fn is_jump(self) -> bool {
-        matches!(self, Self::Jal | Self::Jalr)
-    }
-
     /// A CSR access, writing or not.
     #[must_use]
     pub const fn is_csr(self) -> bool {
-        matches!(self, Self::Csrrw | Self::Csrrs | Self::Csrrc | Self::Csrrwi | Self::Csrrsi | Self::Csrrci)
+        matches!(self.format(), Some(Format::Csr | Format::CsrImm))
+    }
+
+    const fn format(self) -> Option<Format> {
+        match (self as usize).checked_sub(1) {
+            Some(index) => Some(LIST[index].format),
+            None => None,
+        }
     }
 
     /// Whether execution may not simply go on with the next instruction afterwards: control flow, traps, and
@@ -99,22 +94,9 @@ impl Op {
     /// they only read; [`super::Inst::ends_block`] looks closer.
     #[must_use]
     pub const fn ends_block(self) -> bool {
-        self.is_branch()
-            || self.is_jump()
-            || self.is_csr()
-            || matches!(
-                self,
-                Self::Illegal
-                    | Self::FenceI
-                    | Self::Ecall
-                    | Self::Ebreak
-                    | Self::Sret
-                    | Self::Mret
-                    | Self::Wfi
-                    | Self::SfenceVma
-                    | Self::SinvalVma
-                    | Self::SfenceWInval
-                    | Self::SfenceInvalIr
-            )
+        match self.format() {
+            None => true,
+            Some(format) => format.ends_block(),
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 use quasar_abi::GuestRam;
 use quasar_abi::ram::PAGE_SHIFT;
+use std::mem::offset_of;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 /// Entries per table.
@@ -14,6 +15,7 @@ const PAGE_MASK: u64 = !0xfff;
 /// A context as it is put into tags: bits 3 to 11. Bits 0 to 2 stay zero, so that a misaligned address
 /// never matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
 pub(super) struct Context(pub u64);
 
 impl Context {
@@ -34,13 +36,20 @@ struct Slot {
     to: u64,
 }
 
+const _: () = {
+    assert!(size_of::<Slot>() == 16 && offset_of!(Slot, tag) == 0 && offset_of!(Slot, to) == 8);
+    assert!(offset_of!(L1, read) == 0 && offset_of!(L1, write) == 8 && offset_of!(L1, fetch) == 16);
+};
+
 const EMPTY: Slot = Slot { tag: 0, to: 0 };
 
 fn table() -> Box<[Slot; SLOTS]> {
     Box::new([EMPTY; SLOTS])
 }
 
-/// The three tables of a hart.
+/// The three tables of a hart. A table is a pointer to [`SLOTS`] slots; generated code may look a page up as
+/// [`L1::load`], [`L1::store`] and [`L1::fetch_gpa`] do.
+#[repr(C)]
 pub(super) struct L1 {
     read: Box<[Slot; SLOTS]>,
     write: Box<[Slot; SLOTS]>,

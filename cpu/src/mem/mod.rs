@@ -33,6 +33,7 @@ use quasar_abi::segment::{Segment, SegmentError, View as SegmentView};
 use quasar_abi::tlb::{HartTlb, space};
 use quasar_abi::vm::Vm;
 use quasar_abi::{GuestRam, doorbell, hart::HartCounters};
+use std::mem::offset_of;
 use std::sync::Arc;
 
 /// mstatus.SUM and MXR (RISC-V Privileged 1.13, 3.1.6.3).
@@ -72,14 +73,16 @@ pub struct TranslationState {
     pub data_privilege: u64,
 }
 
-/// One hart's memory.
+/// One hart's memory. Its layout is fixed as far as generated code looks pages up itself: the contexts of loads and
+/// stores and of fetches, and L1.
+#[repr(C)]
 pub struct Memory {
+    data: Context,
+    fetch: Context,
     l1: L1,
     contexts: Contexts,
     data_view: View,
-    data: Context,
     fetch_view: View,
-    fetch: Context,
     /// Counts what makes all remembered instruction addresses stale.
     fetch_epoch: u64,
     /// How often instructions in memory were said to have changed.
@@ -101,6 +104,11 @@ pub struct Memory {
     hart: u8,
     spins: u32,
 }
+
+const _: () = {
+    assert!(offset_of!(Memory, data) == 0 && offset_of!(Memory, fetch) == 8 && offset_of!(Memory, l1) == 16);
+    assert!(size_of::<Context>() == 8);
+};
 
 impl Memory {
     /// The memory of hart `hart` over the VM's segments.

@@ -1,6 +1,6 @@
 //! What the hart shows of its work: instructions, time, progress.
 
-use crate::engine::ExecContext;
+use crate::context::ExecContext;
 use quasar_abi::clock::host_monotonic_ns;
 use quasar_abi::party::PartyId;
 

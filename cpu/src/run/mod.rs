@@ -9,7 +9,9 @@ mod timer;
 
 pub use process::serve;
 
-use crate::engine::{Engine, ExecContext, Exit, Interpreter};
+use crate::blocks::BlockCache;
+use crate::context::ExecContext;
+use crate::engine::{self, Engine, Exit, UnknownEngine};
 use crate::hart::{Hart, LoadError};
 use crate::mem::Memory;
 use counters::Tally;
@@ -49,6 +51,9 @@ pub enum RunError {
         /// How many there are.
         harts: u32,
     },
+    /// No such engine.
+    #[error(transparent)]
+    Engine(#[from] UnknownEngine),
     /// The timer's thread could not be started.
     #[error("a thread for the hart's timer could not be started: {0}; raise the limit of processes")]
     Thread(#[from] std::io::Error),
@@ -58,7 +63,8 @@ pub enum RunError {
 #[derive(Debug)]
 pub struct HartRunner {
     context: ExecContext,
-    engine: Box<dyn Engine + Send>,
+    blocks: BlockCache,
+    engine: Box<dyn Engine>,
     timer: TimerThread,
     me: PartyId,
     stopping: bool,
@@ -92,7 +98,8 @@ impl HartRunner {
         let timer = TimerThread::start(vm.clone(), me)?;
         let tally = Tally::new();
         let context = ExecContext::new(Hart::new(hart), memory, maps, vm);
-        Ok(Self { context, engine: Box::new(Interpreter::default()), timer, me, stopping: false, tally })
+        let (engine, blocks) = (engine::by_name(engine::DEFAULT)?, BlockCache::default());
+        Ok(Self { context, blocks, engine, timer, me, stopping: false, tally })
     }
 
     /// The words by which others reach this hart.
@@ -135,7 +142,7 @@ impl HartRunner {
                 Safepoint::Go => {}
             }
             let stop_at = self.next_stop();
-            match self.engine.run(&mut self.context, stop_at) {
+            match self.engine.run(&mut self.context, &mut self.blocks, stop_at) {
                 // All of these are what the safepoint looks at.
                 Exit::Attention
                 | Exit::Limit
@@ -148,11 +155,5 @@ impl HartRunner {
             self.throttle();
         }
         self.tally.count(&self.context);
-    }
-}
-
-impl std::fmt::Debug for dyn Engine + Send {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Engine")
     }
 }

@@ -1,9 +1,10 @@
-//! Decoded blocks: found by virtual address in a jump cache, by guest-physical address behind it.
+//! Decoded blocks: found by virtual address in a jump cache, by guest-physical address behind it. They are no
+//! engine's own: each gets them handed in, so that several can work on the same.
 //!
 //! Nobody tells this cache about stores. A block belongs to the icache generation in which it was read or
 //! last compared with memory; after `fence.i` (a new generation) it is compared before it is used again.
 
-use super::context::ExecContext;
+use crate::context::ExecContext;
 use crate::isa::{self, Format, Inst, Op};
 use crate::mem::Fault;
 use quasar_abi::GuestRam;
@@ -17,7 +18,7 @@ const BLOCK_SLOTS: usize = 1 << 16;
 
 /// Where a block's instructions lie in the arena.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Span {
+pub struct Span {
     start: u32,
     len: u32,
 }
@@ -43,8 +44,8 @@ const NO_SPAN: Span = Span { start: 0, len: 0 };
 const NO_JUMP: Jump = Jump { pc: 1, key: 0, span: NO_SPAN };
 const NO_BLOCK: Block = Block { gpa: 1, generation: 0, span: NO_SPAN, raw: NO_SPAN };
 
-/// The cache.
-pub(super) struct BlockCache {
+/// The cache of one hart.
+pub struct BlockCache {
     jumps: Box<[Jump; JUMP_SLOTS]>,
     blocks: Box<[Block]>,
     instructions: Vec<Inst>,
@@ -53,6 +54,7 @@ pub(super) struct BlockCache {
     generation: u64,
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "masked to the number of slots")]
 #[inline(always)]
 const fn jump_slot(pc: u64) -> usize {
     ((pc >> 1) ^ (pc >> 14)) as usize & (JUMP_SLOTS - 1)
@@ -73,8 +75,8 @@ fn normalised(inst: Inst) -> Inst {
     if pure && inst.rd == 0 { Inst { op: Op::Addi, rs1: 0, imm: 0, ..inst } } else { inst }
 }
 
-impl BlockCache {
-    pub fn new() -> Self {
+impl Default for BlockCache {
+    fn default() -> Self {
         Self {
             jumps: Box::new([NO_JUMP; JUMP_SLOTS]),
             blocks: vec![NO_BLOCK; BLOCK_SLOTS].into(),
@@ -83,13 +85,20 @@ impl BlockCache {
             generation: 0,
         }
     }
+}
 
+impl BlockCache {
+    /// A block's instructions. A span is good until the next [`BlockCache::find`].
     #[inline(always)]
+    #[must_use]
     pub fn instructions(&self, span: Span) -> &[Inst] {
         &self.instructions[span.start as usize..][..span.len as usize]
     }
 
     /// The block at the hart's pc.
+    ///
+    /// # Errors
+    /// [`Fault`] when the instruction cannot be fetched.
     #[inline(always)]
     pub fn find(&mut self, context: &mut ExecContext) -> Result<Span, Fault> {
         let (pc, key) = (context.hart.pc, context.memory.fetch_key());
@@ -190,6 +199,13 @@ fn unit(context: &ExecContext, gpa: u64) -> u16 {
     context.memory.ram().load16(gpa).unwrap_or(0)
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "the arena's limit is far below")]
 const fn span_from(start: usize, end: usize) -> Span {
     Span { start: start as u32, len: (end - start) as u32 }
+}
+
+impl std::fmt::Debug for BlockCache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BlockCache").field("instructions", &self.instructions.len()).finish_non_exhaustive()
+    }
 }

@@ -60,7 +60,7 @@ impl ExecContext {
     }
 
     /// The same, while the hart is borrowed otherwise.
-    pub(super) fn parts(&mut self) -> (&mut Hart, HartEnv<'_>) {
+    pub(crate) fn parts(&mut self) -> (&mut Hart, HartEnv<'_>) {
         let env = HartEnv { vm: &self.vm, hart: self.hart.index, retired: self.hart.retired };
         (&mut self.hart, env)
     }
@@ -78,7 +78,7 @@ impl ExecContext {
     }
 
     /// Before other processes are asked for anything: in deterministic mode they take the time from this.
-    pub(super) fn tell_time(&self) {
+    pub(crate) fn tell_time(&self) {
         if self.memory.synchronous() && self.hart.index == 0 {
             self.vm.clock.retired.store(self.hart.retired, Ordering::Release);
         }
@@ -119,7 +119,7 @@ impl ExecContext {
     }
 
     /// Takes the consequence of a memory fault at the instruction at `pc`. Returns whether the hart goes on.
-    pub(super) fn fault(&mut self, pc: u64) -> bool {
+    pub(crate) fn fault(&mut self, pc: u64) -> bool {
         self.hart.pc = pc;
         match self.memory.fault() {
             Cause::Trap(trap) => {
@@ -132,7 +132,7 @@ impl ExecContext {
 
     /// An illegal instruction's fault, with the bits that lie in memory at `pc` as tval.
     #[cold]
-    pub(super) fn illegal(&mut self, pc: u64) -> Fault {
+    pub(crate) fn illegal(&mut self, pc: u64) -> Fault {
         let bits = self.bits_at(pc).unwrap_or(0);
         self.memory.raise(Trap::illegal(bits))
     }
@@ -172,7 +172,7 @@ impl ExecContext {
     }
 
     /// Whether an `ecall` now is the built-in SBI's.
-    pub(super) fn calls_sbi(&self) -> bool {
+    pub(crate) fn calls_sbi(&self) -> bool {
         self.hart.builtin_sbi && self.hart.privilege == Privilege::S
     }
 }
