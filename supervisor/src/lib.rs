@@ -1,15 +1,14 @@
-//! The supervisor: command line, per-host daemon and its API, launching and watching of the VM processes.
+//! The supervisor: per-host daemon and its API, launching and watching of the VM processes.
 //!
 //! [`machine`] makes a VM's memory and its harts' first state, [`children`] starts and watches processes,
-//! [`vm`] runs one VM through its life, [`daemon`] serves the API for all VMs of a host, [`cli`] is what people
-//! type, [`isa`] runs bare programs without a daemon, [`relay`] carries
-//! published IPv6 ports.
+//! [`vm`] runs one VM through its life, [`daemon`] serves the API for all VMs of a host, [`isa`] runs bare
+//! programs without a daemon, [`relay`] carries published IPv6 ports. What people type is `supervisor/cli`, which knows
+//! nothing of all this.
 
 #![deny(unsafe_code)]
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod children;
-pub mod cli;
 pub mod daemon;
 pub mod errand;
 pub mod isa;

@@ -3,9 +3,12 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+mod program;
+
 use quasar_abi::note;
 use quasar_abi::output::OutputError;
-use quasar_supervisor::{cli, errand};
+use quasar_cli as cli;
+use quasar_supervisor::errand;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -16,7 +19,9 @@ fn main() -> ExitCode {
     }
     cli::answer_shells();
     let arguments = cli::args::parse(std::env::args_os());
-    match arguments.map_or_else(|told| cli::tell(&told), cli::execute) {
+    match arguments
+        .map_or_else(|told| cli::tell(&told), |arguments| cli::execute(arguments, &program::Quasar))
+    {
         Ok(code) => code,
         Err(error) => conclude(&error),
     }

@@ -1,6 +1,6 @@
 //! What is shown of a host.
 
-use crate::vm::ProcessInfo;
+use crate::process::ProcessInfo;
 use serde::{Deserialize, Serialize};
 
 /// What is shown of the host.

@@ -1,6 +1,7 @@
 //! What a VM and its processes have counted.
 
-use crate::vm::{Phase, ProcessInfo};
+use crate::process::ProcessInfo;
+use crate::vm::Phase;
 use quasar_abi::hart::HartCounters;
 use quasar_abi::vm::MmuCounters;
 use serde::{Deserialize, Serialize};

@@ -2,6 +2,7 @@
 
 use crate::host::LinkView;
 use crate::journey::JourneyView;
+use crate::process::ProcessInfo;
 use crate::spec::VmSpec;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
@@ -71,20 +72,6 @@ pub enum Outcome {
     },
     /// A hart reached its instruction limit.
     Limit,
-}
-
-/// A process of a VM.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProcessInfo {
-    /// Its role ("cpu0", "mmu", "devices").
-    pub role: String,
-    /// Its process id.
-    pub pid: u32,
-    /// How often it was replaced after it had died.
-    pub restarts: u64,
-    /// Architecture that its program was built for; empty when it is no program of Quasar's.
-    #[serde(default)]
-    pub arch: String,
 }
 
 /// A VM's status.

@@ -15,12 +15,14 @@
 
 mod bounded;
 pub mod knock;
+mod neighbours;
 pub mod protection;
 pub mod strangers;
 #[cfg(test)]
 mod tests;
 
 pub use bounded::Bounded;
+pub use neighbours::Neighbours;
 pub use protection::{HOST_NAME, Protection};
 pub use strangers::{Strangers, Visit};
 

@@ -3,13 +3,13 @@
 //! Whoever connects is a stranger to a thread with a deadline ([`quasar_peer`]) until it has knocked: a migrator process
 //! is started for hosts of our authority alone, or without TLS for a whole first message.
 
-use super::host::{Host, Neighbours};
+use super::host::Host;
 use super::journey::incoming::Origin;
 use super::serve::{ServeError, io};
 use anyhow::bail;
 use quasar_abi::control::migrator::Security;
-use quasar_peer::Protection;
 use quasar_peer::knock::hear_stranger;
+use quasar_peer::{Neighbours, Protection};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! Whether this host can carry a specification out: what [`VmSpec::check`] cannot say without it.
 
-use super::disks;
+use super::disks::{self, DiskId};
 use crate::machine::formats::{self, Format};
 use crate::machine::room::{self, TooMuch};
 use quasar_abi::files::{self, Access, UserFile};
@@ -77,6 +77,29 @@ fn check_disk(disk: &Disk, content: Content) -> std::io::Result<()> {
     }
 }
 
+/// Whether the disks of one VM can be disks, and are different ones where one is written.
+fn disks(disks: &[Disk]) -> Result<(), CheckError> {
+    let mut seen: Vec<(DiskId, &Disk)> = vec![];
+    for disk in disks {
+        let failed = |source| CheckError::Disk { path: disk.path.clone(), source };
+        let metadata = std::fs::metadata(&disk.path).map_err(failed)?;
+        files::check(&metadata).map_err(failed)?;
+        let length = match metadata.is_file() {
+            true => metadata.len(),
+            false => files::open(&disk.path, files::Access::Read).map_err(failed)?.bytes,
+        };
+        disks::check_length(length).map_err(failed)?;
+        let id = DiskId::of(&metadata);
+        let clash =
+            seen.iter().find(|(other, with)| other.overlaps(&id) && !(with.read_only && disk.read_only));
+        if let Some((_, other)) = clash {
+            return Err(CheckError::Twice { path: disk.path.clone(), other: other.path.clone() });
+        }
+        seen.push((id, disk));
+    }
+    Ok(())
+}
+
 /// Checks everything that can be checked before anything is made.
 ///
 /// # Errors
@@ -84,7 +107,7 @@ fn check_disk(disk: &Disk, content: Content) -> std::io::Result<()> {
 pub fn whole(spec: &VmSpec, content: Content) -> Result<(), CheckError> {
     spec.check()?;
     // Before one is opened: a FIFO would wait for its other end.
-    disks::check(&spec.disks)?;
+    disks(&spec.disks)?;
     for disk in &spec.disks {
         check_disk(disk, content).map_err(|source| CheckError::Disk { path: disk.path.clone(), source })?;
     }
@@ -135,5 +158,29 @@ mod tests {
         bad.name = "../x".into();
         let error = whole(&bad, Content::New).expect_err("no name").to_string();
         assert!(error.contains("no name for a VM"), "{error}");
+    }
+
+    #[test]
+    fn what_cannot_be_a_disk_is_refused_with_a_word() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = |name: &str| dir.path().join(name);
+        let disk = |path: PathBuf, read_only| Disk { path, read_only, owned: false };
+        let refused = |disks: &[Disk]| super::disks(disks).expect_err("refused").to_string();
+        std::fs::write(path("good"), [0; 1024]).expect("write");
+        std::fs::write(path("empty"), []).expect("write");
+        std::fs::write(path("odd"), [0; 1000]).expect("write");
+        std::fs::hard_link(path("good"), path("same")).expect("link");
+        disks(&[disk(path("good"), false)]).expect("good");
+        assert!(refused(&[disk(path("empty"), true)]).contains("empty: it is empty"));
+        assert!(refused(&[disk(path("odd"), false)]).contains("it has 1000 bytes"));
+        for other in ["/dev/null", "/dev/zero", "/"] {
+            assert!(refused(&[disk(other.into(), true)]).contains("not a file or a block device"), "{other}");
+        }
+        let twice = |first, second| [disk(path("good"), first), disk(path("same"), second)];
+        disks(&twice(true, true)).expect("both are read");
+        for (first, second) in [(false, false), (true, false), (false, true)] {
+            let error = refused(&twice(first, second));
+            assert!(error.contains("/same is the same as") && error.contains("/good"), "{error}");
+        }
     }
 }

@@ -1,8 +1,5 @@
 //! What a disk's file must be like, and which file it is, whatever it is called.
 
-use super::check::CheckError;
-use quasar_abi::files;
-use quasar_api::Disk;
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -73,32 +70,6 @@ pub fn identify(path: &Path) -> io::Result<DiskId> {
     std::fs::metadata(path).map(|metadata| DiskId::of(&metadata))
 }
 
-/// Whether the disks of one VM can be disks, and are different ones where one is written.
-///
-/// # Errors
-/// [`CheckError`].
-pub fn check(disks: &[Disk]) -> Result<(), CheckError> {
-    let mut seen: Vec<(DiskId, &Disk)> = vec![];
-    for disk in disks {
-        let failed = |source| CheckError::Disk { path: disk.path.clone(), source };
-        let metadata = std::fs::metadata(&disk.path).map_err(failed)?;
-        files::check(&metadata).map_err(failed)?;
-        let length = match metadata.is_file() {
-            true => metadata.len(),
-            false => files::open(&disk.path, files::Access::Read).map_err(failed)?.bytes,
-        };
-        check_length(length).map_err(failed)?;
-        let id = DiskId::of(&metadata);
-        let clash =
-            seen.iter().find(|(other, with)| other.overlaps(&id) && !(with.read_only && disk.read_only));
-        if let Some((_, other)) = clash {
-            return Err(CheckError::Twice { path: disk.path.clone(), other: other.path.clone() });
-        }
-        seen.push((id, disk));
-    }
-    Ok(())
-}
-
 /// Whether a file of so many bytes is whole sectors.
 ///
 /// # Errors
@@ -134,30 +105,6 @@ mod tests {
         let moved = id("a");
         std::fs::rename(path("a"), path("c")).expect("rename");
         assert!(moved.overlaps(&id("c")));
-    }
-
-    #[test]
-    fn what_cannot_be_a_disk_is_refused_with_a_word() {
-        let dir = tempfile::tempdir().expect("tempdir");
-        let path = |name: &str| dir.path().join(name);
-        let disk = |path: PathBuf, read_only| Disk { path, read_only, owned: false };
-        let refused = |disks: &[Disk]| check(disks).expect_err("refused").to_string();
-        std::fs::write(path("good"), [0; 1024]).expect("write");
-        std::fs::write(path("empty"), []).expect("write");
-        std::fs::write(path("odd"), [0; 1000]).expect("write");
-        std::fs::hard_link(path("good"), path("same")).expect("link");
-        check(&[disk(path("good"), false)]).expect("good");
-        assert!(refused(&[disk(path("empty"), true)]).contains("empty: it is empty"));
-        assert!(refused(&[disk(path("odd"), false)]).contains("it has 1000 bytes"));
-        for other in ["/dev/null", "/dev/zero", "/"] {
-            assert!(refused(&[disk(other.into(), true)]).contains("not a file or a block device"), "{other}");
-        }
-        let twice = |first, second| [disk(path("good"), first), disk(path("same"), second)];
-        check(&twice(true, true)).expect("both are read");
-        for (first, second) in [(false, false), (true, false), (false, true)] {
-            let error = refused(&twice(first, second));
-            assert!(error.contains("/same is the same as") && error.contains("/good"), "{error}");
-        }
     }
 
     #[test]

@@ -9,14 +9,12 @@ use super::network::{LinkOptions, NetworkHandle};
 use crate::children::{CappedLog, Launcher, trouble};
 use crate::errand::{self, Errand};
 use quasar_abi::SegmentError;
-use quasar_abi::control::migrator::Security;
 use quasar_abi::files;
 use quasar_api::{Disk, HostView, Phase, VmSpec, VmView};
-use quasar_peer::Strangers;
+use quasar_peer::{Neighbours, Strangers};
 use quasar_places::Paths;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -117,19 +115,6 @@ pub struct Away {
     pub at: String,
     /// How it was listed last.
     pub view: VmView,
-}
-
-/// What this host is to others.
-#[derive(Clone, Debug, Default)]
-pub struct Neighbours {
-    /// How connections to other hosts are protected; without it there are none.
-    pub security: Option<Security>,
-    /// Where VMs from other hosts are taken.
-    pub listen: Option<SocketAddr>,
-    /// Where the switch takes links.
-    pub switch: Option<SocketAddr>,
-    /// Other hosts' switches that it is linked with from the start.
-    pub links: Vec<SocketAddr>,
 }
 
 #[derive(Default)]

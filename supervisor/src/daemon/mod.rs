@@ -21,6 +21,6 @@ mod swap;
 mod travel;
 mod verify;
 
-pub use host::{Host, HostError, Neighbours};
+pub use host::{Host, HostError};
 pub use network::{Attachment, LinkOptions, NetworkHandle};
 pub use serve::{ServeOptions, serve};

@@ -2,12 +2,13 @@
 
 use super::arrivals::Arrivals;
 use super::door::{Door, Stay};
-use super::host::{Host, Neighbours};
+use super::host::Host;
 use super::{api, host::HostError, leftovers};
 use crate::children::{Launcher, cap_own, trouble};
 use crate::machine::segments;
 use nix::fcntl::{Flock, FlockArg};
 use quasar_abi::note;
+use quasar_peer::Neighbours;
 use quasar_places::{self as places, Paths, SocketTooLong, check_socket, data_directory};
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsFd;

@@ -10,4 +10,4 @@ mod signature;
 
 pub use htif::{HtifCommand, answer as answer_htif};
 pub use run::{Ending, IsaError, Kernel, Options, disassemble, run};
-pub use signature::{Granularity, SignatureError, format_signature};
+pub use signature::{SignatureError, format_signature};

@@ -1,7 +1,7 @@
 //! Running a bare program to its end.
 
 use super::htif::{self, Words};
-use super::signature::{Granularity, SignatureError, format_signature};
+use super::signature::{SignatureError, format_signature};
 use crate::children::exec::Executable;
 use crate::children::{Launcher, spawn_bound};
 use crate::machine::elf::Program;
@@ -19,6 +19,7 @@ use quasar_abi::ram::NotRam;
 use quasar_abi::vm::{Vm, pause, request};
 use quasar_api::{Boot, ConfigError, MachineConfig, Outcome, Phase, VmStatus};
 use std::io::{Read, Seek, Write};
+use std::num::NonZeroU8;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -43,7 +44,7 @@ pub struct Options {
     /// Where to write the signature.
     pub signature: Option<PathBuf>,
     /// Bytes per line of it.
-    pub granularity: Granularity,
+    pub granularity: NonZeroU8,
     /// Instructions per hart; 0 for no limit.
     pub max_instructions: u64,
     /// Deterministic mode.

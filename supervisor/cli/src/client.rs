@@ -1,6 +1,5 @@
 //! The API's client.
 
-use super::daemon::retry;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
@@ -76,6 +75,10 @@ fn process(pid: Option<i32>) -> String {
 /// How long a question waits for its answer until the user is told, and until it is given up.
 const UNEASY: Duration = Duration::from_secs(3);
 const SILENCE: Duration = Duration::from_secs(15);
+
+/// How often a question is asked of daemons that were just ending, and the time between.
+const ATTEMPTS: u32 = 3;
+const BREATH: Duration = Duration::from_millis(20);
 
 /// Waits for the answer to a question that changes nothing.
 async fn answered<T>(
@@ -267,6 +270,18 @@ impl Client {
         }
         Ok(TokioIo::new(hyper::upgrade::on(response).await?))
     }
+}
+
+/// Tries again what a daemon that was just ending did not answer.
+async fn retry<T>(mut ask: impl AsyncFnMut() -> Result<T, ClientError>) -> Result<T, ClientError> {
+    for _ in 1..ATTEMPTS {
+        match ask().await {
+            Err(ClientError::Connection(error)) => log::debug!("asked again after: {error}"),
+            other => return other,
+        }
+        tokio::time::sleep(BREATH).await;
+    }
+    ask().await
 }
 
 fn unasked(error: &dyn std::fmt::Display) -> ClientError {

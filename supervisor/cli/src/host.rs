@@ -2,11 +2,11 @@
 
 use super::args::HostOptions;
 use super::client::Client;
-use crate::daemon::Neighbours;
 use anyhow::bail;
 use quasar_abi::control::migrator::Security;
 use quasar_abi::note;
 use quasar_api::HostView;
+use quasar_peer::Neighbours;
 use quasar_places::Paths;
 use std::net::SocketAddr;
 

@@ -11,7 +11,7 @@ mod words;
 
 pub use disk::DiskCommand;
 pub use image::{ImageCommand, ImageKind, ImageOptions};
-pub use isa::{IsaCommand, IsaRun};
+pub use isa::{Granularity, IsaCommand, IsaRun};
 pub use run::{Image, Run};
 pub use tools::{Completions, Man};
 pub use values::{DiskArgument, ExeFor};
@@ -271,7 +271,7 @@ pub enum Command {
     Isa(IsaCommand),
     /// Keys of the hosts that trust one another.
     #[command(subcommand)]
-    Pki(crate::cli::pki::PkiCommand),
+    Pki(crate::pki::PkiCommand),
     /// Show the daemon: its version, processes and networks.
     Info {
         /// As JSON.

@@ -1,4 +1,10 @@
-//! What people type.
+//! What people type: the command line of `quasar`, and the client of the daemon's API ([`client`]).
+//!
+//! Most commands ask a daemon, of which this crate knows the API alone (`lib/api`). What the program does itself is
+//! behind [`Program`].
+
+#![forbid(unsafe_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod about;
 mod access;
@@ -23,41 +29,94 @@ pub mod table;
 mod verify;
 mod vms;
 
-pub use complete::answer_shells;
-
-use crate::children::Launcher;
-use crate::daemon::ServeOptions;
 use anyhow::Context;
-use args::{Arguments, Command, DiskCommand, HostOptions, ImageCommand, IsaCommand, Restart, Vms};
+use args::{
+    Arguments, Command, DiskCommand, ExeFor, HostOptions, ImageCommand, IsaCommand, IsaRun, Restart, Vms,
+};
 use client::Client;
 use quasar_abi::control::ProcessKind;
-use quasar_abi::note;
-use quasar_abi::output::{OutputError, Stdout};
+use quasar_abi::output::OutputError;
+use quasar_peer::Neighbours;
 use quasar_places::Paths;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
+
+/// What the program does itself, without asking a daemon. A directory of its programs is one that was given.
+pub trait Program {
+    /// Serves a host until it is told to end.
+    ///
+    /// # Errors
+    /// With a message for people, as of the others.
+    fn serve(&self, order: Serve) -> anyhow::Result<()>;
+
+    /// Runs a bare program, and says how it ended.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    fn run_bare(&self, run: &IsaRun, exe_dir: Option<PathBuf>) -> anyhow::Result<ExitCode>;
+
+    /// Prints the instructions of a bare program.
+    ///
+    /// # Errors
+    /// When whoever does it cannot be started.
+    fn disassemble(&self, elf: &Path, exe_dir: Option<PathBuf>) -> anyhow::Result<ExitStatus>;
+
+    /// Carries a published IPv6 port, the socket at standard input, until it is ended.
+    ///
+    /// # Errors
+    /// When that is no such socket.
+    fn relay(&self, to: SocketAddr, udp: bool) -> anyhow::Result<()>;
+
+    /// Where a process's program is.
+    ///
+    /// # Errors
+    /// When the directory of the programs is not found.
+    fn sibling(&self, kind: ProcessKind, exe_dir: Option<PathBuf>) -> anyhow::Result<PathBuf>;
+}
+
+/// How a host is to be served.
+#[derive(Clone, Debug)]
+pub struct Serve {
+    /// Where.
+    pub paths: Paths,
+    /// The directory of the other programs, when it was given.
+    pub exe_dir: Option<PathBuf>,
+    /// Programs that stand in for others.
+    pub exe_for: Vec<ExeFor>,
+    /// End when no VM is listed any more and no client is connected.
+    pub exit_when_idle: bool,
+    /// Whoever started it holds the other end of its standard input, and it stays as long as that is open.
+    pub background: bool,
+    /// The daemon that serves now is about to end by itself, and is waited for.
+    pub follows_idle: bool,
+    /// What it is to other hosts.
+    pub neighbours: Neighbours,
+}
+
+/// Answers a shell that asks for completions, and ends the process then.
+pub fn answer_shells() {
+    complete::answer_shells(<Arguments as clap::CommandFactory>::command);
+}
 
 /// Carries a command line out; the exit code is the process's.
 ///
 /// # Errors
 /// With a message for people: what happened, and what to do.
-pub fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
+pub fn execute(arguments: Arguments, program: &impl Program) -> anyhow::Result<ExitCode> {
     let Arguments { exe_dir, socket, command } = arguments;
     match command {
-        Command::Isa(IsaCommand::Run(run)) => isa_run(&run, &launcher(exe_dir, &run.exe_for)?),
-        Command::Isa(IsaCommand::Dis { elf }) => {
-            Ok(same(crate::isa::disassemble(&elf, &launcher(exe_dir, &[])?)?))
-        }
+        Command::Isa(IsaCommand::Run(run)) => program.run_bare(&run, exe_dir),
+        Command::Isa(IsaCommand::Dis { elf }) => Ok(same(program.disassemble(&elf, exe_dir)?)),
         Command::Pki(command) => pki::execute(&command),
         Command::Relay { to, udp } => {
-            crate::relay::serve(to, udp).context("the relay cannot serve")?;
+            program.relay(to, udp)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Host(options) => {
             let (paths, neighbours) = (Paths::locate(socket), host::neighbours(&options)?);
-            let launcher = launcher(exe_dir, &options.exe_for)?;
-            let HostOptions { exit_when_idle, background, .. } = options;
+            let HostOptions { exe_for, exit_when_idle, background, .. } = options;
             if background {
                 // From here on no terminal's hang-up and no Ctrl-C in it concerns us.
                 if let Err(error) = nix::unistd::setsid() {
@@ -65,9 +124,10 @@ pub fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
                 }
             }
             let follows_idle = !background && host::another_is_idle(&paths)?;
-            crate::daemon::serve(&ServeOptions {
+            program.serve(Serve {
                 paths,
-                launcher,
+                exe_dir,
+                exe_for,
                 exit_when_idle,
                 background,
                 follows_idle,
@@ -76,7 +136,7 @@ pub fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Image(ImageCommand::Inspect { file }) => {
-            let migrator = launcher(exe_dir, &[])?.program(ProcessKind::Migrator);
+            let migrator = program.sibling(ProcessKind::Migrator, exe_dir)?;
             let status = std::process::Command::new(&migrator).arg("inspect").arg(file).status();
             let status = status.with_context(|| format!("{} cannot be started", migrator.display()))?;
             Ok(same(status))
@@ -84,7 +144,7 @@ pub fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Image(ImageCommand::Build { what: args::ImageKind::Debian, options }) => {
             commands::build_image(&options)
         }
-        Command::Completions(completions) => complete::script(completions),
+        Command::Completions(completions) => complete::script(completions.shell.name()),
         Command::Man(man) => about::manual(&man.directory),
         command => {
             let client = Client { paths: Paths::locate(socket) };
@@ -151,51 +211,5 @@ async fn ask(client: &Client, command: Command, exe_dir: Option<&Path>) -> anyho
         | Command::Relay { .. }
         | Command::Completions(_)
         | Command::Man(_) => unreachable!("handled before"),
-    }
-}
-
-fn launcher(directory: Option<PathBuf>, exe_for: &[args::ExeFor]) -> anyhow::Result<Launcher> {
-    let launcher = Launcher::locate(directory)
-        .context("the directory of Quasar's programs cannot be found; give --exe-dir")?;
-    Ok(exe_for.iter().fold(launcher, |launcher, exe| launcher.with_program(exe.kind, exe.path.clone())))
-}
-
-fn isa_run(run: &args::IsaRun, launcher: &Launcher) -> anyhow::Result<ExitCode> {
-    use crate::isa::{Ending, Kernel, Options};
-    let options = Options {
-        elf: run.elf.clone(),
-        harts: run.harts,
-        memory: run.memory.0,
-        signature: run.signature.clone(),
-        granularity: run.signature_granularity,
-        max_instructions: run.max_instructions,
-        icount: run.icount,
-        hash: run.hash,
-        kernel: run
-            .kernel
-            .then(|| Kernel { initrd: run.initrd.clone(), append: run.append.clone().unwrap_or_default() }),
-    };
-    let elf = run.elf.display();
-    let ended = crate::isa::run(&options, launcher, &mut Stdout).map_err(|error| match error {
-        crate::isa::IsaError::Output(error) => anyhow::Error::from(error),
-        error => error.into(),
-    });
-    match ended? {
-        Ending::Passed => Ok(ExitCode::SUCCESS),
-        Ending::Failed(code) => {
-            note!("quasar: {elf}: failed with {code} (the number of the failing test)");
-            Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
-        }
-        Ending::Limit => {
-            note!("quasar: {elf}: stopped after {} instructions of a hart", run.max_instructions);
-            Ok(ExitCode::from(124))
-        }
-        Ending::Stuck => {
-            note!(
-                "quasar: {elf}: every hart waits in wfi with no interrupt enabled (mie is 0): it cannot go on"
-            );
-            Ok(ExitCode::from(124))
-        }
-        Ending::Interrupted => Ok(ExitCode::from(130)),
     }
 }

@@ -1,7 +1,7 @@
 //! `quasar run`.
 
 use super::DiskArgument;
-use crate::cli::size::Size;
+use crate::size::Size;
 use clap::{Args, ValueEnum};
 use quasar_abi::machine::OnEnospc;
 use quasar_api::{Mac, Publish, UplinkSpec};

@@ -1,6 +1,5 @@
 //! Completion of command lines: the scripts that shells load, and the names of VMs, for which the daemon is asked.
 
-use super::args::Completions;
 use super::client::Client;
 use anyhow::Context;
 use clap_complete::engine::ValueCompleter;
@@ -22,10 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Processes that `quasar kill` knows.
 pub const PROCESSES: [&str; 7] = ["cpu", "cpu0", "mmu", "devices", "netswitch", "passt", "migrator"];
 
-/// Answers a shell that asks for completions, and ends the process then.
-pub fn answer_shells() {
-    use clap::CommandFactory;
-    clap_complete::CompleteEnv::with_factory(super::args::Arguments::command).var(VARIABLE).complete();
+/// Answers a shell that asks for completions of this command line, and ends the process then.
+pub fn answer_shells(line: impl Fn() -> clap::Command) {
+    clap_complete::CompleteEnv::with_factory(line).var(VARIABLE).complete();
 }
 
 /// Completes the names of VMs.
@@ -92,9 +90,9 @@ fn vms() -> Vec<(String, Option<String>)> {
 ///
 /// # Errors
 /// When it cannot be printed.
-pub fn script(Completions { shell }: Completions) -> anyhow::Result<ExitCode> {
+pub fn script(shell: &str) -> anyhow::Result<ExitCode> {
     let shells = Shells::builtins();
-    let script = shells.completer(shell.name()).context("this shell is not known")?;
+    let script = shells.completer(shell).context("this shell is not known")?;
     let written = script.write_registration(VARIABLE, "quasar", "quasar", "quasar", &mut Stdout);
     written.map_err(OutputError::from)?;
     Ok(ExitCode::SUCCESS)

@@ -1,9 +1,9 @@
 //! `quasar isa`.
 
 use super::ExeFor;
-use crate::cli::size::Size;
-use crate::isa::Granularity;
+use crate::size::Size;
 use clap::{Args, Subcommand};
+use std::num::NonZeroU8;
 use std::path::PathBuf;
 
 /// Commands about bare programs.
@@ -67,4 +67,50 @@ pub struct IsaRun {
     /// Repeatable.
     #[arg(long, value_name = "cpu|mmu|devices=PATH", value_parser = ExeFor::parser())]
     pub exe_for: Vec<ExeFor>,
+}
+
+/// Bytes per line of a signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Granularity(NonZeroU8);
+
+impl Granularity {
+    /// What the architectural tests expect.
+    pub const WORD: Self = Self(NonZeroU8::new(4).expect("four"));
+
+    /// The number: 1, 2, 4, 8 or 16.
+    #[must_use]
+    pub const fn bytes(self) -> NonZeroU8 {
+        self.0
+    }
+}
+
+impl std::str::FromStr for Granularity {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse::<NonZeroU8>() {
+            Ok(bytes) if matches!(bytes.get(), 1 | 2 | 4 | 8 | 16) => Ok(Self(bytes)),
+            _ => Err(format!("{text:?} is no granularity; it is 1, 2, 4, 8 or 16 bytes")),
+        }
+    }
+}
+
+impl std::fmt::Display for Granularity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_a_power_of_two() {
+        for text in ["1", "2", "4", "8", "16"] {
+            assert_eq!(text.parse::<Granularity>().expect(text).to_string(), text);
+        }
+        for text in ["0", "3", "32", "-4", "", "word"] {
+            assert!(text.parse::<Granularity>().is_err(), "{text}");
+        }
+    }
 }

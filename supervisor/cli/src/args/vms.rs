@@ -1,6 +1,6 @@
 //! Options of the commands that concern VMs that are there.
 
-use crate::cli::complete::{names, processes};
+use crate::complete::{names, processes};
 use clap::Args;
 use std::ffi::OsString;
 

@@ -1,6 +1,6 @@
 //! `quasar image`.
 
-use crate::cli::size::Size;
+use crate::size::Size;
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 

@@ -1,6 +1,6 @@
 //! A daemon for commands that need one: found, or started in the background, and held while the command is at work.
 
-use super::client::{Client, ClientError, Hold};
+use super::client::{Client, Hold};
 use anyhow::Context;
 use quasar_abi::note;
 use quasar_places as places;
@@ -83,19 +83,4 @@ pub async fn hold_or_start(client: &Client, exe_dir: Option<&Path>) -> anyhow::R
             },
         }
     }
-}
-
-/// Tries again what a daemon that was just ending did not answer.
-///
-/// # Errors
-/// Those of the last attempt.
-pub async fn retry<T>(mut ask: impl AsyncFnMut() -> Result<T, ClientError>) -> Result<T, ClientError> {
-    for _ in 1..ATTEMPTS {
-        match ask().await {
-            Err(ClientError::Connection(error)) => log::debug!("asked again after: {error}"),
-            other => return other,
-        }
-        tokio::time::sleep(LOOK).await;
-    }
-    ask().await
 }
