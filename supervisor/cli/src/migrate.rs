@@ -3,7 +3,7 @@
 use super::args::{ConvergeChoice, Migrate};
 use super::client::{Client, ClientError};
 use super::daemon;
-use super::journey::Display;
+use super::display::Display;
 use super::progress::Waiting;
 use super::vms::{self, Report};
 use anyhow::{Context, bail};

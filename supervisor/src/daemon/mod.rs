@@ -9,7 +9,6 @@ mod door;
 mod entry;
 mod host;
 pub mod journey;
-mod journeys;
 mod kill;
 mod leftovers;
 mod lifecycle;

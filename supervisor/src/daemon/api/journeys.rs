@@ -1,10 +1,10 @@
 //! The API of journeys: migrations, suspensions and returns from files. A journey answers as a stream of JSON
 //! objects, one a line, that ends with the journey.
 
-use super::api::{Answer, ApiError, Shared, blocking, json};
-use super::host::HostError;
-use super::journey::Journey;
-use super::journey::incoming::Origin;
+use super::answer::{Answer, ApiError, Shared, blocking, json};
+use crate::daemon::host::HostError;
+use crate::daemon::journey::Journey;
+use crate::daemon::journey::incoming::Origin;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::JsonRejection;
