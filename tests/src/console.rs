@@ -167,15 +167,30 @@ impl Console {
     /// # Errors
     /// When it fails, and as [`Console::expect`].
     pub fn command(&mut self, line: &str) -> anyhow::Result<String> {
+        let (output, status) = self.run(line)?;
+        ensure!(status == "0", "in the guest, {line:?} failed with {status}:\n{output}");
+        Ok(output)
+    }
+
+    /// Runs a command in the guest's shell that must fail; returns what it says.
+    ///
+    /// # Errors
+    /// When it does not fail, and as [`Console::expect`]: a console that is broken is no failed command.
+    pub fn refusal(&mut self, line: &str) -> anyhow::Result<String> {
+        let (output, status) = self.run(line)?;
+        ensure!(status != "0", "in the guest, {line:?} succeeded:\n{output}");
+        Ok(output)
+    }
+
+    /// A command's output and exit status.
+    fn run(&mut self, line: &str) -> anyhow::Result<(String, String)> {
         self.commands += 1;
         let number = self.commands;
         // The terminal echoes what is typed: the marks are spelt so that only the shell's output has them.
         self.send(&format!("echo 'BEG''IN {number}'; {line}; echo \"END\"\" {number} $?\"\n"))?;
         self.expect(&format!("BEGIN {number}\r\n"))?;
         let output = self.expect(&format!("END {number} "))?;
-        let status = self.expect("\r\n")?;
-        ensure!(status == "0", "in the guest, {line:?} failed with {status}:\n{output}");
-        Ok(output)
+        Ok((output, self.expect("\r\n")?))
     }
 }
 

@@ -169,6 +169,25 @@ impl Guest<'_> {
         self.console.command(&format!("until {listens}; do sleep 0.05; done")).map(drop)
     }
 
+    /// Sees that a checker in the guest has complained of nothing in `/tmp/LOG`, which must be there.
+    ///
+    /// # Errors
+    /// What it has complained of.
+    pub fn no_complaint(&mut self, log: &str) -> anyhow::Result<()> {
+        self.no_line(log, "FAIL")
+    }
+
+    /// Sees that no line of `/tmp/LOG` in the guest, which must be there, has this in it, a regular expression.
+    ///
+    /// # Errors
+    /// Those that have.
+    pub fn no_line(&mut self, log: &str, pattern: &str) -> anyhow::Result<()> {
+        // Where the file is missing, sed fails; that grep finds nothing there would look well.
+        let lines = self.console.command(&format!("sed -n '/{pattern}/p' /tmp/{log}"))?;
+        anyhow::ensure!(lines.is_empty(), "in the guest's /tmp/{log}: {lines}");
+        Ok(())
+    }
+
     /// Presses the power key and sees the VM end by the guest's own power-off.
     ///
     /// # Errors

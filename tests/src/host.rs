@@ -257,13 +257,40 @@ impl Host {
         Ok(String::from_utf8_lossy(&out.stderr).into_owned())
     }
 
+    /// A VM as `quasar ps` lists it, if it does.
+    ///
+    /// # Errors
+    /// When `quasar ps` fails: then nobody knows.
+    pub fn listed(&self, name: &str) -> anyhow::Result<Option<Value>> {
+        let Value::Array(vms) = self.json(&["ps", "--json"])? else { anyhow::bail!("ps lists no array") };
+        Ok(vms.into_iter().find(|vm| vm["name"] == name))
+    }
+
     /// A VM as `quasar ps` lists it.
     ///
     /// # Errors
     /// When it is not listed.
     pub fn view(&self, name: &str) -> anyhow::Result<Value> {
-        let Value::Array(vms) = self.json(&["ps", "--json"])? else { anyhow::bail!("ps lists no array") };
-        vms.into_iter().find(|vm| vm["name"] == name).with_context(|| format!("ps does not list {name}"))
+        self.listed(name)?.with_context(|| format!("ps does not list {name}"))
+    }
+
+    /// Sees that a VM is not listed.
+    ///
+    /// # Errors
+    /// When it is, and when `quasar ps` fails.
+    pub fn lacks(&self, name: &str) -> anyhow::Result<()> {
+        match self.listed(name)? {
+            None => Ok(()),
+            Some(view) => anyhow::bail!("{name} is still listed: {view}"),
+        }
+    }
+
+    /// Waits until a VM is not listed any more.
+    ///
+    /// # Errors
+    /// When it stays; `what` says what was waited for.
+    pub fn wait_gone(&self, name: &str, what: &str) -> anyhow::Result<()> {
+        wait_for(what, || self.lacks(name).ok()).with_context(|| format!("{:?}", self.lacks(name)))
     }
 
     /// Waits until a VM is in this phase.

@@ -47,3 +47,16 @@ pub fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> anyhow::Re
         std::thread::sleep(Duration::from_millis(50));
     }
 }
+
+/// A step of a test that has several because a guest boots but once: its name and time are printed, and its failure says
+/// its name.
+///
+/// # Errors
+/// The work's own.
+pub fn step<T>(name: &str, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let start = Instant::now();
+    let done = work();
+    let outcome = if done.is_ok() { "done" } else { "FAILED" };
+    eprintln!("step: {name}: {outcome} after {:.1} s", start.elapsed().as_secs_f64());
+    done.map_err(|error| error.context(format!("the step that failed: {name}")))
+}

@@ -9,7 +9,7 @@ use quasar_tests::images::images;
 use quasar_tests::namespace::Namespace;
 use quasar_tests::pki::authority;
 use quasar_tests::stream::{KeepAlive, Stream};
-use quasar_tests::{Host, Recipe, process, wait_for};
+use quasar_tests::{Host, Recipe, process, step, wait_for};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Output, Stdio};
@@ -97,7 +97,7 @@ fn a_guest_moves_between_two_networks_under_open_connections() -> anyhow::Result
     let stranger = a.neighbour_on(&right, &others[0])?;
     let mut guest = Recipe::initramfs("web")?.publish(22)?.publish(80)?.publish(7000)?.start(&a)?;
     let journeys = (|| {
-        guest.boot()?;
+        step("it boots", || guest.boot())?;
         guest.check_stream(7000)?;
         let (ssh, web, check) = (guest.port(22)?, guest.port(80)?, guest.port(7000)?);
         left.inside(|| get_patiently(web, "/1k.bin"))?;
@@ -107,96 +107,104 @@ fn a_guest_moves_between_two_networks_under_open_connections() -> anyhow::Result
         let mut session = Session::open(&left, ssh)?;
         let shell = session.ask("echo $$")?;
 
-        // Who has another authority's certificate gets nothing.
-        let refused = a.refusal(&["migrate", "web", "--to", &stranger.address()?])?;
-        eprintln!("{refused}");
-        ensure!(refused.contains("certificate") && refused.contains("goes on as before"), "{refused}");
-        ensure!(stranger.view("web").is_err(), "a stranger has the VM");
+        step("who has another authority's certificate gets nothing", || {
+            let refused = a.refusal(&["migrate", "web", "--to", &stranger.address()?])?;
+            ensure!(refused.contains("certificate") && refused.contains("goes on as before"), "{refused}");
+            stranger.lacks("web")
+        })?;
 
-        // Nothing goes where the network cannot follow, and the user is told why.
         let (_, switch) = a.doors()?;
-        right.may_call(switch.port(), false)?;
-        let refused = a.refusal(&["migrate", "web", "--to", &b.address()?])?;
-        right.may_call(switch.port(), true)?;
-        eprintln!("{refused}");
-        ensure!(refused.contains("cannot follow") && refused.contains(&switch.to_string()), "{refused}");
-        ensure!(a.view("web")?["phase"] == "running", "{}", a.view("web")?);
-        wait_for("its remains to go", || b.view("web").is_err().then_some(()))?;
-        stream.flows(50)?;
+        step("nothing goes where the network cannot follow, and the user is told why", || {
+            right.may_call(switch.port(), false)?;
+            let refused = a.refusal(&["migrate", "web", "--to", &b.address()?])?;
+            right.may_call(switch.port(), true)?;
+            ensure!(refused.contains("cannot follow") && refused.contains(&switch.to_string()), "{refused}");
+            ensure!(a.view("web")?["phase"] == "running", "{}", a.view("web")?);
+            b.wait_gone("web", "its remains to go")?;
+            stream.flows(50)
+        })?;
 
-        // From now on strangers crowd both doors of either host: from its own network and from the other's.
-        let crowds = [&left, &right].map(|network| {
-            network.inside(|| {
-                let doors = [a.doors()?, b.doors()?].map(|(vms, links)| [vms, links]).concat();
-                Crowd::at(&doors, 50)
-            })
-        });
-        let crowds = crowds.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
-        let movers =
-            || process::descendants(b.pid()).iter().filter(|p| p.line.contains("quasar-migrator")).count();
-        std::thread::sleep(Duration::from_secs(2));
-        ensure!(movers() == 0, "{} processes were started for strangers", movers());
+        step("there and back while strangers crowd both doors of either host", || {
+            // From its own network and from the other's.
+            let crowds = [&left, &right].map(|network| {
+                network.inside(|| {
+                    let doors = [a.doors()?, b.doors()?].map(|(vms, links)| [vms, links]).concat();
+                    Crowd::at(&doors, 50)
+                })
+            });
+            let _crowds = crowds.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+            let family = || process::descendants(b.pid());
+            let movers = || family().iter().filter(|p| p.line.contains("quasar-migrator")).count();
+            std::thread::sleep(Duration::from_secs(2));
+            ensure!(movers() == 0, "{} processes were started for strangers", movers());
+            for to in [&b, &a] {
+                let events = guest.migrate(to, &["--max-downtime", "30"])?;
+                let end = events.last().context("no event")?;
+                ensure!(end["event"] == "completed", "{end}");
+                ensure!(to.view("web")?["phase"] == "running", "{}", to.view("web")?);
+                stream.flows(50)?;
+                ensure!(session.ask("echo $$")? == shell, "another shell");
+            }
+            Ok(())
+        })?;
 
-        for to in [&b, &a] {
-            let events = guest.migrate(to, &["--max-downtime", "30"])?;
-            let end = events.last().context("no event")?;
-            ensure!(end["event"] == "completed", "{end}");
-            ensure!(to.view("web")?["phase"] == "running");
+        step("the cable is out for longer than a migrator waits: the guest goes on at home", || {
+            let journey = begin(&a, &b)?;
+            right.plug(false)?;
+            let out = journey.wait_with_output()?;
+            let end = last(&out)?;
+            ensure!(!out.status.success() && end["event"] == "failed", "{end}");
+            ensure!(a.view("web")?["phase"] == "running", "{}", a.view("web")?);
+            stream.flows(50)?;
+            right.plug(true)?;
+            left.reaches(&right)?;
+            b.wait_gone("web", "its remains to go")
+        })?;
+
+        step("for a moment: the journey goes on where it was", || {
+            let journey = begin(&a, &b)?;
+            right.plug(false)?;
+            stream.flows(100)?;
+            right.plug(true)?;
+            let out = journey.wait_with_output()?;
+            let end = last(&out)?;
+            ensure!(out.status.success() && end["event"] == "completed", "{end}");
+            guest.is_at(&b)?;
+            ensure!(a.view("web")?["phase"] == "away", "{}", a.view("web")?);
+            stream.flows(50)
+        })?;
+
+        step("a link that breaks afterwards, whoever had called, is seen, and comes back by itself", || {
+            let calls = |may| {
+                right.may_call(switch.port(), may)?;
+                left.may_call(b.doors()?.1.port(), may)
+            };
+            calls(false)?;
+            let down = wait_for("the link to be seen down", || {
+                b.view("web").ok().and_then(|vm| vm["links_down"][0]["to"].as_str().map(ToOwned::to_owned))
+            })?;
+            let listed = b.quasar(&["ps"])?;
+            calls(true)?;
+            ensure!(down == switch.to_string() && listed.contains("down for"), "{listed}");
+            wait_for("the link", || b.view("web").ok()?["links_down"].is_null().then_some(()))?;
+            ensure!(b.view("web")?["phase"] == "running", "{}", b.view("web")?);
             stream.flows(50)?;
             ensure!(session.ask("echo $$")? == shell, "another shell");
-        }
-        drop(crowds);
-
-        // The cable is out for longer than a migrator waits: the guest goes on at home.
-        let journey = begin(&a, &b)?;
-        right.plug(false)?;
-        let out = journey.wait_with_output()?;
-        let end = last(&out)?;
-        eprintln!("{end}");
-        ensure!(!out.status.success() && end["event"] == "failed", "{end}");
-        ensure!(a.view("web")?["phase"] == "running", "{}", a.view("web")?);
-        stream.flows(50)?;
-        right.plug(true)?;
-        left.reaches(&right)?;
-        wait_for("its remains to go", || b.view("web").is_err().then_some(()))?;
-
-        // For a moment: the journey goes on where it was.
-        let journey = begin(&a, &b)?;
-        right.plug(false)?;
-        stream.flows(100)?;
-        right.plug(true)?;
-        let out = journey.wait_with_output()?;
-        let end = last(&out)?;
-        ensure!(out.status.success() && end["event"] == "completed", "{end}");
-        guest.is_at(&b)?;
-        ensure!(a.view("web")?["phase"] == "away", "{}", a.view("web")?);
-        stream.flows(50)?;
-
-        // A link that breaks afterwards, whoever had called, is seen, and comes back by itself.
-        let calls = |may| {
-            right.may_call(switch.port(), may)?;
-            left.may_call(b.doors()?.1.port(), may)
-        };
-        calls(false)?;
-        let down = wait_for("the link to be seen down", || {
-            b.view("web").ok().and_then(|vm| vm["links_down"][0]["to"].as_str().map(ToOwned::to_owned))
+            Ok(())
         })?;
-        let listed = b.quasar(&["ps"])?;
-        calls(true)?;
-        ensure!(down == switch.to_string() && listed.contains("down for"), "{listed}");
-        wait_for("the link", || b.view("web").ok()?["links_down"].is_null().then_some(()))?;
-        ensure!(b.json(&["ps", "--json"])?[0]["phase"] == "running");
-        stream.flows(50)?;
-        ensure!(session.ask("echo $$")? == shell, "another shell");
-        guest.migrate(&a, &["--max-downtime", "30"])?;
-        stream.flows(50)?;
-        ensure!(session.ask("hostname")? == "web");
-        session.close()?;
-        let (requests, longest) = client.finish()?;
-        let passed = stream.finish()?;
-        eprintln!("{requests} requests, the longest {longest:?}; {passed:?}");
-        ensure!(requests > 10 && passed.received > 300 && passed.sent > 300, "{requests} {passed:?}");
-        Ok(())
+
+        step("home again; its connections end whole", || {
+            guest.migrate(&a, &["--max-downtime", "30"])?;
+            stream.flows(50)?;
+            let name = session.ask("hostname")?;
+            ensure!(name == "web", "it is called {name:?}");
+            session.close()?;
+            let (requests, longest) = client.finish()?;
+            let passed = stream.finish()?;
+            eprintln!("{requests} requests, the longest {longest:?}; {passed:?}");
+            ensure!(requests > 10 && passed.received > 300 && passed.sent > 300, "{requests} {passed:?}");
+            Ok(())
+        })
     })();
     let journeys = journeys.with_context(|| [&a, &b].map(|host| host.last_words("web")).concat());
     guest.explain(journeys)?;
