@@ -6,8 +6,7 @@
 
 use crate::context::ExecContext;
 use crate::isa::{self, Format, Inst, Op};
-use crate::mem::Fault;
-use quasar_abi::GuestRam;
+use crate::mem::{Fault, HartRam};
 
 /// Instructions in a block at most.
 const BLOCK_LIMIT: usize = 64;
@@ -126,7 +125,7 @@ impl BlockCache {
         Ok(span)
     }
 
-    fn still_holds(&self, ram: &GuestRam, block: Block) -> bool {
+    fn still_holds(&self, ram: &HartRam, block: Block) -> bool {
         let units = &self.raw[block.raw.start as usize..][..block.raw.len as usize];
         block.generation == self.generation
             || (block.gpa..).step_by(2).zip(units).all(|(gpa, unit)| ram.load16(gpa) == Ok(*unit))

@@ -4,7 +4,6 @@ use crate::csr::CsrEnv;
 use crate::hart::{Hart, Privilege};
 use crate::mem::{Cause, Fault, Memory, TranslationState};
 use crate::trap::Trap;
-use quasar_abi::dirty::PageMaps;
 use quasar_abi::hart::{HartControl, HartCounters};
 use quasar_abi::vm::Vm;
 use std::sync::atomic::Ordering;
@@ -16,8 +15,6 @@ pub struct ExecContext {
     pub hart: Hart,
     /// Memory.
     pub memory: Memory,
-    /// The VM's page maps, for what the SBI writes into memory.
-    pub maps: PageMaps,
     /// The machine.
     pub vm: Vm,
 }
@@ -47,8 +44,8 @@ impl CsrEnv for HartEnv<'_> {
 impl ExecContext {
     /// A hart over its memory and machine.
     #[must_use]
-    pub fn new(hart: Hart, memory: Memory, maps: PageMaps, vm: Vm) -> Self {
-        let mut context = Self { hart, memory, maps, vm };
+    pub fn new(hart: Hart, memory: Memory, vm: Vm) -> Self {
+        let mut context = Self { hart, memory, vm };
         context.translation_changed();
         context
     }

@@ -3,7 +3,7 @@
 mod engine_support;
 
 use engine_support::asm::*;
-use engine_support::{Machine, until};
+use engine_support::{Machine, TOHOST, until};
 use quasar_abi::clock::mode;
 use quasar_abi::machine::{RAM_BASE, UART};
 use quasar_abi::party::{PartyId, attention};
@@ -240,6 +240,35 @@ fn deterministic_accesses_of_devices_happen_at_their_instruction() {
     assert_eq!(vm.guest_request_code.get() >> 1, 3, "the interrupt came right after the store");
     assert_eq!(machine.state(0).mepc.get(), RAM_BASE + 4 * (before + 4));
     assert_eq!(mail.mailbox.posted.get(), 1, "asked once");
+}
+
+/// A command to the host is between two instructions too, by whatever kind of store it is given.
+#[test]
+fn deterministic_stores_to_tohost_happen_at_their_instruction() {
+    // A byte to the host's console.
+    let command = 1 << 56 | 1 << 48 | 0x41;
+    let mut setup = li(A1, TOHOST);
+    setup.extend(li(T0, command));
+    let stores: [&[u32]; 3] = [
+        &[s(Op::Sd, A1, T0, 0)],
+        &[r(Op::AmoswapD, ZERO, A1, T0)],
+        &[i(Op::LrD, ZERO, A1, 0), r(Op::ScD, A3, A1, T0)],
+    ];
+    for store in stores {
+        let behind = [i(Op::Addi, A2, A2, 1), i(Op::Addi, A2, A2, 1), u(Op::Jal, ZERO, 0)];
+        let mut machine = Machine::with(&program(&[&setup, store, &behind]));
+        machine.vm.clock.mode.set(mode::INSTRUCTIONS);
+        machine.vm.clock.ns_per_instruction.set(10);
+        machine.start();
+        machine.resume();
+        until(|| machine.vm.htif.pending());
+        machine.pause();
+        assert_eq!(machine.vm.htif_value.get(), command);
+        let done = (setup.len() + store.len()) as u64;
+        let state = machine.state(0);
+        assert_eq!((state.pc.get(), state.retired.get()), (RAM_BASE + 4 * done, done), "{store:x?}");
+        assert_eq!(state.x[usize::from(A2)].get(), 0, "what stands behind the store waits for the host");
+    }
 }
 
 /// In deterministic mode nothing wakes a hart without a timer; a limit on its instructions ends the wait.

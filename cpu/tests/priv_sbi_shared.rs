@@ -7,6 +7,7 @@ use quasar_abi::ram::PAGE_BYTES;
 use quasar_abi::vm::{CONTROL_BYTES, Vm, pause, request};
 use quasar_abi::{GuestRam, Segment, SegmentKind};
 use quasar_cpu::hart::Hart;
+use quasar_cpu::mem::HartRam;
 use quasar_cpu::sbi::host::{EnginePorts, SharedHost, take_start};
 use quasar_cpu::sbi::{SbiHost, SbiOutcome, handle};
 use std::sync::Arc;
@@ -43,6 +44,10 @@ impl Machine {
         Self { vm, ram: GuestRam::new(segment("ram", SegmentKind::Ram, RAM_BYTES), RAM), maps }
     }
 
+    fn hart_ram(&self) -> HartRam {
+        HartRam::new(self.vm.clone(), self.ram.clone(), self.maps.clone())
+    }
+
     fn run(&self, hart: u8) -> bool {
         self.vm.try_run(PartyId::Hart(hart))
     }
@@ -66,13 +71,8 @@ impl Machine {
         hart.x[16] = function;
         hart.x[17] = extension;
         let outcome = {
-            let mut host = SharedHost {
-                vm: &self.vm,
-                ram: &self.ram,
-                maps: &self.maps,
-                me: hart.index,
-                engine: &mut engine,
-            };
+            let mut host =
+                SharedHost { vm: &self.vm, ram: &self.hart_ram(), me: hart.index, engine: &mut engine };
             handle(hart, &mut host)
         };
         (outcome, engine)
@@ -278,8 +278,7 @@ fn suspend_shows_while_it_lasts() {
     assert_eq!(machine.call(&mut guest(0), HSM, 3, &[0]).0, SbiOutcome::Wait);
     assert_eq!(machine.vm.hart_control[0].hsm.get(), hsm::SUSPENDED);
     let mut engine = Engine::new(&machine, 0);
-    let mut host =
-        SharedHost { vm: &machine.vm, ram: &machine.ram, maps: &machine.maps, me: 0, engine: &mut engine };
+    let mut host = SharedHost { vm: &machine.vm, ram: &machine.hart_ram(), me: 0, engine: &mut engine };
     host.resumed();
     assert_eq!(machine.vm.hart_control[0].hsm.get(), hsm::STARTED);
 }

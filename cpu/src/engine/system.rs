@@ -140,10 +140,10 @@ fn call_sbi(context: &mut ExecContext) -> Step {
     context.tell_time();
     let ram = context.memory.ram().clone();
     let outcome = {
-        let ExecContext { hart, memory, maps, vm } = context;
+        let ExecContext { hart, memory, vm } = context;
         let me = hart.index;
         let mut engine = Ports { memory, vm, me };
-        sbi::handle(hart, &mut SharedHost { vm, ram: &ram, maps, me, engine: &mut engine })
+        sbi::handle(hart, &mut SharedHost { vm, ram: &ram, me, engine: &mut engine })
     };
     if outcome == SbiOutcome::Again {
         return Step::Exit(Exit::Interrupted);

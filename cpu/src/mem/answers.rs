@@ -7,7 +7,7 @@
 //! before. What else an answer follows from changes only with a flush: PMP, menvcfg, and where memory is.
 
 use super::l1::Context;
-use quasar_abi::GuestRam;
+use super::store::HartRam;
 use quasar_abi::vm::{MOST_STEPS, MmuMailbox};
 use std::sync::atomic::Ordering;
 
@@ -60,12 +60,10 @@ impl Answers {
     }
 
     /// The status and `gpa_flags` that the mmu would answer.
-    pub fn find(&self, question: &Question, ram: &GuestRam) -> Option<(u64, u64)> {
+    pub fn find(&self, question: &Question, ram: &HartRam) -> Option<(u64, u64)> {
         let known = self.known[question.slot()].as_ref()?;
         let same = known.question == *question && known.generation == self.generation;
-        let holds = |(gpa, value): &(u64, u64)| {
-            ram.cell64(*gpa).is_ok_and(|entry| entry.load(Ordering::Acquire) == *value)
-        };
+        let holds = |(gpa, value): &(u64, u64)| ram.load64(*gpa, Ordering::Acquire) == Ok(*value);
         (same && known.steps().iter().all(holds)).then_some((known.status, known.gpa_flags))
     }
 

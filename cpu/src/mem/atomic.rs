@@ -7,7 +7,6 @@ use super::{Cause, Fault, Memory};
 use crate::hart::Reservation;
 use crate::trap::{Trap, cause};
 use quasar_abi::le::order_atomic;
-use quasar_abi::ram::NotRam;
 use quasar_abi::tlb::access;
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -47,10 +46,6 @@ impl Memory {
         }
     }
 
-    fn in_ram<T>(&mut self, done: Result<T, NotRam>, access: u64, va: u64) -> Result<T, Fault> {
-        done.map_err(|_| self.refuse(access, false, va))
-    }
-
     /// LR: loads and reserves.
     ///
     /// # Errors
@@ -58,10 +53,10 @@ impl Memory {
     pub fn load_reserved(&mut self, va: u64, len: u8) -> Result<Reservation, Fault> {
         let gpa = self.atomic_at(va, len.into(), access::READ)?;
         let value = match len {
-            4 => self.ram.cell32(gpa).map(|cell| cell.load(SeqCst).into()),
-            _ => self.ram.cell64(gpa).map(|cell| cell.load(SeqCst)),
+            4 => self.ram.load32(gpa, SeqCst).map(u64::from),
+            _ => self.ram.load64(gpa, SeqCst),
         };
-        let value = self.in_ram(value, access::READ, va)?;
+        let value = value.map_err(|_| self.refuse(access::READ, false, va))?;
         Ok(Reservation { gpa, value, len })
     }
 
@@ -78,18 +73,15 @@ impl Memory {
     ) -> Result<bool, Fault> {
         let gpa = self.atomic_at(va, len.into(), access::WRITE)?;
         let Some(held) = reservation.filter(|r| r.gpa == gpa && r.len == len) else { return Ok(false) };
-        let done = match len {
-            4 => self
-                .ram
-                .cell32(gpa)
-                .map(|c| c.compare_exchange(held.value as u32, value as u32, SeqCst, SeqCst).is_ok()),
-            _ => self.ram.cell64(gpa).map(|c| c.compare_exchange(held.value, value, SeqCst, SeqCst).is_ok()),
-        };
-        let done = self.in_ram(done, access::WRITE, va)?;
-        if done {
-            self.after_store(gpa, len.into());
-        }
-        Ok(done)
+        self.change_if(gpa, len.into(), va, |ram| {
+            let done = match len {
+                4 => {
+                    ram.cell32(gpa)?.compare_exchange(held.value as u32, value as u32, SeqCst, SeqCst).is_ok()
+                }
+                _ => ram.cell64(gpa)?.compare_exchange(held.value, value, SeqCst, SeqCst).is_ok(),
+            };
+            Ok((done, done))
+        })
     }
 
     /// A 32-bit AMO; the old value, sign-extended.
@@ -99,19 +91,24 @@ impl Memory {
     pub fn amo32(&mut self, va: u64, op: AmoOp, operand: u64) -> Result<u64, Fault> {
         let gpa = self.atomic_at(va, 4, access::WRITE)?;
         let by = operand as u32;
-        let old = self.ram.cell32(gpa).map(|cell| match op {
-            AmoOp::Swap => cell.swap(by, SeqCst),
-            AmoOp::Add => cell.fetch_add(by, SeqCst),
-            AmoOp::Xor => cell.fetch_xor(by, SeqCst),
-            AmoOp::And => cell.fetch_and(by, SeqCst),
-            AmoOp::Or => cell.fetch_or(by, SeqCst),
-            AmoOp::Min => cell.update(SeqCst, |v| if v.cast_signed() < by.cast_signed() { v } else { by }),
-            AmoOp::Max => cell.update(SeqCst, |v| if v.cast_signed() > by.cast_signed() { v } else { by }),
-            AmoOp::Minu => cell.update(SeqCst, |v| v.min(by)),
-            AmoOp::Maxu => cell.update(SeqCst, |v| v.max(by)),
-        });
-        let old = self.in_ram(old, access::WRITE, va)?;
-        self.after_store(gpa, 4);
+        let old = self.change(gpa, 4, va, |ram| {
+            let cell = ram.cell32(gpa)?;
+            Ok(match op {
+                AmoOp::Swap => cell.swap(by, SeqCst),
+                AmoOp::Add => cell.fetch_add(by, SeqCst),
+                AmoOp::Xor => cell.fetch_xor(by, SeqCst),
+                AmoOp::And => cell.fetch_and(by, SeqCst),
+                AmoOp::Or => cell.fetch_or(by, SeqCst),
+                AmoOp::Min => {
+                    cell.update(SeqCst, |v| if v.cast_signed() < by.cast_signed() { v } else { by })
+                }
+                AmoOp::Max => {
+                    cell.update(SeqCst, |v| if v.cast_signed() > by.cast_signed() { v } else { by })
+                }
+                AmoOp::Minu => cell.update(SeqCst, |v| v.min(by)),
+                AmoOp::Maxu => cell.update(SeqCst, |v| v.max(by)),
+            })
+        })?;
         Ok(sign_extend32(old))
     }
 
@@ -121,19 +118,23 @@ impl Memory {
     /// [`Fault`].
     pub fn amo64(&mut self, va: u64, op: AmoOp, by: u64) -> Result<u64, Fault> {
         let gpa = self.atomic_at(va, 8, access::WRITE)?;
-        let old = self.ram.cell64(gpa).map(|cell| match op {
-            AmoOp::Swap => cell.swap(by, SeqCst),
-            AmoOp::Add => cell.fetch_add(by, SeqCst),
-            AmoOp::Xor => cell.fetch_xor(by, SeqCst),
-            AmoOp::And => cell.fetch_and(by, SeqCst),
-            AmoOp::Or => cell.fetch_or(by, SeqCst),
-            AmoOp::Min => cell.update(SeqCst, |v| if v.cast_signed() < by.cast_signed() { v } else { by }),
-            AmoOp::Max => cell.update(SeqCst, |v| if v.cast_signed() > by.cast_signed() { v } else { by }),
-            AmoOp::Minu => cell.update(SeqCst, |v| v.min(by)),
-            AmoOp::Maxu => cell.update(SeqCst, |v| v.max(by)),
-        });
-        let old = self.in_ram(old, access::WRITE, va)?;
-        self.after_store(gpa, 8);
-        Ok(old)
+        self.change(gpa, 8, va, |ram| {
+            let cell = ram.cell64(gpa)?;
+            Ok(match op {
+                AmoOp::Swap => cell.swap(by, SeqCst),
+                AmoOp::Add => cell.fetch_add(by, SeqCst),
+                AmoOp::Xor => cell.fetch_xor(by, SeqCst),
+                AmoOp::And => cell.fetch_and(by, SeqCst),
+                AmoOp::Or => cell.fetch_or(by, SeqCst),
+                AmoOp::Min => {
+                    cell.update(SeqCst, |v| if v.cast_signed() < by.cast_signed() { v } else { by })
+                }
+                AmoOp::Max => {
+                    cell.update(SeqCst, |v| if v.cast_signed() > by.cast_signed() { v } else { by })
+                }
+                AmoOp::Minu => cell.update(SeqCst, |v| v.min(by)),
+                AmoOp::Maxu => cell.update(SeqCst, |v| v.max(by)),
+            })
+        })
     }
 }

@@ -25,7 +25,7 @@ impl Memory {
     }
 
     fn tohost_stored(&mut self, tohost: u64, gpa: u64, len: u64) {
-        let Ok(value) = self.ram.cell64(tohost).map(|cell| cell.load(Ordering::Relaxed)) else { return };
+        let Ok(value) = self.ram.load64(tohost, Ordering::Relaxed) else { return };
         let ends = value >> 48 == 0 && value & 1 != 0;
         // A program that writes two halves writes the low one first; what it asks is whole with the high one,
         // except for an end, whose high half is zero anyway.

@@ -1,7 +1,8 @@
 //! A hart's way to memory: L1, then the shared L2, then the mmu process; device registers by mailbox.
 //!
 //! [`Memory`] is owned by the hart's thread. Its fast path is [`Memory::load`] and [`Memory::store`]; what
-//! those miss goes through [`translate`], [`mmio`], [`atomic`] and [`htif`]. `unsafe` is in `l1` alone.
+//! those miss goes through [`translate`], [`mmio`], [`atomic`] and [`htif`]. Memory is written in [`store`] alone.
+//! `unsafe` is in `l1` alone.
 
 #![expect(
     clippy::cast_possible_truncation,
@@ -17,10 +18,12 @@ mod htif;
 mod l1;
 mod mmio;
 mod slow;
+mod store;
 mod translate;
 
 pub use atomic::AmoOp;
 pub use l1::Width;
+pub use store::HartRam;
 
 use crate::trap::Trap;
 use answers::Answers;
@@ -98,8 +101,7 @@ pub struct Memory {
     synchronous: bool,
     alone: bool,
     vm: Vm,
-    ram: GuestRam,
-    maps: PageMaps,
+    ram: HartRam,
     tlb: SegmentView<HartTlb>,
     hart: u8,
     spins: u32,
@@ -142,9 +144,8 @@ impl Memory {
             htif_waiting: false,
             synchronous: false,
             alone: false,
+            ram: HartRam::new(vm.clone(), ram, maps),
             vm,
-            ram,
-            maps,
             tlb,
             hart,
             spins: doorbell::default_spins(),
@@ -153,7 +154,7 @@ impl Memory {
 
     /// Guest RAM.
     #[must_use]
-    pub const fn ram(&self) -> &GuestRam {
+    pub const fn ram(&self) -> &HartRam {
         &self.ram
     }
 
@@ -214,15 +215,6 @@ impl Memory {
             Some(value) => Ok(value),
             None => self.load_slow(va, W::BYTES),
         }
-    }
-
-    /// Stores the low bytes.
-    ///
-    /// # Errors
-    /// [`Fault`].
-    #[inline(always)]
-    pub fn store<W: Width>(&mut self, va: u64, value: u64) -> Result<(), Fault> {
-        if self.l1.store::<W>(self.data, va, value) { Ok(()) } else { self.store_slow(va, W::BYTES, value) }
     }
 
     /// Takes up a new translation state. Nothing is flushed: each view has its own L1 context.

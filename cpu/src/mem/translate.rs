@@ -112,17 +112,12 @@ impl Memory {
     /// Marks a page that is about to be written. What L1 lets through until the next safepoint is marked by
     /// this: the epoch ends when the hart has acknowledged it and dropped what it may write.
     fn log(&self, flags: u64, access: u64) {
-        let logged = access == access::WRITE && flags & flag::IO == 0;
-        if logged && self.vm.log_active.load(Ordering::SeqCst) != 0 {
-            let marked = self.maps.mark(self.vm.epoch.load(Ordering::SeqCst), flags & flag::GPA, 1);
-            self.counters().marked.bump(marked);
+        if access == access::WRITE && flags & flag::IO == 0 {
+            let marked = self.ram.mark(flags & flag::GPA, 1);
+            if marked != 0 {
+                self.counters().marked.bump(marked);
+            }
         }
-    }
-
-    /// Whether stores to a page may go on without a look until the next safepoint.
-    fn needs_no_mark(&self, gpa: u64) -> bool {
-        self.vm.log_active.load(Ordering::SeqCst) == 0
-            || self.maps.is_dirty(self.vm.epoch.load(Ordering::SeqCst), gpa)
     }
 
     /// Enters a page into L1 as far as its rights go and as it is marked.
@@ -138,7 +133,7 @@ impl Memory {
             if access == access::READ || permits(flags, view, access::READ) {
                 self.l1.fill_data(context, va, gpa, false);
             }
-            let writable = permits(flags, view, access::WRITE) && self.needs_no_mark(gpa);
+            let writable = permits(flags, view, access::WRITE) && self.ram.needs_no_mark(gpa);
             if writable && !self.holds_tohost(gpa) {
                 self.l1.fill_data(context, va, gpa, true);
             }

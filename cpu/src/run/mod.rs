@@ -93,11 +93,11 @@ impl HartRunner {
         if u32::from(hart) >= harts || usize::from(hart) >= MAX_HARTS {
             return Err(RunError::NoSuchHart { hart, harts });
         }
-        let memory = Memory::new(vm.clone(), ram, maps.clone(), tlb, hart)?;
+        let memory = Memory::new(vm.clone(), ram, maps, tlb, hart)?;
         let me = PartyId::Hart(hart);
         let timer = TimerThread::start(vm.clone(), me)?;
         let tally = Tally::new();
-        let context = ExecContext::new(Hart::new(hart), memory, maps, vm);
+        let context = ExecContext::new(Hart::new(hart), memory, vm);
         let (engine, blocks) = (engine::by_name(engine::DEFAULT)?, BlockCache::default());
         Ok(Self { context, blocks, engine, timer, me, stopping: false, tally })
     }

@@ -1,12 +1,10 @@
 //! The SBI's reach into the rest of the VM, over its segments.
 
 use super::SbiHost;
+use crate::mem::HartRam;
 use crate::trap::SSIP;
-use quasar_abi::GuestRam;
-use quasar_abi::dirty::PageMaps;
 use quasar_abi::hart::{HartControl, hsm};
 use quasar_abi::party::{MAX_HARTS, PartyId, attention, status};
-use quasar_abi::ram::PAGE_SHIFT;
 use quasar_abi::vm::Vm;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -35,9 +33,7 @@ pub struct SharedHost<'a> {
     /// The VM's control block.
     pub vm: &'a Vm,
     /// Its RAM.
-    pub ram: &'a GuestRam,
-    /// Its maps.
-    pub maps: &'a PageMaps,
+    pub ram: &'a HartRam,
     /// The calling hart.
     pub me: u8,
     /// The calling engine.
@@ -63,17 +59,6 @@ impl SharedHost<'_> {
 
     fn set_own_hsm(&self, state: u32) {
         self.control(self.me).hsm.store(state, Ordering::SeqCst);
-    }
-
-    fn resident(&self, gpa: u64) -> bool {
-        self.vm.residency_active.load(Ordering::Acquire) == 0 || self.maps.is_resident(gpa)
-    }
-
-    /// Whether every page of `[gpa, gpa + len)` is RAM that is here.
-    fn accessible(&self, gpa: u64, len: u64) -> bool {
-        self.ram.contains(gpa, len)
-            && (gpa >> PAGE_SHIFT..=(gpa + len.saturating_sub(1)) >> PAGE_SHIFT)
-                .all(|page| self.resident(page << PAGE_SHIFT))
     }
 }
 
@@ -172,17 +157,11 @@ impl SbiHost for SharedHost<'_> {
     }
 
     fn read_ram(&mut self, gpa: u64, bytes: &mut [u8]) -> bool {
-        self.accessible(gpa, bytes.len() as u64) && self.ram.read(gpa, bytes).is_ok()
+        self.ram.read_here(gpa, bytes)
     }
 
     fn write_ram(&mut self, gpa: u64, bytes: &[u8]) -> bool {
-        let len = bytes.len() as u64;
-        let done = self.accessible(gpa, len) && self.ram.write(gpa, bytes).is_ok();
-        // The epoch cannot be drained before this hart acknowledges the next one, after the call.
-        if done && self.vm.log_active.load(Ordering::Acquire) != 0 {
-            self.maps.mark(self.vm.epoch.load(Ordering::Acquire), gpa, len);
-        }
-        done
+        self.ram.write_here(gpa, bytes)
     }
 
     fn interrupted(&mut self) -> bool {
