@@ -172,6 +172,19 @@ impl HartState {
     }
 }
 
+shm_struct! {
+    /// A hart's PMP registers as the mmu process checks by them: all that it knows of a hart beside the request.
+    /// Written by the hart's process while it waits for no answer; its next request makes them visible.
+    pub struct PmpBlock: 192 => {
+        /// pmpcfg0 and pmpcfg2.
+        pub cfg: [AtomicLe64; 2],
+        /// pmpaddr0 to pmpaddr15.
+        pub addr: [AtomicLe64; PMP_ENTRIES],
+        /// Zero.
+        pub reserved: [AtomicLe64; 6],
+    }
+}
+
 /// HSM states as SBI numbers them (SBI 2.0, table 9.1).
 pub mod hsm {
     /// Executing.

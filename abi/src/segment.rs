@@ -52,8 +52,8 @@ impl SegmentKind {
             // 3: twice as many sets.
             Self::Tlb => 3,
             // 3: disks for which the host has no room. 4: the mmu says what a refusal follows from.
-            // 5: the clock has two bases.
-            Self::Control => 5,
+            // 5: the clock has two bases. 6: PMP has a block of its own.
+            Self::Control => 6,
         }
     }
 }

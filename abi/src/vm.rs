@@ -1,7 +1,7 @@
 //! The control block of a VM: parties, pauses, epochs, requests, mailboxes, counters.
 
 use crate::clock::VmClock;
-use crate::hart::{HartControl, HartCounters, PublishedHart};
+use crate::hart::{HartControl, HartCounters, PmpBlock, PublishedHart};
 use crate::le::{AtomicLe32, AtomicLe64};
 use crate::machine::VIRTIO_SLOTS;
 use crate::mailbox::Mailbox;
@@ -161,7 +161,7 @@ shm_struct! {
 
 shm_struct! {
     /// Everything of a VM that is not memory, translations, maps, device state or consoles.
-    pub struct VmControl: 49_152 => {
+    pub struct VmControl: 52_224 => {
         /// Bytes of RAM.
         pub ram_bytes: AtomicLe64,
         /// Number of harts.
@@ -213,6 +213,8 @@ shm_struct! {
         pub counters: [HartCounters; MAX_HARTS],
         /// Per hart: architectural state.
         pub hart_state: [PublishedHart; MAX_HARTS],
+        /// Per hart: what the mmu checks its accesses by.
+        pub pmp: [PmpBlock; MAX_HARTS],
         /// Zero.
         pub reserved2: [AtomicLe64; 16],
     }

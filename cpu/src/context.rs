@@ -88,12 +88,19 @@ impl ExecContext {
         published.publish();
     }
 
-    /// After a change of PMP or menvcfg, which cached translations are not told apart by. The mmu process
-    /// reads the PMP registers from the published state.
+    /// After a change of PMP or menvcfg, which cached translations are not told apart by.
     pub fn protection_changed(&mut self) {
-        self.publish();
+        self.tell_pmp();
         self.memory.flush_all();
         self.translation_changed();
+    }
+
+    /// Tells the mmu process the PMP registers.
+    fn tell_pmp(&self) {
+        let (told, csr) = (&self.vm.pmp[usize::from(self.hart.index)], &self.hart.csr);
+        for (cell, value) in told.cfg.iter().zip(csr.pmpcfg).chain(told.addr.iter().zip(csr.pmpaddr)) {
+            cell.set(value);
+        }
     }
 
     /// After anything that changes how addresses translate.

@@ -124,6 +124,26 @@ fn pmp_that_denies_a_page_or_a_part_of_it() {
     }
 }
 
+/// The mmu process checks by what the hart has told it, from the state taken up and from then on.
+#[test]
+fn the_mmu_is_told_pmp_when_a_state_is_taken_up_and_when_the_guest_changes_it() {
+    let code = program(&[
+        &li(T0, 0x1234),
+        &[i(Op::Csrrw, ZERO, T0, csr::PMPADDR0.into())],
+        &li(T0, 0x18),
+        &[i(Op::Csrrs, ZERO, T0, csr::PMPCFG0.into())],
+        &exit(ZERO),
+    ]);
+    let mut machine = Machine::with(&code);
+    let state = machine.state(0);
+    state.pmpaddr[7].set(0x77);
+    state.pmpcfg[1].set(0x0f);
+    machine.run();
+    let told = &machine.vm.pmp[0];
+    assert_eq!((told.addr[0].get(), told.addr[7].get()), (0x1234, 0x77));
+    assert_eq!((told.cfg[0].get(), told.cfg[1].get()), (0x18, 0x0f));
+}
+
 #[test]
 fn code_in_a_page_that_pmp_splits_asks_for_each_instruction_once() {
     let machine = supervisor(&[]);

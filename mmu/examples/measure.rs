@@ -55,7 +55,7 @@ fn report(what: &str, nanoseconds: f64) {
 
 fn in_this_process(vm: &TestVm) {
     let tlb = vm.cache(0);
-    let pmp = Pmp::new(PmpWords::of(vm.vm.hart_state[0].current()));
+    let pmp = Pmp::new(PmpWords::of(&vm.vm.pmp[0]));
     let keeper = Keeper { ram: &vm.ram, maps: &vm.maps, control: &vm.vm, tlb, pmp: &pmp };
     let mail = &vm.vm.mmu_mail[0];
     let ask = Ask::read(VA);

@@ -1,6 +1,6 @@
 //! Physical memory protection as a pure function (RISC-V Privileged 1.13, 3.7).
 
-use quasar_abi::hart::{HartState, PMP_ENTRIES};
+use quasar_abi::hart::{PMP_ENTRIES, PmpBlock};
 use quasar_abi::tlb::flag;
 
 /// Reads, writes and fetches allowed.
@@ -16,12 +16,12 @@ pub struct PmpWords {
 }
 
 impl PmpWords {
-    /// Those of a hart's state.
+    /// Those that a hart has told.
     #[must_use]
-    pub fn of(state: &HartState) -> Self {
+    pub fn of(told: &PmpBlock) -> Self {
         Self {
-            cfg: std::array::from_fn(|i| state.pmpcfg[i].get()),
-            addr: std::array::from_fn(|i| state.pmpaddr[i].get()),
+            cfg: std::array::from_fn(|i| told.cfg[i].get()),
+            addr: std::array::from_fn(|i| told.addr[i].get()),
         }
     }
 }

@@ -181,7 +181,7 @@ impl Server {
     fn serve(&self, hart: usize, pmp: &mut Pmp) -> bool {
         let begin = Instant::now();
         let mail = &self.vm.mmu_mail[hart];
-        let words = PmpWords::of(self.vm.hart_state[hart].current());
+        let words = PmpWords::of(&self.vm.pmp[hart]);
         if words != *pmp.words() {
             *pmp = Pmp::new(words);
         }

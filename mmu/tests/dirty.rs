@@ -105,7 +105,7 @@ impl<'a> World<'a> {
             }
             Mapping::Bare => {}
         }
-        let pmp = Pmp::new(PmpWords::of(vm.hart_state[0].current()));
+        let pmp = Pmp::new(PmpWords::of(&vm.pmp[0]));
         Self { test, mapping, pmp, copy: BTreeMap::new(), hart_steps: 0, found: 0, writable: vec![] }
     }
 

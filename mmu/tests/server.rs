@@ -126,9 +126,9 @@ fn superpages_stay_one_entry_and_shrink_where_they_must() {
         assert_eq!(vm.ask(0, Ask::read(0xc000_0000)).0, ACCESS_FAULT);
         assert_eq!(vm.cache(0).fractured.get(), 0);
         // PMP that ends inside leaves 2 MiB of the gigabyte, and the hart is told that there are parts.
-        let state = vm.vm.hart_state[0].current();
-        state.pmpcfg[0].set(0x0f);
-        state.pmpaddr[0].set((RAM_BASE + 0x60_0000) >> 2);
+        let pmp = &vm.vm.pmp[0];
+        pmp.cfg[0].set(0x0f);
+        pmp.addr[0].set((RAM_BASE + 0x60_0000) >> 2);
         vm.cache(0).flush_all();
         assert_eq!(vm.ask(0, Ask::read(0x8020_0000)).0, OK);
         assert!(vm.cache(0).probe(0x803f_f000, SATP, 0).is_some());
@@ -142,11 +142,11 @@ fn superpages_stay_one_entry_and_shrink_where_they_must() {
 fn pages_that_pmp_splits_are_allowed_once() {
     let vm = TestVm::new(1);
     vm.map(0x7000, 0, build(DATA, RWX | USED));
-    let state = vm.vm.hart_state[0].current();
+    let pmp = &vm.vm.pmp[0];
     // Entry 0: read-only up to the middle of the page; entry 1: everything else.
-    state.pmpcfg[0].set(0x1f00 | 0x09);
-    state.pmpaddr[0].set((DATA + 0x800) >> 2);
-    state.pmpaddr[1].set((1 << 54) - 1);
+    pmp.cfg[0].set(0x1f00 | 0x09);
+    pmp.addr[0].set((DATA + 0x800) >> 2);
+    pmp.addr[1].set((1 << 54) - 1);
     served(&vm, || {
         // The tables lie below DATA and so are read-only too: no A or D update is needed here.
         assert_eq!(vm.ask(0, Ask::read(0x7000)).0, ONCE);
@@ -165,11 +165,11 @@ fn pages_that_pmp_splits_are_allowed_once() {
 fn tables_under_pmp_fault_as_the_access() {
     let vm = TestVm::new(1);
     let slot = vm.map(0x7000, 0, build(DATA, RWX));
-    let state = vm.vm.hart_state[0].current();
+    let pmp = &vm.vm.pmp[0];
     // The leaf table may be read and not written.
-    state.pmpcfg[0].set(0x1f00 | 0x19);
-    state.pmpaddr[0].set(((slot & !0xfff) >> 2) | 0x1ff);
-    state.pmpaddr[1].set((1 << 54) - 1);
+    pmp.cfg[0].set(0x1f00 | 0x19);
+    pmp.addr[0].set(((slot & !0xfff) >> 2) | 0x1ff);
+    pmp.addr[1].set((1 << 54) - 1);
     served(&vm, || {
         assert_eq!(vm.ask(0, Ask::read(0x7000)).0, ACCESS_FAULT, "A cannot be set");
         vm.ram.cell64(slot).expect("RAM").set(build(DATA, RWX | USED));
@@ -325,10 +325,10 @@ fn what_is_not_cached_says_which_entries_it_follows_from() {
     let va = 0x4000_0000;
     let slot = vm.map(va, 0, build(DATA, pte::V | pte::R | pte::W));
     // PMP splits the page: the first half is everybody's, as is all else, under another entry.
-    let state = vm.vm.hart_state[0].current();
-    state.pmpaddr[0].set(DATA >> 2 | 0x1ff >> 1);
-    state.pmpaddr[1].set((1 << 54) - 1);
-    state.pmpcfg[0].set(0x1f19);
+    let pmp = &vm.vm.pmp[0];
+    pmp.addr[0].set(DATA >> 2 | 0x1ff >> 1);
+    pmp.addr[1].set((1 << 54) - 1);
+    pmp.cfg[0].set(0x1f19);
     let mail = &vm.vm.mmu_mail[0];
     let steps = || {
         let count = usize::try_from(mail.step_count.get()).expect("few");

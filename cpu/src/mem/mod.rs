@@ -83,28 +83,28 @@ pub struct Memory {
     data: Context,
     fetch: Context,
     l1: L1,
-    contexts: Contexts,
-    data_view: View,
-    fetch_view: View,
+    ram: HartRam,
+    vm: Vm,
     /// Counts what makes all remembered instruction addresses stale.
     fetch_epoch: u64,
     /// How often instructions in memory were said to have changed.
     instruction_generation: u64,
-    /// Pages entered into L1 from large translations, and pages that were fetched from.
-    large: PageFilter,
-    executed: PageFilter,
-    answers: Answers,
-    menvcfg: u64,
     fault: Cause,
+    hart: u8,
     htif_waiting: bool,
     /// Deterministic mode, and the leave to speak to other processes in it.
     synchronous: bool,
     alone: bool,
-    vm: Vm,
-    ram: HartRam,
-    tlb: SegmentView<HartTlb>,
-    hart: u8,
     spins: u32,
+    menvcfg: u64,
+    data_view: View,
+    fetch_view: View,
+    tlb: SegmentView<HartTlb>,
+    /// Pages entered into L1 from large translations, and pages that were fetched from.
+    large: PageFilter,
+    executed: PageFilter,
+    answers: Answers,
+    contexts: Contexts,
 }
 
 const _: () = {

@@ -53,8 +53,7 @@ impl HartRunner {
         self.context.memory.set_synchronous(self.deterministic());
         self.context.memory.instructions_changed();
         self.acknowledge_epoch();
-        self.context.memory.flush_all();
-        self.context.translation_changed();
+        self.context.protection_changed();
         Ok(())
     }
 

@@ -90,9 +90,9 @@ impl TestVm {
         vm.harts.set(harts.into());
         for hart in 0..harts {
             assert!(vm.try_run(PartyId::Hart(hart)));
-            let state = vm.hart_state[usize::from(hart)].current();
-            state.pmpcfg[0].set(0x1f);
-            state.pmpaddr[0].set((1 << 54) - 1);
+            let pmp = &vm.pmp[usize::from(hart)];
+            pmp.cfg[0].set(0x1f);
+            pmp.addr[0].set((1 << 54) - 1);
         }
         let (ram, maps) =
             (GuestRam::new(ram, RAM_BASE), PageMaps::new(maps, RAM_BASE, RAM_BYTES).expect("maps"));
