@@ -4,10 +4,12 @@
 //! read-only disk were 5 MB of log in ten seconds. So each place in the source that logs has a budget, and no place can
 //! be forgotten. What was held back is told as a number.
 
+use env_logger::fmt::Formatter;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use std::collections::HashMap;
+use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Messages of one kind that may come at once.
 const BURST: u32 = 20;
@@ -181,10 +183,19 @@ impl Drop for Logging {
 /// Starts the log of this process: levels as `RUST_LOG` says, or `default`. First of all, and once.
 pub fn start(default: &str) -> Logging {
     let env = env_logger::Env::default().default_filter_or(default);
-    let logger = env_logger::Builder::from_env(env).build();
+    let logger = env_logger::Builder::from_env(env).format(write_line).build();
     let level = logger.filter();
     install(logger, level);
     Logging(())
+}
+
+/// A record as a line: time, level, where it is from, text. Further lines of a text stand apart from the next record's
+/// first. env_logger's own would take a library of calendars for the time.
+fn write_line(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
+    let style = out.default_level_style(record.level());
+    let time = humantime::format_rfc3339_seconds(SystemTime::now());
+    let text = record.args().to_string().replace('\n', "\n    ");
+    writeln!(out, "[{time} {style}{:<5}{style:#} {}] {text}", record.level(), record.target())
 }
 
 fn install(logger: impl Log + 'static, level: LevelFilter) {
@@ -258,5 +269,39 @@ mod tests {
             [7, 999, 1000, 41_990, 1_234_567].map(grouped),
             ["7", "999", "1,000", "41,990", "1,234,567"]
         );
+    }
+
+    /// What was written.
+    #[derive(Clone, Default)]
+    struct Page(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Page {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("a page").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_says_when_how_bad_and_from_where() {
+        let page = Page::default();
+        let target = env_logger::Target::Pipe(Box::new(page.clone()));
+        let logger = env_logger::Builder::new().format(write_line).target(target).build();
+        let record = |level, text: &str| {
+            logger.log(
+                &Record::builder().level(level).target("quasar_mmu").args(format_args!("{text}")).build(),
+            );
+        };
+        record(Level::Error, "one\n[2026-01-01T00:00:00Z ERROR x] forged");
+        let text = String::from_utf8(page.0.lock().expect("a page").clone()).expect("text");
+        let (time, rest) = text.split_once(' ').expect("a time");
+        assert_eq!(rest, "ERROR quasar_mmu] one\n    [2026-01-01T00:00:00Z ERROR x] forged\n");
+        let written = humantime::parse_rfc3339(time.trim_start_matches('[')).expect("RFC 3339");
+        let age = SystemTime::now().duration_since(written).expect("of the past");
+        assert!(time.len() == "[2026-01-01T00:00:00Z".len() && age < Duration::from_secs(60), "{time}");
     }
 }

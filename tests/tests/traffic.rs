@@ -43,17 +43,19 @@ impl Download {
             let mut file = File::create(&to)?;
             let mut piece = vec![0; 32 << 10];
             loop {
-                match socket
-                    .read(&mut piece)
-                    .with_context(|| format!("after {} bytes", count.load(Ordering::Acquire)))?
-                {
+                let taken = count.load(Ordering::Acquire);
+                let hurries = hurried.load(Ordering::Acquire);
+                // The less is left the smaller pieces, so that it outlasts moves on a machine however slow.
+                let left = usize::try_from((MIB << 20).saturating_sub(taken))?;
+                let most = if hurries { piece.len() } else { (left / 512).clamp(1, piece.len()) };
+                match socket.read(&mut piece[..most]).with_context(|| format!("after {taken} bytes"))? {
                     0 => return Ok(to),
                     got => {
                         file.write_all(&piece[..got])?;
                         count.fetch_add(u64::try_from(got)?, Ordering::AcqRel);
                     }
                 }
-                if !hurried.load(Ordering::Acquire) {
+                if !hurries {
                     std::thread::sleep(Duration::from_millis(50));
                 }
             }
