@@ -2,8 +2,7 @@
 //! (RISC-V Unprivileged, chapter "A"). All of them are as strong as with both of aq and rl set: sequentially
 //! consistent, and nothing passes them in either direction (docs/memory-ordering.md).
 
-use super::translate::Target;
-use super::{Cause, Fault, Memory};
+use super::{Cause, Fault, Memory, Target};
 use crate::hart::Reservation;
 use crate::trap::{Trap, cause};
 use quasar_abi::le::order_atomic;

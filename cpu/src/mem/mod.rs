@@ -61,6 +61,15 @@ pub enum Cause {
     Alone,
 }
 
+/// Where an access goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Target {
+    /// RAM at this guest-physical address.
+    Ram(u64),
+    /// A device register.
+    Io(u64),
+}
+
 /// What decides how addresses are translated; taken from the hart whenever one of them changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TranslationState {

@@ -1,7 +1,6 @@
 //! Loads and fetches that the fast path did not do: misses, misaligned ones, page crossings, device registers.
 
-use super::translate::Target;
-use super::{Fault, Memory};
+use super::{Fault, Memory, Target};
 use quasar_abi::tlb::access;
 use std::sync::atomic::Ordering::Relaxed;
 

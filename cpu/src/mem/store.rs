@@ -5,8 +5,7 @@
 //! page is marked in this epoch, and `tohost` is not in it ([`Memory`]'s `enter`).
 
 use super::l1::Width;
-use super::translate::Target;
-use super::{Fault, Memory};
+use super::{Fault, Memory, Target};
 use quasar_abi::GuestRam;
 use quasar_abi::dirty::PageMaps;
 use quasar_abi::ram::{NotRam, PAGE_SHIFT};

@@ -3,22 +3,13 @@
 use super::answers::Question;
 use super::context::View;
 use super::l1::Context;
-use super::{Cause, Fault, MXR, Memory, SUM};
+use super::{Cause, Fault, MXR, Memory, SUM, Target};
 use crate::trap::{Trap, cause};
 use quasar_abi::clock::host_monotonic_ns;
 use quasar_abi::party::{PartyId, attention};
 use quasar_abi::tlb::{access, flag, space, tag};
 use quasar_abi::vm::mmu_status;
 use std::sync::atomic::Ordering;
-
-/// Where an access goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Target {
-    /// RAM at this guest-physical address.
-    Ram(u64),
-    /// A device register.
-    Io(u64),
-}
 
 /// Whether cached rights allow an access (RISC-V Privileged 1.13, 12.3.2). A no is not a fault: the mmu decides.
 pub(super) fn permits(flags: u64, view: View, access: u64) -> bool {
