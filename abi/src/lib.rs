@@ -25,6 +25,8 @@ pub mod frames;
 #[cfg_attr(loom, path = "futex_model.rs")]
 pub mod futex;
 pub mod hart;
+pub mod hart_devices;
+pub mod hart_mmu;
 #[cfg(not(loom))]
 pub mod hash;
 pub mod le;
@@ -41,6 +43,8 @@ pub mod party;
 pub mod ram;
 #[cfg(not(loom))]
 pub mod random;
+#[cfg(not(loom))]
+pub mod report;
 #[cfg(not(loom))]
 pub mod saved;
 #[cfg_attr(loom, path = "segment_model.rs")]

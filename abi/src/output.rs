@@ -6,9 +6,11 @@
 //! one to the standard error, where there is nobody left to tell.
 
 use crate::eintr;
+use crate::words::whole;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::stat::{SFlag, fstat};
+use std::error::Error;
 use std::fmt;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -53,6 +55,20 @@ impl OutputError {
             note(format_args!("quasar: {self}"));
         }
         ExitCode::from(self.status())
+    }
+}
+
+/// Ends a program that has a tool for its users: silently, or with the error as one line. `error` may be anyhow's.
+#[must_use]
+pub fn conclude<E: AsRef<dyn Error + Send + Sync>>(result: Result<(), E>) -> ExitCode {
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    let error: &(dyn Error + Send + Sync + 'static) = error.as_ref();
+    match error.downcast_ref::<OutputError>() {
+        Some(output) => output.conclude(),
+        None => {
+            note(format_args!("quasar: {}", whole(error)));
+            ExitCode::FAILURE
+        }
     }
 }
 

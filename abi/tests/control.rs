@@ -1,10 +1,10 @@
 //! The contract that every transport of the control plane must keep, and what the socket survives.
 
 use nix::sys::socket::MsgFlags;
-use quasar_abi::control::netswitch::{LeaseWish, NetswitchCommand};
+use quasar_abi::control::netswitch::{LeaseWish, Netswitch, NetswitchCommand, NetswitchReply};
 use quasar_abi::control::seqpacket::SeqPacket;
 use quasar_abi::control::{
-    ChannelError, Child, CommandSender, Event, EventReceiver, Parent, ProcessKind, Reply, Transport,
+    ChannelError, Child, CommandSender, Event, EventReceiver, Parent, ProcessKind, Transport,
 };
 use quasar_abi::eintr;
 use std::os::fd::AsFd;
@@ -16,13 +16,13 @@ const SOON: Option<Duration> = Some(Duration::from_secs(10));
 /// Both ends, connected; the child's runs `serve` on its own thread.
 fn connected(
     transport: Transport,
-    serve: impl FnOnce(Child<Command>) + Send + 'static,
-) -> (CommandSender<Command>, EventReceiver, std::thread::JoinHandle<()>) {
+    serve: impl FnOnce(Child<Netswitch>) + Send + 'static,
+) -> (CommandSender<Netswitch>, EventReceiver<Netswitch>, std::thread::JoinHandle<()>) {
     let (parent, fd) = Parent::new().expect("channel");
     let child = std::thread::spawn(move || {
-        serve(Child::connect(fd, ProcessKind::Netswitch, "1.2.3", transport).expect("connect"));
+        serve(Child::connect(fd, "1.2.3", transport).expect("connect"));
     });
-    let (hello, commands, events) = parent.greet::<Command>(SOON).expect("greet").expect("in time");
+    let (hello, commands, events) = parent.greet::<Netswitch>(SOON).expect("greet").expect("in time");
     assert_eq!((hello.kind, hello.version.as_str()), (ProcessKind::Netswitch, "1.2.3"));
     assert_eq!(hello.ipc_server.is_some(), transport == Transport::Ipc);
     (commands, events, child)
@@ -40,7 +40,7 @@ fn commands_arrive_in_order_and_are_answered_by_number() {
             loop {
                 let Some(envelope) = child.commands.recv(SOON).expect("command") else { continue };
                 let done = envelope.command == Command::Shutdown;
-                let reply = Reply::Json(format!("{:?}", envelope.command));
+                let reply = NetswitchReply::Listening { address: format!("{:?}", envelope.command) };
                 child.events.send(&Event::Done { id: envelope.id, reply }).expect("event");
                 if done {
                     break;
@@ -51,7 +51,8 @@ fn commands_arrive_in_order_and_are_answered_by_number() {
             let command = Command::DetachPort { port: format!("web/{n}") };
             let id = commands.send(command.clone()).expect("send");
             let event = events.recv(SOON).expect("event").expect("in time");
-            assert_eq!(event, Event::Done { id, reply: Reply::Json(format!("{command:?}")) });
+            let reply = NetswitchReply::Listening { address: format!("{command:?}") };
+            assert_eq!(event, Event::Done { id, reply });
         }
         commands.send(Command::Shutdown).expect("send");
         child.join().expect("child");
@@ -109,23 +110,23 @@ fn whatever_a_child_sends_the_supervisor_lives_and_reads_on() {
         &[4, 0, 0, 0, 2, 0, 0, 0, 1, 2, 3],
         &[1, 0, 0, 0, 9, 0, 0, 0, 0],
         // Event::Notice with a text of 2^62 bytes.
-        &[10, 0, 0, 0, 2, 0, 0, 0, 3, 253, 0, 0, 0, 0, 0, 0, 0, 64],
+        &[10, 0, 0, 0, 2, 0, 0, 0, 2, 253, 0, 0, 0, 0, 0, 0, 0, 64],
         // A valid Notice with a byte too many.
-        &[4, 0, 0, 0, 2, 0, 0, 0, 3, 1, 65, 66],
+        &[4, 0, 0, 0, 2, 0, 0, 0, 2, 1, 65, 66],
         &[0; 140_000],
     ];
     for bytes in hostile {
         raw(bytes);
-        assert!(ours.recv::<Event>(2, SOON).is_err(), "{:?}", &bytes[..bytes.len().min(16)]);
+        assert!(ours.recv::<Event<Netswitch>>(2, SOON).is_err(), "{:?}", &bytes[..bytes.len().min(16)]);
     }
-    theirs.send(2, &Event::Notice("fine".into())).expect("send");
-    assert_eq!(ours.recv::<Event>(2, SOON).expect("event"), Some(Event::Notice("fine".into())));
+    theirs.send(2, &Event::<Netswitch>::Notice("fine".into())).expect("send");
+    assert_eq!(ours.recv::<Event<Netswitch>>(2, SOON).expect("event"), Some(Event::Notice("fine".into())));
 }
 
 #[test]
 fn a_peer_that_does_not_read_never_blocks_the_sender() {
     let (ours, _theirs) = SeqPacket::pair().expect("pair");
-    let long = Event::Notice("x".repeat(60_000));
+    let long = Event::<Netswitch>::Notice("x".repeat(60_000));
     assert!((0..1000).any(|_| ours.send(2, &long).is_err()));
 }
 

@@ -3,12 +3,9 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
-use anyhow::Context;
 use clap::{Parser, Subcommand};
-use quasar_abi::control::Transport;
-use quasar_abi::note;
-use quasar_abi::output::OutputError;
-use std::os::fd::RawFd;
+use quasar_abi::control::child::{self, Control};
+use quasar_abi::output::conclude;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -16,12 +13,8 @@ use std::process::ExitCode;
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
-    /// Descriptor of the supervisor's channel.
-    #[arg(long)]
-    control_fd: Option<RawFd>,
-    /// What carries the commands: ipc or socket.
-    #[arg(long, default_value = "socket")]
-    transport: Transport,
+    #[command(flatten)]
+    control: Control,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -36,26 +29,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        // One line, as from `quasar` itself, which calls this program for its users.
-        Err(error) => match error.downcast_ref::<OutputError>() {
-            Some(output) => output.conclude(),
-            None => {
-                note!("quasar: {error:#}");
-                ExitCode::FAILURE
-            }
-        },
-    }
-}
-
-fn run() -> anyhow::Result<()> {
-    let _log = quasar_abi::logging::start("warn");
-    let arguments = Arguments::parse();
-    if let Some(Command::Disassemble { elf }) = arguments.command {
-        return quasar_cpu::listing::print(&elf);
-    }
-    let fd = arguments.control_fd.context("--control-fd is missing; quasar-cpu is started by quasar")?;
-    quasar_cpu::run::serve(fd, arguments.transport)?;
-    Ok(())
+    child::main(|Arguments { control, command }| match command {
+        Some(Command::Disassemble { elf }) => conclude(quasar_cpu::listing::print(&elf)),
+        None => control.serve(env!("CARGO_PKG_VERSION"), quasar_cpu::run::HartService::new),
+    })
 }

@@ -19,12 +19,14 @@ pub mod plic;
 pub mod rtc;
 pub mod saved;
 pub mod server;
+mod service;
 pub mod syscon;
 pub mod uart;
 pub mod virtio;
 
 pub use error::DevicesError;
 pub use server::{Server, ServerHandle};
+pub use service::DevicesService;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

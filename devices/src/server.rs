@@ -5,10 +5,13 @@ use crate::board::Board;
 use crate::error::DevicesError;
 use crate::host::Host;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
+use quasar_abi::control::devices::DevicesReply;
 use quasar_abi::doorbell::default_spins;
+use quasar_abi::hart_devices::MmioMailbox;
 use quasar_abi::machine::{VirtioDevice, VmSegments};
 use quasar_abi::party::{Party, PartyId, status};
-use quasar_abi::vm::{MmioMailbox, Vm, pause};
+use quasar_abi::report::DevicesReport;
+use quasar_abi::vm::{Vm, pause};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -25,7 +28,7 @@ enum Wish {
     Shutdown,
 }
 
-type Answer = Result<serde_json::Value, DevicesError>;
+type Answer = Result<DevicesReply, DevicesError>;
 
 /// Asks a running server. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -62,8 +65,11 @@ impl ServerHandle {
     ///
     /// # Errors
     /// [`DevicesError::Ended`].
-    pub fn stats(&self) -> Result<serde_json::Value, DevicesError> {
-        self.ask(Wish::Stats)
+    pub fn stats(&self) -> Result<DevicesReport, DevicesError> {
+        match self.ask(Wish::Stats)? {
+            DevicesReply::Stats(report) => Ok(report),
+            DevicesReply::Done => Err(DevicesError::Ended),
+        }
     }
 
     /// Finishes what is in flight, writes back, publishes and ends the server.
@@ -251,10 +257,10 @@ impl Server {
             let answer = match wish {
                 Wish::Reset => {
                     self.board.reset();
-                    Ok(serde_json::Value::Null)
+                    Ok(DevicesReply::Done)
                 }
                 Wish::PowerButton => self.press_power(),
-                Wish::Stats => Ok(self.stats()),
+                Wish::Stats => Ok(DevicesReply::Stats(self.stats())),
                 Wish::Shutdown => self.end(),
             };
             // Whoever asked may have gone; the answer matters to nobody else.
@@ -269,7 +275,7 @@ impl Server {
         let mut answer = Err(DevicesError::NoPowerKey);
         for card in self.board.cards() {
             match card.press_power() {
-                Some(true) => return Ok(serde_json::Value::Null),
+                Some(true) => return Ok(DevicesReply::Done),
                 Some(false) => answer = Err(DevicesError::NobodyListens),
                 None => {}
             }
@@ -277,19 +283,19 @@ impl Server {
         answer
     }
 
-    fn stats(&self) -> serde_json::Value {
-        serde_json::json!({
-            "mmio_served": self.served,
-            "mmio_unanswerable": self.unanswerable,
-            "virtio": self.board.cards().iter().map(|card| card.stats()).collect::<Vec<_>>(),
-        })
+    fn stats(&self) -> DevicesReport {
+        DevicesReport {
+            mmio_served: self.served,
+            mmio_unanswerable: self.unanswerable,
+            virtio: self.board.cards().iter().map(|card| card.stats()).collect(),
+        }
     }
 
     fn end(&mut self) -> Answer {
         self.host.gate.close();
         self.host.gate.stop();
         self.board.flush();
-        let mut result = Ok(serde_json::Value::Null);
+        let mut result = Ok(DevicesReply::Done);
         for card in self.board.cards() {
             if let Err(error) = card.finish() {
                 result = Err(error);

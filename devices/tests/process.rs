@@ -5,8 +5,8 @@ mod kit;
 use kit::driver::{Driver, F_EVENT_IDX, INTERRUPT_ACK, INTERRUPT_STATUS};
 use kit::program::Program;
 use kit::{Bus, Hart, Machine, wait_until};
-use quasar_abi::control::devices::DevicesCommand;
-use quasar_abi::control::{Reply, Transport};
+use quasar_abi::control::Transport;
+use quasar_abi::control::devices::{DevicesCommand, DevicesReply};
 use quasar_abi::machine::{IRQ_VIRTIO, OnEnospc, PLIC, VirtioDevice};
 use quasar_abi::party::{PartyId, status};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,13 +42,15 @@ fn commands_are_answered_over_both_transports() {
         let start = |virtio| DevicesCommand::Start { segments: machine.names.clone(), virtio };
         let error = program.answer(start(vec![missing])).expect_err("no such disk");
         assert!(error.contains("/nonexistent/disk"), "{error}");
-        assert_eq!(program.answer(start(vec![VirtioDevice::PowerButton])), Ok(Reply::Unit));
+        assert_eq!(program.answer(start(vec![VirtioDevice::PowerButton])), Ok(DevicesReply::Done));
         assert!(program.answer(start(vec![])).is_err(), "once only");
         assert!(program.answer(DevicesCommand::PowerButton).expect_err("nobody").contains("driver"));
-        let Ok(Reply::Json(stats)) = program.answer(DevicesCommand::Stats) else { panic!("no stats") };
-        assert!(stats.contains("virtio0.input"), "{stats}");
-        assert_eq!(program.answer(DevicesCommand::Reset), Ok(Reply::Unit));
-        assert_eq!(program.answer(DevicesCommand::Shutdown), Ok(Reply::Unit));
+        let Ok(DevicesReply::Stats(stats)) = program.answer(DevicesCommand::Stats) else {
+            panic!("no stats")
+        };
+        assert_eq!(stats.virtio[0].name, "virtio0.input");
+        assert_eq!(program.answer(DevicesCommand::Reset), Ok(DevicesReply::Done));
+        assert_eq!(program.answer(DevicesCommand::Shutdown), Ok(DevicesReply::Done));
         assert!(program.child.0.wait().expect("wait").success());
         assert_eq!(machine.vm.party(PartyId::Devices).status.get(), status::ABSENT);
     }

@@ -51,7 +51,7 @@ fn post(
     gpa: u64,
     len: u32,
     store: Option<u64>,
-) -> &quasar_abi::vm::MmioMailbox {
+) -> &quasar_abi::hart_devices::MmioMailbox {
     let mail = &machine.vm.mmio_mail[hart];
     mail.gpa.set(gpa);
     mail.len.set(len);
@@ -173,7 +173,7 @@ fn an_epoch_is_acknowledged_and_notifications_are_taken() {
     wait_until("the posted notification", || used() == 2);
     assert_eq!(machine.vm.notifications[0].get(), 0);
     let stats = served.handle.stats().expect("stats");
-    assert_eq!(stats["virtio"][0]["name"], "virtio0.rng");
+    assert_eq!(stats.virtio[0].name, "virtio0.rng");
     assert!(matches!(served.handle.power_button(), Err(DevicesError::NoPowerKey)));
     served.end();
 }

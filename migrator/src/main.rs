@@ -2,27 +2,23 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
-use anyhow::Context;
 use clap::{Parser, Subcommand};
 use quasar_abi::control::channel::inherited;
-use quasar_abi::control::{Child, ProcessKind, Transport};
-use quasar_abi::output::OutputError;
-use quasar_abi::{note, say};
+use quasar_abi::control::child::{self, Control};
+use quasar_abi::output::conclude;
+use quasar_abi::say;
+use quasar_migrator::serve::MigratorService;
 use std::net::TcpStream;
 use std::os::fd::RawFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Mover of Quasar's VMs. It is started by `quasar host`.
-#[derive(Parser)]
+#[derive(Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 struct Arguments {
-    /// Inherited socket to the supervisor.
-    #[arg(long)]
-    control_fd: Option<RawFd>,
-    /// What carries the commands: ipc or socket.
-    #[arg(long, default_value_t = Transport::Ipc)]
-    transport: Transport,
+    #[command(flatten)]
+    control: Control,
     /// Inherited, connected TCP socket of a VM that comes.
     #[arg(long)]
     peer_fd: Option<RawFd>,
@@ -30,7 +26,7 @@ struct Arguments {
     look: Option<Look>,
 }
 
-#[derive(Subcommand)]
+#[derive(Debug, Subcommand)]
 enum Look {
     /// Check a suspend file and print what is in it as JSON.
     Inspect {
@@ -39,33 +35,22 @@ enum Look {
     },
 }
 
-fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        // One line, as from `quasar` itself, which calls this program for its users.
-        Err(error) => match error.downcast_ref::<OutputError>() {
-            Some(output) => output.conclude(),
-            None => {
-                note!("quasar: {}", quasar_abi::words::whole(error.as_ref()));
-                ExitCode::FAILURE
-            }
-        },
-    }
+fn inspect(file: &Path) -> anyhow::Result<()> {
+    let found = quasar_migrator::resume::inspect(file)?;
+    say!("{}", serde_json::to_string_pretty(&found)?)?;
+    Ok(())
 }
 
-fn run() -> anyhow::Result<()> {
-    let _log = quasar_abi::logging::start("info");
-    let arguments = Arguments::parse();
-    if let Some(Look::Inspect { file }) = arguments.look {
-        let found = quasar_migrator::resume::inspect(&file)?;
-        say!("{}", serde_json::to_string_pretty(&found)?)?;
-        return Ok(());
-    }
-    let control =
-        arguments.control_fd.context("--control-fd is missing; `quasar host` starts this program")?;
-    let peer = arguments.peer_fd.map(inherited).transpose()?.map(TcpStream::from);
-    let child =
-        Child::inherit(control, ProcessKind::Migrator, env!("CARGO_PKG_VERSION"), arguments.transport)
-            .context("no connection to the supervisor")?;
-    quasar_migrator::serve::serve(child, peer).context("the channel to the supervisor failed")
+fn main() -> ExitCode {
+    child::main(|Arguments { control, peer_fd, look }| {
+        if let Some(Look::Inspect { file }) = look {
+            return conclude(inspect(&file));
+        }
+        match peer_fd.map(inherited).transpose() {
+            Ok(peer) => control.serve(env!("CARGO_PKG_VERSION"), |news| {
+                MigratorService::new(news, peer.map(TcpStream::from))
+            }),
+            Err(error) => conclude(Err(anyhow::Error::from(error).context("--peer-fd"))),
+        }
+    })
 }

@@ -7,110 +7,116 @@ use crate::message::Machine;
 use crate::source::{self, Outcome};
 use crate::tls::Callee;
 use crate::{resume, suspend, tls};
-use anyhow::{Context, bail};
-use crossbeam_channel::{Receiver, Sender, unbounded};
-use quasar_abi::control::migrator::{LocalVm, MigrationEvent, MigratorCommand};
-use quasar_abi::control::{ChannelError, Child, Envelope, Event, EventSender, Reply};
+use anyhow::{Context, anyhow, bail};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use quasar_abi::control::Trouble;
+use quasar_abi::control::child::{Call, News, Service};
+use quasar_abi::control::migrator::{
+    LocalVm, MigrationEvent, Migrator, MigratorCommand, MigratorRefusal, MigratorReply,
+};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 
 type Prepared = Result<LocalVm, String>;
 
-/// Serves the supervisor until the journey is over. `peer` is the accepted socket of a receiver.
-///
-/// # Errors
-/// [`ChannelError`] when the channel fails in another way than by ending.
-pub fn serve(child: Child<MigratorCommand>, peer: Option<TcpStream>) -> Result<(), ChannelError> {
-    let Child { commands, events } = child;
-    let cancelled = Arc::new(AtomicBool::new(false));
-    let (prepared_in, prepared_out) = unbounded::<Prepared>();
-    let obstacle = Arc::<Obstacle>::default();
-    let mut peer = peer;
-    let mut journey: Option<std::thread::JoinHandle<()>> = None;
-    loop {
-        let envelope = match commands.recv(None) {
-            Ok(Some(envelope)) => envelope,
-            Ok(None) => continue,
-            Err(ChannelError::Closed) => break,
-            Err(error) => return Err(error),
-        };
-        let Envelope { id, command } = envelope;
-        let done = |event: &Event| events.send(event);
-        match command {
-            MigratorCommand::Cancel => {
-                cancelled.store(true, Ordering::Release);
-                done(&Event::Done { id, reply: Reply::Unit })?;
-            }
-            MigratorCommand::Obstacle { reason } => {
-                obstacle.set(reason);
-                done(&Event::Done { id, reply: Reply::Unit })?;
-            }
-            MigratorCommand::Prepared { vm } => {
-                forward(&prepared_in, Ok(vm));
-                done(&Event::Done { id, reply: Reply::Unit })?;
-            }
-            MigratorCommand::Refuse { reason } => {
-                forward(&prepared_in, Err(reason));
-                done(&Event::Done { id, reply: Reply::Unit })?;
-            }
-            MigratorCommand::Shutdown => {
-                done(&Event::Done { id, reply: Reply::Unit })?;
-                break;
-            }
-            _ if journey.is_some() => {
-                done(&Event::Failed {
-                    id,
-                    error: "this migrator is on its journey already; start another".into(),
-                })?;
-            }
-            first => {
-                let errand = Errand {
-                    id,
-                    events: events.try_clone()?,
-                    cancelled: Arc::clone(&cancelled),
-                    prepared: prepared_out.clone(),
-                    obstacle: Arc::clone(&obstacle),
-                    peer: peer.take(),
-                };
-                let thread =
-                    std::thread::Builder::new().name("journey".into()).spawn(move || errand.carry_out(first));
-                match thread {
-                    Ok(thread) => journey = Some(thread),
-                    Err(error) => done(&Event::Failed { id, error: format!("no thread: {error}") })?,
-                }
-            }
-        }
+/// Why a journey ended as it should not, with the ways of `anyhow` for all that fails on it.
+struct JourneyError(MigratorRefusal);
+
+impl<E: Into<anyhow::Error>> From<E> for JourneyError {
+    fn from(error: E) -> Self {
+        Self(MigratorRefusal::Failed(Trouble::of(error.into().as_ref())))
     }
-    // A journey before the hand-over ends and leaves the VM where it was; one after it cannot be undone.
-    cancelled.store(true, Ordering::Release);
-    drop(prepared_in);
-    if let Some(thread) = journey {
-        let _ = thread.join();
-    }
-    Ok(())
 }
 
-fn forward(to: &Sender<Prepared>, answer: Prepared) {
-    // The receiving half lives as long as we do.
-    let _ = to.send(answer);
+/// A migrator: before, on and after its one journey.
+pub struct MigratorService {
+    ways: Ways,
+    prepared: Sender<Prepared>,
+    peer: Option<TcpStream>,
+    journey: Option<JoinHandle<()>>,
 }
 
-struct Errand {
-    id: u64,
-    events: EventSender,
+/// What the journey's thread has of the process.
+#[derive(Clone)]
+struct Ways {
+    news: News<Migrator>,
     cancelled: Arc<AtomicBool>,
     prepared: Receiver<Prepared>,
     obstacle: Arc<Obstacle>,
-    peer: Option<TcpStream>,
 }
 
-impl Errand {
-    fn tell(&self, event: MigrationEvent) {
-        // A supervisor that does not listen misses news; the journey does not depend on it.
-        if let Err(error) = self.events.send(&Event::Migration(event)) {
-            log::warn!("the supervisor could not be told: {error}");
+impl MigratorService {
+    /// A migrator without a journey yet. `peer` is the accepted socket of a receiver.
+    #[must_use]
+    pub fn new(news: News<Migrator>, peer: Option<TcpStream>) -> Self {
+        let (prepared, out) = unbounded::<Prepared>();
+        let ways = Ways { news, cancelled: Arc::default(), prepared: out, obstacle: Arc::default() };
+        Self { ways, prepared, peer, journey: None }
+    }
+
+    /// Hands over what the journey waits for. Its receiving half lives as long as we do.
+    fn forward(&self, answer: Prepared) {
+        drop(self.prepared.send(answer));
+    }
+
+    /// Begins the journey, which answers when it is over.
+    fn set_out(&mut self, first: MigratorCommand, call: Call<Migrator>) {
+        if self.journey.is_some() {
+            return call.answer(Err(MigratorRefusal::OnJourney));
         }
+        let (ways, peer) = (self.ways.clone(), self.peer.take());
+        // The call is the journey's once there is a thread for it.
+        let (hand_over, handed) = bounded::<Call<Migrator>>(1);
+        let thread = std::thread::Builder::new().name("journey".into()).spawn(move || {
+            let Ok(call) = handed.recv() else { return };
+            call.answer(ways.travel(first, peer).map_err(|JourneyError(refusal)| refusal));
+        });
+        match thread {
+            Ok(thread) => {
+                self.journey = Some(thread);
+                drop(hand_over.send(call));
+            }
+            Err(error) => call.answer(Err(MigratorRefusal::Failed(Trouble::of(&error)))),
+        }
+    }
+}
+
+impl Service for MigratorService {
+    type Interface = Migrator;
+
+    fn carry_out(&mut self, command: MigratorCommand, call: Call<Migrator>) {
+        match command {
+            MigratorCommand::Cancel => self.ways.cancelled.store(true, Ordering::Release),
+            MigratorCommand::Obstacle { reason } => self.ways.obstacle.set(reason),
+            MigratorCommand::Prepared { vm } => self.forward(Ok(vm)),
+            MigratorCommand::Refuse { reason } => self.forward(Err(reason)),
+            // Comes to `end`.
+            MigratorCommand::Shutdown => {}
+            first => return self.set_out(first, call),
+        }
+        call.answer(Ok(MigratorReply::Done));
+    }
+
+    /// The supervisor says so: a journey's end is answered first.
+    fn is_over(&self) -> bool {
+        false
+    }
+
+    /// A journey before the hand-over ends and leaves the VM where it was; one after it cannot be undone.
+    fn end(self) -> Result<(), MigratorRefusal> {
+        self.ways.cancelled.store(true, Ordering::Release);
+        // Who waits for a VM to be prepared waits no longer.
+        drop(self.prepared);
+        let panicked = |_| MigratorRefusal::Failed(Trouble::lasting("the journey's thread had panicked"));
+        self.journey.map_or(Ok(()), |thread| thread.join().map_err(panicked))
+    }
+}
+
+impl Ways {
+    fn tell(&self, event: MigrationEvent) {
+        self.news.tell(event);
     }
 
     fn prepare(&self, machine: &Machine) -> anyhow::Result<LocalVm> {
@@ -127,19 +133,11 @@ impl Errand {
         }
     }
 
-    fn carry_out(mut self, command: MigratorCommand) {
-        let peer = self.peer.take();
-        let result = self.errand(command, peer);
-        let event = match result {
-            Ok(reply) => Event::Done { id: self.id, reply },
-            Err(error) => Event::Failed { id: self.id, error: quasar_abi::words::whole(error.as_ref()) },
-        };
-        if let Err(error) = self.events.send(&event) {
-            log::error!("the supervisor could not be told the end ({event:?}): {error}");
-        }
-    }
-
-    fn errand(&self, command: MigratorCommand, peer: Option<TcpStream>) -> anyhow::Result<Reply> {
+    fn travel(
+        &self,
+        command: MigratorCommand,
+        peer: Option<TcpStream>,
+    ) -> Result<MigratorReply, JourneyError> {
         match command {
             MigratorCommand::Send { vm, to, security, limits } => {
                 let connect = || {
@@ -154,15 +152,13 @@ impl Errand {
                 }) {
                     Outcome::Completed(event) => {
                         self.tell(event);
-                        Ok(Reply::Unit)
+                        Ok(MigratorReply::Done)
                     }
-                    Outcome::StaysHere(error) => Err(error),
+                    Outcome::StaysHere(error) => Err(error.into()),
                     Outcome::Unclear(error) => {
                         let reason = quasar_abi::words::whole(error.as_ref());
                         self.tell(MigrationEvent::Unclear { reason: reason.clone() });
-                        bail!(
-                            "{reason}; the VM is paused here and may run at {to}: look there before you resume it"
-                        )
+                        Err(JourneyError(MigratorRefusal::Unclear { reason, to }))
                     }
                 }
             }
@@ -181,21 +177,16 @@ impl Errand {
                 destination::receive(&mut peer, doorway, prepare, &self.obstacle, &mut |event| {
                     self.tell(event)
                 })?;
-                Ok(Reply::Unit)
+                Ok(MigratorReply::Done)
             }
             MigratorCommand::Suspend { vm, file } => {
-                let done = suspend::suspend(&vm, &file, &self.cancelled)?;
-                let json = format!(
-                    r#"{{"file_bytes":{},"raw_bytes":{},"hash":"{}"}}"#,
-                    done.file_bytes, done.raw_bytes, done.hash
-                );
-                Ok(Reply::Json(json))
+                Ok(MigratorReply::Suspended(suspend::suspend(&vm, &file, &self.cancelled)?))
             }
             MigratorCommand::Resume { file } => {
                 resume::resume(&file, |machine| self.prepare(machine))?;
-                Ok(Reply::Unit)
+                Ok(MigratorReply::Done)
             }
-            other => bail!("{other:?} begins no journey"),
+            other => Err(anyhow!("{other:?} begins no journey").into()),
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::pump::{Guest, Outlet};
 use crate::source::Attached;
 use crate::state::gather;
 use crate::target::Target;
-use quasar_abi::control::migrator::LocalVm;
+use quasar_abi::control::migrator::{LocalVm, Suspended};
 use quasar_abi::hash;
 use quasar_abi::ram::PAGE_BYTES;
 use quasar_abi::vm::{pause, request};
@@ -23,17 +23,6 @@ use std::time::Duration;
 
 /// Zstandard's level for files: they are written once and kept.
 const FILE_LEVEL: i32 = 3;
-
-/// What was written.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct Suspended {
-    /// Bytes of the file.
-    pub file_bytes: u64,
-    /// Bytes of pages that are not zero.
-    pub raw_bytes: u64,
-    /// Hash over RAM and state, hexadecimal.
-    pub hash: String,
-}
 
 /// Writes the VM to `file` and leaves it paused; on failure it goes on as before and no file is left.
 ///

@@ -11,7 +11,9 @@ pub mod fill;
 pub mod pmp;
 pub mod request;
 pub mod server;
+mod service;
 pub mod tables;
 pub mod walk;
 
 pub use server::{AttachError, Server};
+pub use service::MmuService;

@@ -1,8 +1,8 @@
 //! A hart's request, checked at the door: what comes out of a mailbox is anything at all.
 
+use quasar_abi::hart_mmu::MmuMailbox;
 use quasar_abi::ram::PAGE_BYTES;
 use quasar_abi::tlb::{access, flag, space};
-use quasar_abi::vm::MmuMailbox;
 
 /// What an access does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -3,10 +3,11 @@
 use crate::pmp::Pmp;
 use crate::walk::{PteError, PteMemory};
 use quasar_abi::dirty::PageMaps;
+use quasar_abi::hart_mmu::{MOST_STEPS, MmuMailbox};
 use quasar_abi::machine::{self, Region};
 use quasar_abi::ram::PAGE_BYTES;
 use quasar_abi::tlb::flag;
-use quasar_abi::vm::{MOST_STEPS, MmuMailbox, VmControl};
+use quasar_abi::vm::VmControl;
 use quasar_abi::{AtomicLe64, GuestRam};
 use std::cell::Cell;
 use std::sync::atomic::Ordering;

@@ -5,11 +5,11 @@ mod common;
 use common::pte::build;
 use common::vm::{Ask, TestVm};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use quasar_abi::control::mmu::MmuCommand;
-use quasar_abi::control::{CommandSender, Event, EventReceiver, Parent, ProcessKind, Reply, Transport};
+use quasar_abi::control::mmu::{Mmu as MmuInterface, MmuCommand, MmuRefusal};
+use quasar_abi::control::{CommandSender, Event, EventReceiver, Parent, ProcessKind, Transport};
+use quasar_abi::hart_mmu::mmu_status;
 use quasar_abi::machine::RAM_BASE;
 use quasar_abi::tlb::{access, flag};
-use quasar_abi::vm::mmu_status;
 use quasar_mmu::walk::pte;
 use std::os::fd::AsRawFd;
 use std::process::{Child, Command};
@@ -31,8 +31,8 @@ impl Drop for Guard {
 /// A running program and the supervisor's end of its channel.
 struct Mmu {
     child: Guard,
-    commands: CommandSender<MmuCommand>,
-    events: EventReceiver,
+    commands: CommandSender<MmuInterface>,
+    events: EventReceiver<MmuInterface>,
 }
 
 impl Mmu {
@@ -49,10 +49,10 @@ impl Mmu {
         Self { child: Guard(child), commands, events }
     }
 
-    fn answer(&mut self, command: MmuCommand) -> Event {
+    fn answer(&mut self, command: MmuCommand) -> Event<MmuInterface> {
         let sent = self.commands.send(command).expect("send");
         let event = self.events.recv(PATIENCE).expect("recv").expect("answer in time");
-        let (Event::Done { id, .. } | Event::Failed { id, .. }) = event else { panic!("{event:?}") };
+        let (Event::Done { id, .. } | Event::Refused { id, .. }) = event else { panic!("{event:?}") };
         assert_eq!(id, sent);
         event
     }
@@ -60,7 +60,7 @@ impl Mmu {
     fn serve(vm: &TestVm, transport: Transport) -> Self {
         let mut mmu = Self::start(transport);
         let event = mmu.answer(MmuCommand::Start { segments: vm.segments.clone() });
-        assert!(matches!(event, Event::Done { reply: Reply::Unit, .. }), "{event:?}");
+        assert!(matches!(event, Event::Done { .. }), "{event:?}");
         mmu
     }
 }
@@ -72,7 +72,7 @@ fn starts_serves_and_ends() {
         let mut mmu = Mmu::serve(&vm, transport);
         assert_eq!(vm.ask(0, Ask::machine(DATA, access::READ)).0, mmu_status::OK);
         let again = mmu.answer(MmuCommand::Start { segments: vm.segments.clone() });
-        assert!(matches!(again, Event::Failed { .. }), "{again:?}");
+        assert!(matches!(again, Event::Refused { refusal: MmuRefusal::Serving, .. }), "{again:?}");
         assert_eq!(vm.ask(0, Ask::machine(DATA, access::READ)).0, mmu_status::OK);
         assert!(matches!(mmu.answer(MmuCommand::Shutdown), Event::Done { .. }));
         assert!(mmu.child.0.wait().expect("wait").success());
@@ -86,10 +86,10 @@ fn says_which_segment_is_missing() {
     let mut segments = vm.segments.clone();
     segments.ram = "/quasar-test-nowhere".into();
     let mut mmu = Mmu::start(Transport::Socket);
-    let Event::Failed { error, .. } = mmu.answer(MmuCommand::Start { segments }) else {
+    let Event::Refused { refusal: error, .. } = mmu.answer(MmuCommand::Start { segments }) else {
         panic!("started without RAM")
     };
-    assert!(error.contains("/quasar-test-nowhere"), "{error}");
+    assert!(error.to_string().contains("/quasar-test-nowhere"), "{error}");
 }
 
 #[test]

@@ -4,10 +4,10 @@ mod common;
 
 use common::pte::build;
 use common::vm::{Ask, RAM_BYTES, ROOT, SATP, TestVm};
+use quasar_abi::hart_mmu::mmu_status::{ACCESS_FAULT, OK, ONCE, PAGE_FAULT};
 use quasar_abi::machine::{RAM_BASE, UART};
 use quasar_abi::party::{PartyId, attention};
 use quasar_abi::tlb::{access, flag, space};
-use quasar_abi::vm::mmu_status::{ACCESS_FAULT, OK, ONCE, PAGE_FAULT};
 use quasar_mmu::walk::pte;
 use quasar_mmu::{AttachError, Server};
 use std::sync::atomic::{AtomicBool, Ordering};

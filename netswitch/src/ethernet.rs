@@ -1,6 +1,5 @@
 //! Ethernet headers and addresses (IEEE 802.3, clause 3).
 
-use serde::{Serialize, Serializer};
 use std::fmt;
 
 /// Shortest frame that has a whole header: destination, source, type.
@@ -22,12 +21,6 @@ impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [a, b, c, d, e, g] = self.0;
         write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
-    }
-}
-
-impl Serialize for Mac {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
     }
 }
 

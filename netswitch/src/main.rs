@@ -2,32 +2,20 @@
 
 #![forbid(unsafe_code)]
 
-use anyhow::Context;
 use clap::Parser;
-use quasar_abi::control::{Child, ProcessKind, Transport};
-use std::os::fd::RawFd;
+use quasar_abi::control::child::{self, Control};
+use std::process::ExitCode;
 
 /// Ethernet switch of a Quasar host. It is started by `quasar host`.
-#[derive(Parser)]
+#[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
-    /// Inherited socket to the supervisor.
-    #[arg(long)]
-    control_fd: RawFd,
-    /// What carries the commands: ipc or socket.
-    #[arg(long, default_value_t = Transport::Ipc)]
-    transport: Transport,
+    #[command(flatten)]
+    control: Control,
 }
 
-fn main() -> anyhow::Result<()> {
-    let _log = quasar_abi::logging::start("info");
-    let arguments = Arguments::parse();
-    let child = Child::inherit(
-        arguments.control_fd,
-        ProcessKind::Netswitch,
-        env!("CARGO_PKG_VERSION"),
-        arguments.transport,
-    )
-    .context("no connection to the supervisor")?;
-    quasar_netswitch::serve::serve(&child).context("the channel to the supervisor failed")
+fn main() -> ExitCode {
+    child::main(|Arguments { control }| {
+        control.serve(env!("CARGO_PKG_VERSION"), quasar_netswitch::serve::SwitchService::new)
+    })
 }

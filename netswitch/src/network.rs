@@ -13,6 +13,7 @@ use crate::port::Port;
 use crate::service::leases::Leases;
 use crate::service::{self, Client, Verdict};
 use crate::table::{AddressTable, PortId};
+use quasar_abi::report::PortKind;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -99,7 +100,7 @@ pub struct Attached {
     /// Its name.
     pub name: String,
     /// Its kind, for people.
-    pub kind: &'static str,
+    pub kind: PortKind,
     /// What it leads to.
     pub role: Role,
     /// What it carried.

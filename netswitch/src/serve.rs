@@ -6,38 +6,40 @@ use crate::port::card::CardPort;
 use crate::port::stream::StreamPort;
 use crate::port::tap::TapPort;
 use crate::switch::{Switch, SwitchError, Whose};
-use quasar_abi::control::netswitch::{NetswitchCommand, Uplink};
-use quasar_abi::control::{ChannelError, Child, Event, Reply};
+use quasar_abi::control::Trouble;
+use quasar_abi::control::child::{Call, News, Service};
+use quasar_abi::control::netswitch::{Netswitch, NetswitchCommand, NetswitchRefusal, NetswitchReply, Uplink};
+use quasar_abi::report::PortKind;
 use std::sync::Arc;
 
 /// Carries out one command.
 ///
 /// # Errors
 /// [`SwitchError`]; nothing was changed.
-pub fn carry_out(switch: &Arc<Switch>, command: NetswitchCommand) -> Result<Reply, SwitchError> {
+pub fn carry_out(switch: &Arc<Switch>, command: NetswitchCommand) -> Result<NetswitchReply, SwitchError> {
     match command {
         NetswitchCommand::AttachPort { network, port, segment, mac, lease } => {
-            switch.attach(&network, &port, "card", Whose::Vm(Mac(mac), lease), |ingress| {
+            switch.attach(&network, &port, PortKind::Card, Whose::Vm(Mac(mac), lease), |ingress| {
                 Ok(CardPort::open(&segment, ingress)? as Arc<dyn Port>)
             })?;
         }
         NetswitchCommand::DetachPort { port } => switch.detach(&port),
         NetswitchCommand::EndPort { port } => switch.end(&port),
         NetswitchCommand::AddUplink { network, name, uplink: Uplink::Tap { interface } } => {
-            switch.attach(&network, &name, "tap", Whose::Uplink(None), |ingress| {
+            switch.attach(&network, &name, PortKind::Tap, Whose::Uplink(None), |ingress| {
                 Ok(TapPort::open(&interface, ingress)? as Arc<dyn Port>)
             })?;
         }
         NetswitchCommand::AddUplink { network, name, uplink: Uplink::Stream { path, owner } } => {
             let owner = Mac(owner);
-            switch.attach(&network, &name, "stream", Whose::Uplink(Some(owner)), |ingress| {
+            switch.attach(&network, &name, PortKind::Stream, Whose::Uplink(Some(owner)), |ingress| {
                 Ok(StreamPort::open(path, owner, ingress) as Arc<dyn Port>)
             })?;
         }
         NetswitchCommand::RemoveUplink { name } => switch.detach(&name),
         NetswitchCommand::Listen { address, security } => {
-            let address = switch.links.listen(switch, &address, &security)?;
-            return Ok(Reply::Json(serde_json::json!({ "address": address }).to_string()));
+            let address = switch.links.listen(switch, &address, &security)?.to_string();
+            return Ok(NetswitchReply::Listening { address });
         }
         NetswitchCommand::AddLink { name, to, security } => {
             switch.links.add(switch, &name, &to, &security)?
@@ -46,45 +48,58 @@ pub fn carry_out(switch: &Arc<Switch>, command: NetswitchCommand) -> Result<Repl
         NetswitchCommand::HoldPort { port } => switch.hold(&port)?,
         NetswitchCommand::ReleasePort { port, addresses } => switch.release(&port, &addresses)?,
         NetswitchCommand::MovePort { port } => {
-            let addresses = switch.move_away(&port)?;
-            return Ok(Reply::Json(serde_json::json!({ "addresses": addresses }).to_string()));
+            return Ok(NetswitchReply::Moved { addresses: switch.move_away(&port)? });
         }
-        NetswitchCommand::Stats => return Ok(Reply::Json(switch.report())),
+        NetswitchCommand::Stats => return Ok(NetswitchReply::Stats(switch.report())),
         NetswitchCommand::Shutdown => switch.close(),
     }
-    Ok(Reply::Unit)
+    Ok(NetswitchReply::Done)
 }
 
-/// Serves the supervisor until it says so or is gone.
-///
-/// # Errors
-/// [`ChannelError`] when the channel fails in another way than by ending.
-pub fn serve(child: &Child<NetswitchCommand>) -> Result<(), ChannelError> {
-    let switch = Arc::new(Switch::default());
-    let events = child.events.try_clone()?;
-    switch.listen_to(Box::new(move |event| {
-        if let Err(error) = events.send(&Event::Network(event)) {
-            log::warn!("the supervisor could not be told: {error}");
-        }
-    }));
-    loop {
-        let envelope = match child.commands.recv(None) {
-            Ok(Some(envelope)) => envelope,
-            Ok(None) => continue,
-            Err(ChannelError::Closed) => break,
-            Err(error) => return Err(error),
-        };
-        let last = envelope.command == NetswitchCommand::Shutdown;
-        let id = envelope.id;
-        let event = match carry_out(&switch, envelope.command) {
-            Ok(reply) => Event::Done { id, reply },
-            Err(error) => Event::Failed { id, error: error.to_string() },
-        };
-        child.events.send(&event)?;
-        if last {
-            break;
+impl From<SwitchError> for NetswitchRefusal {
+    fn from(error: SwitchError) -> Self {
+        match error {
+            SwitchError::NameTaken { name, network } => Self::NameTaken { name, network },
+            SwitchError::NoPort(port) => Self::NoPort(port),
+            SwitchError::NotACard(port) => Self::NotACard(port),
+            SwitchError::NoNetwork(network) => Self::NoNetwork(network),
+            SwitchError::Full(network) => Self::Full(network),
+            SwitchError::Open { ref source, .. } | SwitchError::Link(ref source) => {
+                Self::Failed(Trouble { words: error.to_string(), ..Trouble::of(source.as_ref()) })
+            }
         }
     }
-    switch.close();
-    Ok(())
+}
+
+/// The switch as the supervisor's child.
+pub struct SwitchService {
+    switch: Arc<Switch>,
+}
+
+impl SwitchService {
+    /// A switch without networks.
+    #[must_use]
+    pub fn new(news: News<Netswitch>) -> Self {
+        let switch = Arc::new(Switch::default());
+        switch.listen_to(Box::new(move |event| news.tell(event)));
+        Self { switch }
+    }
+}
+
+impl Service for SwitchService {
+    type Interface = Netswitch;
+
+    fn carry_out(&mut self, command: NetswitchCommand, call: Call<Netswitch>) {
+        call.answer(carry_out(&self.switch, command).map_err(Into::into));
+    }
+
+    /// It serves whoever attaches.
+    fn is_over(&self) -> bool {
+        false
+    }
+
+    fn end(self) -> Result<(), NetswitchRefusal> {
+        self.switch.close();
+        Ok(())
+    }
 }

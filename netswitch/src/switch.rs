@@ -10,6 +10,7 @@ use crate::port::{Ingress, Port};
 use crate::service::Client;
 use crate::table::PortId;
 use quasar_abi::control::netswitch::{LeaseWish, NetworkEvent};
+use quasar_abi::report::PortKind;
 use quasar_abi::words::whole;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::Ipv4Addr;
@@ -180,7 +181,7 @@ impl Switch {
         self: &Arc<Self>,
         network: &str,
         name: &str,
-        kind: &'static str,
+        kind: PortKind,
         whose: Whose,
         open: impl FnOnce(Ingress) -> anyhow::Result<Arc<dyn Port>>,
     ) -> Result<(), SwitchError> {
@@ -344,7 +345,7 @@ impl Switch {
         let id = PortId(self.next_port.fetch_add(1, Ordering::Relaxed));
         let attached = Attached {
             name: name.to_owned(),
-            kind: "link",
+            kind: PortKind::Link,
             role: Role::Link(Arc::clone(&link)),
             counters: Counters::default(),
             port: link,
@@ -362,6 +363,7 @@ impl Switch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use quasar_abi::report::NetworksReport;
 
     #[derive(Default)]
     struct Probe(Mutex<Vec<Vec<u8>>>);
@@ -395,7 +397,7 @@ mod tests {
         let whose = if pinned { Whose::Vm(mac, None) } else { Whose::Uplink(None) };
         let name = format!("{network}/{n}");
         switch
-            .attach(network, &name, "probe", whose, |ingress| {
+            .attach(network, &name, PortKind::Tap, whose, |ingress| {
                 way_in = Some(ingress);
                 Ok(port)
             })
@@ -428,7 +430,8 @@ mod tests {
         from_a.frame(&frame(2, 7));
         from_a.frame(&[0; 5]);
         assert!(lock(&b.0).is_empty());
-        assert!(switch.report().contains("\"refused\":2"));
+        let refused: u64 = switch.report().networks[0].ports.iter().map(|port| port.refused).sum();
+        assert_eq!(refused, 2);
     }
 
     #[test]
@@ -436,14 +439,14 @@ mod tests {
         let switch = Arc::new(Switch::default());
         let (_, from_a) = attach(&switch, "lan", 1, true);
         let (b, from_b) = attach(&switch, "lan", 2, true);
-        let clash =
-            switch.attach("dmz", "lan/2", "probe", Whose::Uplink(None), |_| Ok(Arc::new(Probe::default())));
+        let clash = switch
+            .attach("dmz", "lan/2", PortKind::Tap, Whose::Uplink(None), |_| Ok(Arc::new(Probe::default())));
         assert!(matches!(clash, Err(SwitchError::NameTaken { .. })));
         switch.detach("lan/2");
         from_a.frame(&frame(2, 1));
         from_b.frame(&frame(1, 2));
         assert!(lock(&b.0).is_empty());
         switch.close();
-        assert_eq!(switch.report(), r#"{"networks":[],"links":[]}"#);
+        assert_eq!(switch.report(), NetworksReport::default());
     }
 }

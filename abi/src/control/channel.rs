@@ -1,13 +1,14 @@
 //! Channels: who may say what to whom, whatever carries it.
 
 use super::seqpacket::{SeqPacket, SocketError};
-use super::{Event, Hello, PROTOCOL_VERSION, ProcessKind};
+use super::{Event, Hello, Interface, PROTOCOL_VERSION};
 use crate::eintr::{Interruptible, left_of, retry};
 use ipc_channel::IpcError;
 use ipc_channel::TryRecvError;
 use ipc_channel::ipc::{IpcOneShotServer, IpcReceiver, IpcSender};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
@@ -64,6 +65,9 @@ pub enum ChannelError {
     /// ipc-channel failed.
     #[error("ipc-channel: {0}")]
     Ipc(String),
+    /// The child has said that it ends, and why, instead of hello.
+    #[error("it gave up before it had started: {0}")]
+    Stillborn(String),
     /// The child speaks another version.
     #[error("{program} speaks version {found} of the control messages, this program {PROTOCOL_VERSION}")]
     Version {
@@ -111,6 +115,9 @@ fn accept<C: Serialize + DeserializeOwned>(
     accepted
 }
 
+/// A child's hello, and the supervisor's two halves of its channel.
+pub type Greeting<I> = (Hello, CommandSender<I>, EventReceiver<I>);
+
 /// Supervisor's end of a child that has not said hello yet.
 #[derive(Debug)]
 pub struct Parent {
@@ -131,13 +138,19 @@ impl Parent {
     ///
     /// # Errors
     /// [`ChannelError`]; the child is of no use then.
-    pub fn greet<C: Serialize>(
+    pub fn greet<I: Interface>(
         &self,
         timeout: Option<Duration>,
-    ) -> Result<Option<(Hello, CommandSender<C>, EventReceiver)>, ChannelError> {
-        let Some(event) = self.socket.recv::<Event>(KIND_EVENT, timeout)? else { return Ok(None) };
-        let Event::Hello(hello) = event else {
-            return Err(ChannelError::Socket(SocketError::Malformed("the first event is no hello".into())));
+    ) -> Result<Option<Greeting<I>>, ChannelError> {
+        let Some(event) = self.socket.recv::<Event<I>>(KIND_EVENT, timeout)? else { return Ok(None) };
+        let hello = match event {
+            Event::Hello(hello) => hello,
+            Event::Fatal(why) => return Err(ChannelError::Stillborn(why)),
+            _ => {
+                return Err(ChannelError::Socket(SocketError::Malformed(
+                    "the first event is no hello".into(),
+                )));
+            }
         };
         if hello.protocol != PROTOCOL_VERSION {
             return Err(ChannelError::Version { program: hello.kind.program(), found: hello.protocol });
@@ -146,7 +159,7 @@ impl Parent {
             Some(name) => SenderLink::Ipc(retry(|| IpcSender::connect(name.clone())).map_err(ipc)?),
             None => SenderLink::Socket(self.socket.try_clone()?),
         };
-        let events = EventReceiver { socket: self.socket.try_clone()? };
+        let events = EventReceiver { socket: self.socket.try_clone()?, interface: PhantomData };
         Ok(Some((hello, CommandSender { link, next: 1 }, events)))
     }
 }
@@ -157,17 +170,17 @@ enum SenderLink<C> {
 }
 
 /// Supervisor's half for commands.
-pub struct CommandSender<C> {
-    link: SenderLink<C>,
+pub struct CommandSender<I: Interface> {
+    link: SenderLink<I::Command>,
     next: u64,
 }
 
-impl<C: Serialize + Clone> CommandSender<C> {
-    /// Sends a command; the answer comes as [`Event::Done`] or [`Event::Failed`] with the number returned.
+impl<I: Interface> CommandSender<I> {
+    /// Sends a command; the answer comes as [`Event::Done`] or [`Event::Refused`] with the number returned.
     ///
     /// # Errors
     /// [`ChannelError`].
-    pub fn send(&mut self, command: C) -> Result<u64, ChannelError> {
+    pub fn send(&mut self, command: I::Command) -> Result<u64, ChannelError> {
         let id = self.next;
         self.next += 1;
         let envelope = Envelope { id, command };
@@ -181,7 +194,7 @@ impl<C: Serialize + Clone> CommandSender<C> {
     }
 }
 
-impl<C> std::fmt::Debug for CommandSender<C> {
+impl<I: Interface> std::fmt::Debug for CommandSender<I> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("CommandSender").field("next", &self.next).finish_non_exhaustive()
     }
@@ -189,21 +202,22 @@ impl<C> std::fmt::Debug for CommandSender<C> {
 
 /// Supervisor's half for events.
 #[derive(Debug)]
-pub struct EventReceiver {
+pub struct EventReceiver<I: Interface> {
     socket: SeqPacket,
+    interface: PhantomData<I>,
 }
 
-impl EventReceiver {
+impl<I: Interface> EventReceiver<I> {
     /// The next event; `None` when `timeout` passed.
     ///
     /// # Errors
     /// [`ChannelError::Closed`] when the child is gone; a malformed event is an error of that record alone.
-    pub fn recv(&self, timeout: Option<Duration>) -> Result<Option<Event>, ChannelError> {
+    pub fn recv(&self, timeout: Option<Duration>) -> Result<Option<Event<I>>, ChannelError> {
         Ok(self.socket.recv(KIND_EVENT, timeout)?)
     }
 }
 
-impl AsFd for EventReceiver {
+impl<I: Interface> AsFd for EventReceiver<I> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
@@ -211,47 +225,28 @@ impl AsFd for EventReceiver {
 
 /// A child's two halves.
 #[derive(Debug)]
-pub struct Child<C> {
+pub struct Child<I: Interface> {
     /// Commands from the supervisor.
-    pub commands: CommandReceiver<C>,
+    pub commands: CommandReceiver<I>,
     /// Events to it.
-    pub events: EventSender,
+    pub events: EventSender<I>,
 }
 
-impl<C: Serialize + DeserializeOwned> Child<C> {
-    /// [`Child::connect`] on a descriptor number that the supervisor passed to this program. Once.
-    ///
-    /// # Errors
-    /// [`ChannelError`], also when there is no such descriptor.
-    pub fn inherit(
-        fd: RawFd,
-        kind: ProcessKind,
-        version: &str,
-        transport: Transport,
-    ) -> Result<Self, ChannelError> {
-        let owned = inherited(fd)?;
-        Self::connect(owned, kind, version, transport)
-    }
-
+impl<I: Interface> Child<I> {
     /// Takes the inherited descriptor, says hello and opens the way for commands.
     ///
     /// # Errors
     /// [`ChannelError`].
-    pub fn connect(
-        fd: OwnedFd,
-        kind: ProcessKind,
-        version: &str,
-        transport: Transport,
-    ) -> Result<Self, ChannelError> {
+    pub fn connect(fd: OwnedFd, version: &str, transport: Transport) -> Result<Self, ChannelError> {
         let socket = SeqPacket::from_fd(fd);
         let hello = |ipc_server| Hello {
             protocol: PROTOCOL_VERSION,
-            kind,
+            kind: I::KIND,
             version: version.to_owned(),
             arch: std::env::consts::ARCH.to_owned(),
             ipc_server,
         };
-        let events = EventSender { socket: socket.try_clone()? };
+        let events = EventSender::new(socket.try_clone()?);
         let link = match transport {
             Transport::Socket => {
                 events.send(&Event::Hello(hello(None)))?;
@@ -260,7 +255,7 @@ impl<C: Serialize + DeserializeOwned> Child<C> {
             Transport::Ipc => {
                 // The sender's end that comes first over the one-shot server is the supervisor's connection
                 // itself: it connects and sends, and is never sent anything, so that it need not trust us.
-                let (server, name) = IpcOneShotServer::<Envelope<C>>::new().map_err(ipc)?;
+                let (server, name) = IpcOneShotServer::<Envelope<I::Command>>::new().map_err(ipc)?;
                 events.send(&Event::Hello(hello(Some(name))))?;
                 let (receiver, first) = accept(server)?;
                 ReceiverLink::Ipc { receiver, first: std::cell::RefCell::new(Some(first)) }
@@ -290,22 +285,22 @@ pub fn inherited(fd: RawFd) -> Result<OwnedFd, ChannelError> {
 }
 
 /// A child's half for commands.
-pub struct CommandReceiver<C> {
-    link: ReceiverLink<C>,
+pub struct CommandReceiver<I: Interface> {
+    link: ReceiverLink<I::Command>,
 }
 
-impl<C> std::fmt::Debug for CommandReceiver<C> {
+impl<I: Interface> std::fmt::Debug for CommandReceiver<I> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("CommandReceiver").finish_non_exhaustive()
     }
 }
 
-impl<C: Serialize + DeserializeOwned> CommandReceiver<C> {
+impl<I: Interface> CommandReceiver<I> {
     /// The next command; `None` when `timeout` passed.
     ///
     /// # Errors
     /// [`ChannelError::Closed`] when the supervisor is gone.
-    pub fn recv(&self, timeout: Option<Duration>) -> Result<Option<Envelope<C>>, ChannelError> {
+    pub fn recv(&self, timeout: Option<Duration>) -> Result<Option<Envelope<I::Command>>, ChannelError> {
         match &self.link {
             ReceiverLink::Socket(socket) => Ok(socket.recv(KIND_COMMAND, timeout)?),
             ReceiverLink::Ipc { receiver, first } => {
@@ -332,32 +327,31 @@ impl<C: Serialize + DeserializeOwned> CommandReceiver<C> {
 
 /// A child's half for events.
 #[derive(Debug)]
-pub struct EventSender {
+pub struct EventSender<I: Interface> {
     socket: SeqPacket,
+    interface: PhantomData<I>,
 }
 
-impl EventSender {
+impl<I: Interface> EventSender<I> {
+    /// Events over this end of the supervisor's socket.
+    #[must_use]
+    pub fn new(socket: SeqPacket) -> Self {
+        Self { socket, interface: PhantomData }
+    }
+
     /// Sends an event without waiting.
     ///
     /// # Errors
     /// [`ChannelError`].
-    pub fn send(&self, event: &Event) -> Result<(), ChannelError> {
+    pub fn send(&self, event: &Event<I>) -> Result<(), ChannelError> {
         Ok(self.socket.send(KIND_EVENT, event)?)
-    }
-
-    /// A second handle, for another thread.
-    ///
-    /// # Errors
-    /// [`ChannelError`].
-    pub fn try_clone(&self) -> Result<Self, ChannelError> {
-        Ok(Self { socket: self.socket.try_clone()? })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::netswitch::NetswitchCommand as Command;
+    use crate::control::netswitch::{Netswitch, NetswitchCommand as Command};
     use nix::libc::{SIGUSR2, c_int, pthread_kill, pthread_self};
     use nix::sys::signal::{SaFlags, SigAction, SigHandler, Signal, sigaction};
     use std::sync::mpsc;
@@ -393,7 +387,7 @@ mod tests {
         for transport in [Transport::Ipc, Transport::Socket] {
             let (parent, fd) = Parent::new().expect("channel");
             let child = interrupted(move || {
-                let child = Child::<Command>::connect(fd, ProcessKind::Netswitch, "1", transport)
+                let child = Child::<Netswitch>::connect(fd, "1", transport)
                     .expect("signals do not disturb the greeting");
                 let first = child.commands.recv(None).expect("no error").expect("a command, not a pause");
                 let start = Instant::now();
@@ -408,7 +402,7 @@ mod tests {
             let wait = || std::thread::sleep(Duration::from_millis(50));
             let soon = Some(Duration::from_secs(20));
             wait();
-            let greeted = parent.greet::<Command>(soon).expect("greet").expect("in time");
+            let greeted = parent.greet::<Netswitch>(soon).expect("greet").expect("in time");
             let (_, mut commands, events) = greeted;
             wait();
             commands.send(Command::Stats).expect("send");

@@ -1,8 +1,21 @@
 //! `quasar-migrator`: moves a VM to another host, or to and from a file. One process, one journey.
 
+use super::{Command, Interface, ProcessKind, Refusal, Repeat, Trouble};
 use crate::machine::VmSegments;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+
+/// The interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Migrator {}
+
+impl Interface for Migrator {
+    const KIND: ProcessKind = ProcessKind::Migrator;
+    type Command = MigratorCommand;
+    type Reply = MigratorReply;
+    type Refusal = MigratorRefusal;
+    type News = MigrationEvent;
+}
 
 /// Commands to the migrator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,7 +38,7 @@ pub enum MigratorCommand {
         /// How the connection is protected.
         security: Security,
     },
-    /// Write the VM to a file and leave it paused. First and once.
+    /// Write the VM to a file and leave it paused. Answers [`MigratorReply::Suspended`]. First and once.
     Suspend {
         /// The VM.
         vm: LocalVm,
@@ -51,15 +64,80 @@ pub enum MigratorCommand {
         reason: String,
     },
     /// Receiver: what stands in the way of running the VM here, or that nothing does any more. While there is something,
-    /// no round is taken; if it stays, or comes in the pause, the VM is refused with it and goes on where it is. Repeatable.
+    /// no round is taken; if it stays, or comes in the pause, the VM is refused with it and goes on where it is.
     Obstacle {
         /// For the user at the other end.
         reason: Option<String>,
     },
-    /// Give the journey up, if the hand-over has not happened. Repeatable.
+    /// Give the journey up, if the hand-over has not happened.
     Cancel,
-    /// End. Repeatable.
+    /// End.
     Shutdown,
+}
+
+impl Command for MigratorCommand {
+    /// A journey is one process's: whoever starts it decides whether there is another.
+    fn repeat(&self) -> Repeat {
+        match self {
+            Self::Send { .. }
+            | Self::Receive { .. }
+            | Self::Suspend { .. }
+            | Self::Resume { .. }
+            | Self::Prepared { .. }
+            | Self::Refuse { .. } => Repeat::Never,
+            Self::Obstacle { .. } | Self::Cancel | Self::Shutdown => Repeat::Freely,
+        }
+    }
+
+    fn is_last(&self) -> bool {
+        *self == Self::Shutdown
+    }
+}
+
+/// What the migrator answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MigratorReply {
+    /// Done.
+    #[default]
+    Done,
+    /// The VM is in its file.
+    Suspended(Suspended),
+}
+
+/// What a suspend file holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspended {
+    /// Bytes of the file.
+    pub file_bytes: u64,
+    /// Bytes of pages that are not zero.
+    pub raw_bytes: u64,
+    /// Hash over RAM, disks and state, hexadecimal.
+    pub hash: String,
+}
+
+/// Why the migrator did not do it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum MigratorRefusal {
+    /// It has a journey.
+    #[error("this migrator is on its journey already; start another")]
+    OnJourney,
+    /// It may run there ([`MigrationEvent::Unclear`] came before).
+    #[error("{reason}; the VM is paused here and may run at {to}: look there before you resume it")]
+    Unclear {
+        /// What was seen.
+        reason: String,
+        /// Where it may run.
+        to: String,
+    },
+    /// The journey failed: the VM is where it was, whole.
+    #[error("{0}")]
+    Failed(Trouble),
+}
+
+impl Refusal for MigratorRefusal {
+    fn is_passing(&self) -> bool {
+        matches!(self, Self::Failed(trouble) if trouble.passing)
+    }
 }
 
 /// A VM on this host as the migrator sees it.

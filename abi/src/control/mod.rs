@@ -1,12 +1,13 @@
 //! The control plane: commands from the supervisor to its children, events from them to it.
 //!
-//! One file per interface says what each command means, what it answers and whether it may be repeated
-//! ([`cpu`], [`mmu`], [`devices`], [`netswitch`], [`migrator`]). [`channel`] carries them: commands over
-//! `ipc-channel` where both ends have the same byte order and version of it, over a SEQPACKET socket
-//! ([`seqpacket`]) otherwise; events always over the socket, because the supervisor must survive whatever a
-//! child sends, and `ipc-channel` trusts its peer.
+//! One file per interface has its commands, answers, refusals and news, and says of each command as a value whether it
+//! may be repeated ([`cpu`], [`mmu`], [`devices`], [`netswitch`], [`migrator`]). [`child`] runs every process between
+//! its `main` and its end. [`channel`] carries messages: commands over `ipc-channel` where both ends have the same byte
+//! order and version of it, over a SEQPACKET socket ([`seqpacket`]) otherwise; events always over the socket, because
+//! the supervisor must survive whatever a child sends, and `ipc-channel` trusts its peer.
 
 pub mod channel;
+pub mod child;
 pub mod codec;
 pub mod cpu;
 pub mod devices;
@@ -14,19 +15,23 @@ pub mod migrator;
 pub mod mmu;
 pub mod netswitch;
 pub mod seqpacket;
+mod trouble;
 
 pub use channel::{
     ChannelError, Child, CommandReceiver, CommandSender, Envelope, EventReceiver, EventSender, Parent,
     Transport,
 };
+pub use trouble::Trouble;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::fmt::Debug;
 
 /// Version of the messages. Ends that differ refuse each other.
 ///
 /// 2: a disk says what becomes of a write for which the host has no room. 3: the switch tells how its links are, and a
-/// migrator is told what stands in a VM's way. 4: a port says how its VM is known, and an uplink whose it is.
-pub const PROTOCOL_VERSION: u32 = 4;
+/// migrator is told what stands in a VM's way. 4: a port says how its VM is known, and an uplink whose it is. 5: each
+/// interface has answers, refusals and news of its own.
+pub const PROTOCOL_VERSION: u32 = 5;
 
 /// Which program a child is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -57,6 +62,50 @@ impl ProcessKind {
     }
 }
 
+/// What can be a message, or a part of one.
+pub trait Message: Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send + 'static {}
+
+impl<T: Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send + 'static> Message for T {}
+
+/// What the supervisor and one kind of process say to each other. Implemented by a type without values.
+pub trait Interface: Clone + Copy + Debug + PartialEq + Eq + Send + Sync + 'static {
+    /// The process.
+    const KIND: ProcessKind;
+    /// What it is told.
+    type Command: Command;
+    /// What it answers. The default: done, nothing to say.
+    type Reply: Message + Default;
+    /// Why it did not do what it was told; nothing was changed then.
+    type Refusal: Refusal;
+    /// What it tells by itself.
+    type News: Message;
+}
+
+/// What becomes of a command whose process has died before it answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeat {
+    /// Idempotent: whether it was carried out or not, the successor is told it again.
+    Freely,
+    /// It may have been carried out, and must not be twice: whoever gave it hears that its process has died.
+    Never,
+}
+
+/// A command of an [`Interface`].
+pub trait Command: Message {
+    /// Whether it may be given again. Retry logic asks this and knows no commands.
+    fn repeat(&self) -> Repeat;
+
+    /// Whether the process ends with it.
+    fn is_last(&self) -> bool;
+}
+
+/// Why a command was not carried out.
+pub trait Refusal: Message + std::error::Error {
+    /// Whether the host lacked something that it may soon have again (descriptors, memory, threads): trying later is
+    /// worth it, and nothing is wrong with the command.
+    fn is_passing(&self) -> bool;
+}
+
 /// A child's first event: who it is and how it wants its commands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
@@ -73,41 +122,31 @@ pub struct Hello {
 }
 
 /// What a child tells its supervisor. Untrusted: decoded with limits, never sized by its content.
+///
+/// The order is part of the protocol: what comes before [`Event::Done`] is the same for every process and version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Event {
+#[serde(bound = "")]
+pub enum Event<I: Interface> {
     /// First of all.
     Hello(Hello),
+    /// The child cannot go on and ends.
+    Fatal(String),
+    /// Something that people should know; the child goes on.
+    Notice(String),
     /// The command of that number was carried out.
     Done {
         /// [`Envelope::id`].
         id: u64,
         /// What it answers; see the command.
-        reply: Reply,
+        reply: I::Reply,
     },
     /// The command of that number failed; nothing was changed.
-    Failed {
+    Refused {
         /// [`Envelope::id`].
         id: u64,
-        /// What happened and what to do.
-        error: String,
+        /// Why.
+        refusal: I::Refusal,
     },
-    /// Something that people should know; the child goes on.
-    Notice(String),
-    /// Progress of long work (migration): a JSON object.
-    Progress(String),
-    /// The child cannot go on and ends.
-    Fatal(String),
-    /// From a migrator.
-    Migration(migrator::MigrationEvent),
-    /// From the switch.
-    Network(netswitch::NetworkEvent),
-}
-
-/// Answers of commands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Reply {
-    /// Done, nothing to say.
-    Unit,
-    /// A JSON document, for people and the API.
-    Json(String),
+    /// Something that only this kind of process tells.
+    News(I::News),
 }

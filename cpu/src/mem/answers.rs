@@ -8,7 +8,7 @@
 
 use super::l1::Context;
 use super::store::HartRam;
-use quasar_abi::vm::{MOST_STEPS, MmuMailbox};
+use quasar_abi::hart_mmu::{MOST_STEPS, MmuMailbox};
 use std::sync::atomic::Ordering;
 
 /// Answers kept.

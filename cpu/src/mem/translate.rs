@@ -6,9 +6,9 @@ use super::l1::Context;
 use super::{Cause, Fault, MXR, Memory, SUM, Target};
 use crate::trap::{Trap, cause};
 use quasar_abi::clock::host_monotonic_ns;
+use quasar_abi::hart_mmu::mmu_status;
 use quasar_abi::party::{PartyId, attention};
 use quasar_abi::tlb::{access, flag, space, tag};
-use quasar_abi::vm::mmu_status;
 use std::sync::atomic::Ordering;
 
 /// Whether cached rights allow an access (RISC-V Privileged 1.13, 12.3.2). A no is not a fault: the mmu decides.

@@ -7,7 +7,7 @@ mod rest;
 mod safepoint;
 mod timer;
 
-pub use process::serve;
+pub use process::HartService;
 
 use crate::blocks::BlockCache;
 use crate::context::ExecContext;

@@ -18,6 +18,7 @@ use crate::virtio::rng::Rng;
 use crate::virtio::shared::Shared;
 use crate::virtio::transport::registers::{Action, CONFIG, read_config, word};
 use quasar_abi::machine::VirtioDevice;
+use quasar_abi::report::CardReport;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -169,19 +170,19 @@ impl Card {
         act(&mut lock(&self.shared.core).slot)
     }
 
-    /// What the card has counted, as a JSON object.
+    /// What the card has counted.
     #[must_use]
-    pub fn stats(&self) -> serde_json::Value {
+    pub fn stats(&self) -> CardReport {
         let core = lock(&self.shared.core);
-        serde_json::json!({
-            "name": core.slot.name(),
-            "live": core.transport.live(),
-            "interrupts": core.interrupts,
-            "broken": core.broken,
-            "requests": self.shared.counted.load(Ordering::Relaxed),
-            "bytes": self.shared.bytes.load(Ordering::Relaxed),
-            "device": core.device.stats(),
-        })
+        CardReport {
+            name: core.slot.name().to_owned(),
+            live: core.transport.live(),
+            interrupts: core.interrupts,
+            broken: core.broken,
+            requests: self.shared.counted.load(Ordering::Relaxed),
+            bytes: self.shared.bytes.load(Ordering::Relaxed),
+            device: core.device.stats(),
+        }
     }
 
     /// Sends the worker home, and writes back. The gate must be stopped.

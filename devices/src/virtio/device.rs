@@ -3,6 +3,7 @@
 use super::queue::{Queue, RingError};
 use super::transport::registers::Identity;
 use crate::error::BadState;
+use quasar_abi::report::DeviceReport;
 use std::time::Duration;
 
 /// What a device wants although nobody has notified it.
@@ -61,5 +62,5 @@ pub trait Device: std::fmt::Debug + Send {
     fn press_power(&mut self, live: bool) -> Option<bool>;
 
     /// What it has counted.
-    fn stats(&self) -> serde_json::Value;
+    fn stats(&self) -> DeviceReport;
 }

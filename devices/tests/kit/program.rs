@@ -2,8 +2,8 @@
 
 use super::Machine;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use quasar_abi::control::devices::DevicesCommand;
-use quasar_abi::control::{CommandSender, Event, EventReceiver, Parent, ProcessKind, Reply, Transport};
+use quasar_abi::control::devices::{Devices, DevicesCommand, DevicesReply};
+use quasar_abi::control::{CommandSender, Event, EventReceiver, Parent, ProcessKind, Transport};
 use quasar_abi::machine::VirtioDevice;
 use std::os::fd::AsRawFd;
 use std::process::{Child, Command};
@@ -17,8 +17,8 @@ pub struct Guard(pub Child);
 /// A running program and the supervisor's end of its channel.
 pub struct Program {
     pub child: Guard,
-    pub commands: CommandSender<DevicesCommand>,
-    pub events: EventReceiver,
+    pub commands: CommandSender<Devices>,
+    pub events: EventReceiver<Devices>,
 }
 
 impl Drop for Guard {
@@ -49,11 +49,11 @@ impl Program {
         Self { child: Guard(child), commands, events }
     }
 
-    pub fn answer(&mut self, command: DevicesCommand) -> Result<Reply, String> {
+    pub fn answer(&mut self, command: DevicesCommand) -> Result<DevicesReply, String> {
         let sent = self.commands.send(command).expect("send");
         match self.events.recv(PATIENCE).expect("recv").expect("answer in time") {
             Event::Done { id, reply } if id == sent => Ok(reply),
-            Event::Failed { id, error } if id == sent => Err(error),
+            Event::Refused { id, refusal } if id == sent => Err(refusal.to_string()),
             other => panic!("{other:?}"),
         }
     }
@@ -65,7 +65,7 @@ impl Program {
     pub fn serve_by(by: &[&str], machine: &Machine, virtio: &[VirtioDevice]) -> Self {
         let mut program = Self::start_by(by, Transport::Socket);
         let start = DevicesCommand::Start { segments: machine.names.clone(), virtio: virtio.to_vec() };
-        assert_eq!(program.answer(start), Ok(Reply::Unit));
+        assert_eq!(program.answer(start), Ok(DevicesReply::Done));
         program
     }
 }

@@ -1,6 +1,7 @@
 //! What is shown of a host.
 
 use crate::process::ProcessInfo;
+use quasar_abi::report::NetworksReport;
 use serde::{Deserialize, Serialize};
 
 /// What is shown of the host.
@@ -44,7 +45,7 @@ pub struct HostReport {
     /// Its links to other hosts' switches.
     pub links: Vec<LinkView>,
     /// What the switch has counted, by network; nothing while it is being replaced.
-    pub networks: Option<serde_json::Value>,
+    pub networks: Option<NetworksReport>,
     /// Why there is nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub networks_error: Option<String>,

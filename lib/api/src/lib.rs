@@ -26,7 +26,7 @@ pub use orders::{
 };
 pub use process::ProcessInfo;
 pub use spec::{Disk, Mac, Net, Protocol, Publish, SpecError, UplinkSpec, VmSpec};
-pub use stats::{HartStats, MmuStats, ProcessStats, VmStats};
+pub use stats::{ProcessStats, VmStats};
 pub use vm::{LogPart, Outcome, Phase, VmStatus, VmView};
 
 /// Protocol named in the upgrade of a console's connection.

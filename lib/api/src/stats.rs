@@ -2,8 +2,7 @@
 
 use crate::process::ProcessInfo;
 use crate::vm::Phase;
-use quasar_abi::hart::HartCounters;
-use quasar_abi::vm::MmuCounters;
+use quasar_abi::report::{DevicesReport, HartStats, MmuStats, NetworksReport};
 use serde::{Deserialize, Serialize};
 
 /// Counters of a VM at an instant. Rates come from two of them.
@@ -21,49 +20,12 @@ pub struct VmStats {
     pub harts: Vec<HartStats>,
     /// The mmu process.
     pub mmu: MmuStats,
-    /// What the devices process says.
-    pub devices: serde_json::Value,
-    /// What the switch says, about all networks.
-    pub network: serde_json::Value,
+    /// What the devices process says; nothing when it does not answer.
+    pub devices: Option<DevicesReport>,
+    /// What the switch says, about all networks; nothing when it does not answer, or there is none.
+    pub network: Option<NetworksReport>,
     /// The VM's processes and the host's.
     pub processes: Vec<ProcessStats>,
-}
-
-macro_rules! counters {
-    ($(#[$meta:meta])* $name:ident from $source:ty { $($field:ident)* }) => {
-        $(#[$meta])*
-        #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-        pub struct $name {
-            $(#[doc = concat!("See [`", stringify!($source), "::", stringify!($field), "`].")] pub $field: u64,)*
-        }
-        impl From<&$source> for $name {
-            fn from(source: &$source) -> Self {
-                Self { $($field: source.$field.get(),)* }
-            }
-        }
-        impl $name {
-            /// What was counted since `before`; a process that was replaced counts from zero.
-            #[must_use]
-            pub fn since(&self, before: &Self) -> Self {
-                Self { $($field: self.$field.checked_sub(before.$field).unwrap_or(self.$field),)* }
-            }
-        }
-    };
-}
-
-counters! {
-    /// A hart's counters since its process started; times in nanoseconds.
-    HartStats from HartCounters {
-        instructions l2_hits mmu_requests mmu_wait_ns mmio_requests mmio_wait_ns notifications exceptions
-        interrupts sbi_calls wfi_ns run_ns blocks_decoded tlb_flushes fence_i marked
-    }
-}
-
-counters! {
-    /// The mmu process's counters; times in nanoseconds.
-    MmuStats from MmuCounters {
-        served page_faults access_faults neighbours ad_updates busy_ns sleeps
-    }
 }
 
 /// A process and the memory it has mapped in.

@@ -15,10 +15,10 @@ use nix::poll::{PollFd, PollFlags};
 use quasar_abi::control::migrator::Security;
 use quasar_abi::control::netswitch::NetworkEvent;
 use quasar_abi::eintr::poll;
+use quasar_abi::report::{Direction, LinkReport};
 use quasar_abi::words::whole;
 use quasar_peer::{HANDSHAKE, Protection, Strangers, Visit};
 use secure::secure;
-use serde::Serialize;
 use session::Session;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -58,15 +58,6 @@ pub struct Links {
     listeners: Mutex<BTreeMap<String, Listener>>,
     /// Who has called and not proved yet to be a host.
     strangers: Arc<Strangers>,
-}
-
-/// A link as the counters show it.
-#[derive(Serialize)]
-pub struct LinkReport {
-    name: String,
-    direction: &'static str,
-    state: String,
-    networks: Vec<String>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -206,7 +197,7 @@ impl Links {
                 let networks = lock(&dialler.session).as_ref().map(|s| s.networks()).unwrap_or_default();
                 LinkReport {
                     name: name.clone(),
-                    direction: "to",
+                    direction: Direction::To,
                     state: lock(&dialler.state).clone(),
                     networks,
                 }
@@ -217,7 +208,7 @@ impl Links {
             .filter(|s| !s.dialled)
             .map(|session| LinkReport {
                 name: session.name.clone(),
-                direction: "from",
+                direction: Direction::From,
                 state: "connected".into(),
                 networks: session.networks(),
             })

@@ -1,8 +1,7 @@
 //! Hosts, their cards and their links.
 
-use quasar_abi::control::Reply;
 use quasar_abi::control::migrator::Security;
-use quasar_abi::control::netswitch::{LeaseWish, NetswitchCommand};
+use quasar_abi::control::netswitch::{LeaseWish, NetswitchCommand, NetswitchReply};
 use quasar_abi::frames::{PortSegment, PushError};
 use quasar_abi::{Segment, SegmentKind};
 use quasar_netswitch::serve::carry_out;
@@ -37,29 +36,24 @@ impl Drop for Host {
 }
 
 impl Host {
-    pub fn try_say(&self, command: NetswitchCommand) -> Result<Reply, String> {
+    pub fn try_say(&self, command: NetswitchCommand) -> Result<NetswitchReply, String> {
         carry_out(&self.switch, command).map_err(|e| e.to_string())
     }
 
-    pub fn say(&self, command: NetswitchCommand) -> Reply {
+    pub fn say(&self, command: NetswitchCommand) -> NetswitchReply {
         self.try_say(command).expect("the command is carried out")
     }
 
-    pub fn ask(&self, command: NetswitchCommand) -> serde_json::Value {
-        match self.say(command) {
-            Reply::Json(text) => serde_json::from_str(&text).expect("JSON"),
-            other => panic!("{other:?} is no JSON"),
-        }
-    }
-
+    /// As the API shows them.
     pub fn stats(&self) -> serde_json::Value {
-        self.ask(NetswitchCommand::Stats)
+        let NetswitchReply::Stats(report) = self.say(NetswitchCommand::Stats) else { panic!("no report") };
+        serde_json::to_value(report).expect("JSON")
     }
 
     /// Takes links at a free port of the loopback.
     pub fn listen(&self, security: &Security) -> String {
         let listen = NetswitchCommand::Listen { address: "127.0.0.1:0".into(), security: security.clone() };
-        let address = self.ask(listen)["address"].as_str().expect("an address").to_owned();
+        let NetswitchReply::Listening { address } = self.say(listen) else { panic!("no address") };
         assert_ne!(address.rsplit(':').next(), Some("0"));
         address
     }
@@ -68,7 +62,7 @@ impl Host {
         let add =
             || NetswitchCommand::AddLink { name: name.into(), to: to.into(), security: security.clone() };
         self.say(add());
-        assert_eq!(self.say(add()), Reply::Unit, "a repeated AddLink changes nothing");
+        assert_eq!(self.say(add()), NetswitchReply::Done, "a repeated AddLink changes nothing");
     }
 
     /// Links that carry a network.
@@ -173,8 +167,8 @@ impl Card {
             mac: self.mac,
             lease: None,
         };
-        assert_eq!(host.say(attach.clone()), Reply::Unit);
-        assert_eq!(host.say(attach), Reply::Unit, "a repeated attach changes nothing");
+        assert_eq!(host.say(attach.clone()), NetswitchReply::Done);
+        assert_eq!(host.say(attach), NetswitchReply::Done, "a repeated attach changes nothing");
     }
 
     pub fn rings(&self) -> &PortSegment {

@@ -1,9 +1,8 @@
 //! Networks that span hosts.
 
 use crate::hosts::{Authority, BROADCAST, Card, Host, mesh, until};
-use quasar_abi::control::Reply;
 use quasar_abi::control::migrator::Security;
-use quasar_abi::control::netswitch::NetswitchCommand;
+use quasar_abi::control::netswitch::{NetswitchCommand, NetswitchReply};
 use quasar_netswitch::link::secure::HOST_NAME;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -91,8 +90,8 @@ fn two_hosts_that_link_both_ways_use_one_connection() {
     // The link that is left takes over when the other is removed.
     for (host, name) in [(&a, "b"), (&b, "a")] {
         if host.link_state(name) == "connected" {
-            assert_eq!(host.say(NetswitchCommand::RemoveLink { name: name.into() }), Reply::Unit);
-            assert_eq!(host.say(NetswitchCommand::RemoveLink { name: name.into() }), Reply::Unit);
+            assert_eq!(host.say(NetswitchCommand::RemoveLink { name: name.into() }), NetswitchReply::Done);
+            assert_eq!(host.say(NetswitchCommand::RemoveLink { name: name.into() }), NetswitchReply::Done);
             break;
         }
     }

@@ -3,8 +3,9 @@
 use super::client::Client;
 use super::size::short;
 use super::table;
+use quasar_abi::report::{HartStats, MmuStats};
 use quasar_abi::{output, say};
-use quasar_api::{HartStats, MmuStats, Phase, VmStats};
+use quasar_api::{Phase, VmStats};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -105,10 +106,13 @@ fn render(before: &VmStats, now: &VmStats) -> String {
     text.push('\n');
     text.push_str(&table::render(&["PROCESS", "PID", "BUILD", "RSS", "PRIVATE", "CPU", "RESTARTS"], &rows));
 
-    for (title, value) in [("DEVICES", &now.devices), ("NETWORK", &now.network)] {
-        if !value.is_null() {
+    let (devices, network) = (serde_json::to_value(&now.devices), serde_json::to_value(&now.network));
+    for (title, value) in [("DEVICES", devices), ("NETWORK", network)] {
+        if let Ok(value) = value
+            && !value.is_null()
+        {
             text.push_str(&format!("\n{title}\n"));
-            flatten(&mut text, "", value);
+            flatten(&mut text, "", &value);
         }
     }
     text

@@ -10,11 +10,13 @@ mod logs;
 mod oom;
 pub mod policy;
 mod process;
+mod questions;
 mod spawn;
 pub mod trouble;
 
 pub use ending::describe;
 pub use launcher::{BuildError, Launcher};
 pub use logs::{CappedLog, cap_own};
-pub use process::{Command, Note, Process, Reach, SendError};
+pub use process::{Note, Process, Reach, SendError};
+pub use questions::Questions;
 pub use spawn::{PidFd, spawn_bound, survive_file_limits};

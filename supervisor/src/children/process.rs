@@ -5,12 +5,7 @@ use super::exec::Executable;
 use super::launcher::Launcher;
 use super::oom;
 use super::spawn::{PidFd, spawn_bound};
-use quasar_abi::control::cpu::CpuCommand;
-use quasar_abi::control::devices::DevicesCommand;
-use quasar_abi::control::migrator::MigratorCommand;
-use quasar_abi::control::mmu::MmuCommand;
-use quasar_abi::control::netswitch::NetswitchCommand;
-use quasar_abi::control::{ChannelError, CommandSender, Event, EventReceiver, Hello, Parent, ProcessKind};
+use quasar_abi::control::{ChannelError, CommandSender, Event, EventReceiver, Hello, Interface, Parent};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::process::{Child, Stdio};
@@ -24,43 +19,13 @@ const LINGER: Duration = Duration::from_secs(2);
 /// Commands that may be unanswered: sending more could block on a child that does not read.
 const MAX_OUTSTANDING: usize = 64;
 
-/// A command to any kind of child.
-#[derive(Clone, Debug)]
-pub enum Command {
-    /// To a hart.
-    Cpu(CpuCommand),
-    /// To the mmu.
-    Mmu(MmuCommand),
-    /// To the devices.
-    Devices(DevicesCommand),
-    /// To the switch.
-    Netswitch(NetswitchCommand),
-    /// To a migrator.
-    Migrator(MigratorCommand),
-}
-
-/// The channel of a child that has said hello.
-#[derive(Debug)]
-pub enum Sender {
-    /// A hart's.
-    Cpu(CommandSender<CpuCommand>),
-    /// The mmu's.
-    Mmu(CommandSender<MmuCommand>),
-    /// The devices'.
-    Devices(CommandSender<DevicesCommand>),
-    /// The switch's.
-    Netswitch(CommandSender<NetswitchCommand>),
-    /// A migrator's.
-    Migrator(CommandSender<MigratorCommand>),
-}
-
 /// What is heard of a child.
 #[derive(Debug)]
-pub enum Note {
+pub enum Note<I: Interface> {
     /// It said hello and takes commands; give the sender to [`Process::greeted`].
-    Hello(Hello, Sender),
+    Hello(Hello, CommandSender<I>),
     /// It said something.
-    Event(Event),
+    Event(Event<I>),
     /// It said something that is not understood, or is not what it should be.
     Garbled(String),
     /// It has ended: the last note. How, in words ("was killed by SIGKILL").
@@ -76,25 +41,9 @@ pub enum SendError {
     /// It has not answered for long.
     #[error("the process has left {MAX_OUTSTANDING} commands unanswered; it hangs")]
     Silent,
-    /// The command is for another kind of child.
-    #[error("that is no command for this kind of process")]
-    WrongKind,
     /// The channel failed.
     #[error(transparent)]
     Channel(#[from] ChannelError),
-}
-
-impl Sender {
-    fn send(&mut self, command: Command) -> Result<u64, SendError> {
-        Ok(match (self, command) {
-            (Self::Cpu(sender), Command::Cpu(command)) => sender.send(command)?,
-            (Self::Mmu(sender), Command::Mmu(command)) => sender.send(command)?,
-            (Self::Devices(sender), Command::Devices(command)) => sender.send(command)?,
-            (Self::Netswitch(sender), Command::Netswitch(command)) => sender.send(command)?,
-            (Self::Migrator(sender), Command::Migrator(command)) => sender.send(command)?,
-            _ => return Err(SendError::WrongKind),
-        })
-    }
 }
 
 /// A child as others than its owner reach it: a number for people, and a safe address for signals.
@@ -108,15 +57,15 @@ pub struct Reach {
 
 /// A running child. Dropping it kills the process.
 #[derive(Debug)]
-pub struct Process {
+pub struct Process<I: Interface> {
     pid: u32,
     arch: &'static str,
     pidfd: Arc<PidFd>,
-    sender: Option<Sender>,
+    sender: Option<CommandSender<I>>,
     outstanding: usize,
 }
 
-impl Process {
+impl<I: Interface> Process<I> {
     /// Starts a program with its output going to `log`. `notify` hears of it from a thread of its own, up
     /// to [`Note::Ended`]. The child dies with the calling thread.
     ///
@@ -124,11 +73,10 @@ impl Process {
     /// When it cannot be started.
     pub fn spawn(
         launcher: &Launcher,
-        kind: ProcessKind,
         log: &File,
-        notify: impl Fn(Note) + Send + 'static,
+        notify: impl Fn(Note<I>) + Send + 'static,
     ) -> std::io::Result<Self> {
-        Self::spawn_with(launcher, kind, None, log, notify)
+        Self::spawn_with(launcher, None, log, notify)
     }
 
     /// [`Process::spawn`] with one more descriptor, which the child finds by this option of its command line.
@@ -137,13 +85,13 @@ impl Process {
     /// When it cannot be started.
     pub fn spawn_with(
         launcher: &Launcher,
-        kind: ProcessKind,
         more: Option<(&str, BorrowedFd<'_>)>,
         log: &File,
-        notify: impl Fn(Note) + Send + 'static,
+        notify: impl Fn(Note<I>) + Send + 'static,
     ) -> std::io::Result<Self> {
         oom::look();
         let (parent, theirs) = Parent::new().map_err(std::io::Error::other)?;
+        let kind = I::KIND;
         let program = Executable::open(&launcher.program(kind))?;
         let mut command = program.command()?;
         command.arg("--control-fd").arg(theirs.as_raw_fd().to_string());
@@ -162,7 +110,7 @@ impl Process {
         let pid = child.id();
         let pidfd = Arc::new(pidfd);
         let watched = Arc::clone(&pidfd);
-        let reader = move || listen(&parent, kind, child, &watched, &notify);
+        let reader = move || listen(&parent, child, &watched, &notify);
         let started = std::thread::Builder::new().name(format!("{}-{pid}", kind.program())).spawn(reader);
         if let Err(error) = started {
             pidfd.kill();
@@ -184,7 +132,7 @@ impl Process {
     }
 
     /// Takes the sender that came with [`Note::Hello`].
-    pub fn greeted(&mut self, sender: Sender) {
+    pub fn greeted(&mut self, sender: CommandSender<I>) {
         self.sender = Some(sender);
     }
 
@@ -198,7 +146,7 @@ impl Process {
     ///
     /// # Errors
     /// [`SendError`].
-    pub fn send(&mut self, command: Command) -> Result<u64, SendError> {
+    pub fn send(&mut self, command: I::Command) -> Result<u64, SendError> {
         if self.outstanding >= MAX_OUTSTANDING {
             return Err(SendError::Silent);
         }
@@ -224,27 +172,14 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+impl<I: Interface> Drop for Process<I> {
     fn drop(&mut self) {
         self.pidfd.kill();
     }
 }
 
-type Greeting = Result<Option<(Hello, Sender, EventReceiver)>, ChannelError>;
-
-fn greet(parent: &Parent, kind: ProcessKind) -> Greeting {
-    let timeout = Some(LOOK);
-    Ok(match kind {
-        ProcessKind::Cpu => parent.greet(timeout)?.map(|(h, s, e)| (h, Sender::Cpu(s), e)),
-        ProcessKind::Mmu => parent.greet(timeout)?.map(|(h, s, e)| (h, Sender::Mmu(s), e)),
-        ProcessKind::Devices => parent.greet(timeout)?.map(|(h, s, e)| (h, Sender::Devices(s), e)),
-        ProcessKind::Netswitch => parent.greet(timeout)?.map(|(h, s, e)| (h, Sender::Netswitch(s), e)),
-        ProcessKind::Migrator => parent.greet(timeout)?.map(|(h, s, e)| (h, Sender::Migrator(s), e)),
-    })
-}
-
-fn listen(parent: &Parent, kind: ProcessKind, mut child: Child, pidfd: &PidFd, notify: &dyn Fn(Note)) {
-    if let Some(events) = hello(parent, kind, pidfd, notify) {
+fn listen<I: Interface>(parent: &Parent, mut child: Child, pidfd: &PidFd, notify: &dyn Fn(Note<I>)) {
+    if let Some(events) = hello(parent, pidfd, notify) {
         relay(&events, pidfd, notify);
     }
     // The channel is closed or of no use: the process has ended or is to end.
@@ -258,10 +193,10 @@ fn listen(parent: &Parent, kind: ProcessKind, mut child: Child, pidfd: &PidFd, n
     notify(Note::Ended(how));
 }
 
-fn hello(parent: &Parent, kind: ProcessKind, pidfd: &PidFd, notify: &dyn Fn(Note)) -> Option<EventReceiver> {
+fn hello<I: Interface>(parent: &Parent, pidfd: &PidFd, notify: &dyn Fn(Note<I>)) -> Option<EventReceiver<I>> {
     loop {
-        match greet(parent, kind) {
-            Ok(Some((hello, sender, events))) if hello.kind == kind => {
+        match parent.greet(Some(LOOK)) {
+            Ok(Some((hello, sender, events))) if hello.kind == I::KIND => {
                 notify(Note::Hello(hello, sender));
                 return Some(events);
             }
@@ -273,6 +208,10 @@ fn hello(parent: &Parent, kind: ProcessKind, pidfd: &PidFd, notify: &dyn Fn(Note
             Ok(None) if pidfd.ended(Duration::ZERO) => return None,
             Ok(None) => {}
             Err(ChannelError::Closed) => return None,
+            Err(ChannelError::Stillborn(why)) => {
+                notify(Note::Event(Event::Fatal(why)));
+                return None;
+            }
             Err(error) => {
                 notify(Note::Garbled(error.to_string()));
                 pidfd.kill();
@@ -282,7 +221,7 @@ fn hello(parent: &Parent, kind: ProcessKind, pidfd: &PidFd, notify: &dyn Fn(Note
     }
 }
 
-fn relay(events: &EventReceiver, pidfd: &PidFd, notify: &dyn Fn(Note)) {
+fn relay<I: Interface>(events: &EventReceiver<I>, pidfd: &PidFd, notify: &dyn Fn(Note<I>)) {
     loop {
         oom::look();
         match events.recv(Some(LOOK)) {
@@ -298,10 +237,12 @@ fn relay(events: &EventReceiver, pidfd: &PidFd, notify: &dyn Fn(Note)) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quasar_abi::control::Transport;
+    use quasar_abi::control::cpu::Cpu;
+    use quasar_abi::control::mmu::{Mmu, MmuCommand};
+    use quasar_abi::control::{ProcessKind, Transport};
     use std::os::unix::fs::PermissionsExt;
 
-    fn notes_of(script: &str) -> (tempfile::TempDir, crossbeam_channel::Receiver<Note>, Process) {
+    fn notes_of(script: &str) -> (tempfile::TempDir, crossbeam_channel::Receiver<Note<Mmu>>, Process<Mmu>) {
         let dir = tempfile::tempdir().expect("tempdir");
         let program = dir.path().join(ProcessKind::Mmu.program());
         std::fs::write(&program, script).expect("write");
@@ -310,7 +251,7 @@ mod tests {
         let log = File::create(dir.path().join("log")).expect("log");
         let (send, notes) = crossbeam_channel::unbounded();
         let notify = move |note| drop(send.send(note));
-        let process = Process::spawn(&launcher, ProcessKind::Mmu, &log, notify).expect("spawn");
+        let process = Process::spawn(&launcher, &log, notify).expect("spawn");
         (dir, notes, process)
     }
 
@@ -320,7 +261,7 @@ mod tests {
         let Ok(Note::Ended(how)) = notes.recv_timeout(Duration::from_secs(20)) else { panic!("no end") };
         assert_eq!(how, "ended with exit status 3");
         assert_eq!(std::fs::read_to_string(dir.path().join("log")).expect("log"), "cannot\n");
-        assert!(matches!(process.send(Command::Mmu(MmuCommand::Shutdown)), Err(SendError::NotReady)));
+        assert!(matches!(process.send(MmuCommand::Shutdown), Err(SendError::NotReady)));
     }
 
     #[test]
@@ -335,7 +276,7 @@ mod tests {
     fn a_missing_program_is_an_error() {
         let launcher = Launcher::new("/nonexistent".into(), Transport::Socket);
         let log = tempfile::tempfile().expect("log");
-        let error = Process::spawn(&launcher, ProcessKind::Cpu, &log, |_| ()).expect_err("no program");
+        let error = Process::<Cpu>::spawn(&launcher, &log, |_| ()).expect_err("no program");
         assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
     }
 }

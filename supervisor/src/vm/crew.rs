@@ -3,13 +3,11 @@
 //! The crew turns notes into what its owner needs to know. It holds deadlines for each step that a child
 //! could fail to take, and kills who misses one.
 
+use super::member::{Answered, Heard, Member, MemberNote, Refused, kind};
 use crate::children::policy::{Decision, History, Role, decide};
 use crate::children::trouble::explain;
-use crate::children::{Command, Launcher, Note, Process, Reach, SendError};
-use quasar_abi::control::cpu::CpuCommand;
-use quasar_abi::control::devices::DevicesCommand;
-use quasar_abi::control::mmu::MmuCommand;
-use quasar_abi::control::{Event, ProcessKind, Reply};
+use crate::children::{Launcher, Reach, SendError};
+use quasar_abi::control::devices::{DevicesCommand, DevicesReply};
 use quasar_abi::machine::{VirtioDevice, VmSegments};
 use quasar_abi::party::{PartyId, status};
 use quasar_abi::vm::Vm;
@@ -40,14 +38,12 @@ pub enum CrewEvent {
         /// Why it is not replaced.
         fatal: Option<String>,
     },
-    /// It has answered a command other than those that the crew sends.
+    /// The devices have answered a command ([`Crew::tell_devices`]).
     Answer {
-        /// Who.
-        party: PartyId,
         /// The command's number.
         id: u64,
         /// What.
-        result: Result<Reply, String>,
+        result: Result<DevicesReply, String>,
     },
     /// It has something to tell people.
     Notice(PartyId, String),
@@ -67,7 +63,7 @@ struct Seat {
     stage: Stage,
     /// What its processes are started with, when it is not the crew's own.
     launcher: Option<Launcher>,
-    process: Option<Process>,
+    process: Option<Member>,
     generation: u32,
     history: History,
     /// The last thing it said about its own death.
@@ -79,7 +75,7 @@ struct Seat {
 pub struct SeatNote {
     party: PartyId,
     generation: u32,
-    note: Note,
+    note: MemberNote,
 }
 
 /// The processes of a VM.
@@ -94,15 +90,6 @@ pub struct Crew {
     born: Instant,
     /// Deaths found while starting or killing, told with the next tick.
     late: Vec<CrewEvent>,
-}
-
-const fn kind(party: PartyId) -> ProcessKind {
-    match party {
-        PartyId::Hart(_) => ProcessKind::Cpu,
-        PartyId::Mmu => ProcessKind::Mmu,
-        PartyId::Devices => ProcessKind::Devices,
-        PartyId::Migrator | PartyId::Supervisor => ProcessKind::Migrator,
-    }
 }
 
 const fn role(party: PartyId) -> Role {
@@ -156,7 +143,7 @@ impl Crew {
         let notify = Arc::clone(&self.notify);
         let tell = move |note| notify(SeatNote { party, generation, note });
         let launcher = self.seat(party).launcher.clone().unwrap_or_else(|| self.launcher.clone());
-        match Process::spawn(&launcher, kind(party), &self.log, tell) {
+        match Member::spawn(&launcher, party, &self.log, tell) {
             Ok(process) => {
                 let slot = self.vm.party(party);
                 slot.pid.set(process.pid());
@@ -177,11 +164,6 @@ impl Crew {
 
     /// Asks members to end; [`CrewEvent::Ended`] follows for each that is there.
     pub fn end(&mut self, party: PartyId) {
-        let command = match party {
-            PartyId::Hart(_) => Command::Cpu(CpuCommand::Shutdown),
-            PartyId::Mmu => Command::Mmu(MmuCommand::Shutdown),
-            _ => Command::Devices(DevicesCommand::Shutdown),
-        };
         let Some(seat) = self.seats.get_mut(&party) else { return };
         let Some(process) = &mut seat.process else {
             seat.stage = Stage::Absent;
@@ -190,26 +172,27 @@ impl Crew {
         if matches!(seat.stage, Stage::Ending { .. }) {
             return;
         }
-        let asked = process.send(command).is_ok();
+        let asked = process.shut_down().is_ok();
         if !asked {
             process.kill();
         }
         seat.stage = Stage::Ending { by: Instant::now() + END_DEADLINE, asked };
     }
 
-    /// Sends a command; its answer comes as [`CrewEvent::Answer`].
+    /// Sends the devices a command; its answer comes as [`CrewEvent::Answer`].
     ///
     /// # Errors
     /// [`SendError`], also when nobody serves there.
-    pub fn send(&mut self, party: PartyId, command: Command) -> Result<u64, SendError> {
-        let seat = self.seats.get_mut(&party).filter(|seat| matches!(seat.stage, Stage::Serving));
-        seat.and_then(|seat| seat.process.as_mut()).ok_or(SendError::NotReady)?.send(command)
+    pub fn tell_devices(&mut self, command: DevicesCommand) -> Result<u64, SendError> {
+        let seat = self.seats.get_mut(&PartyId::Devices).filter(|seat| matches!(seat.stage, Stage::Serving));
+        let member = seat.and_then(|seat| seat.process.as_mut());
+        member.and_then(Member::devices).ok_or(SendError::NotReady)?.send(command)
     }
 
     /// How a member's process is reached, while there is one.
     #[must_use]
     pub fn reach(&self, party: PartyId) -> Option<Reach> {
-        self.seats.get(&party)?.process.as_ref().map(Process::reach)
+        self.seats.get(&party)?.process.as_ref().map(Member::reach)
     }
 
     /// Whether no process is left of these members, and none will come.
@@ -241,28 +224,33 @@ impl Crew {
 
     /// Takes a note from a child's reader.
     pub fn hear(&mut self, SeatNote { party, generation, note }: SeatNote) -> Option<CrewEvent> {
-        let start = self.start_command(party);
         let seat = self.seats.get_mut(&party)?;
         if seat.generation != generation {
             return None;
         }
-        match note {
-            Note::Hello(_, sender) => {
-                let process = seat.process.as_mut()?;
-                process.greeted(sender);
-                match (&mut seat.stage, process.send(start)) {
+        let process = seat.process.as_mut()?;
+        match process.hear(note)? {
+            Heard::Hello => {
+                match (&mut seat.stage, process.start(&self.segments, &self.virtio)) {
                     (Stage::Starting { start, .. }, Ok(id)) => *start = Some(id),
                     (Stage::Ending { .. }, _) | (_, Err(_)) => process.kill(),
                     _ => {}
                 }
                 None
             }
-            Note::Event(event) => self.event(party, event),
-            Note::Garbled(what) => {
+            Heard::Notice(text) => Some(CrewEvent::Notice(party, text)),
+            Heard::Fatal(text) => {
+                // It says that it ends; whether it still can is not waited for.
+                seat.last_words = Some(text);
+                process.kill();
+                None
+            }
+            Heard::Answer { id, result } => self.answer(party, id, result),
+            Heard::Garbled(what) => {
                 seat.last_words = Some(what.clone());
                 Some(CrewEvent::Notice(party, format!("sent something that is no event: {what}")))
             }
-            Note::Ended(how) => {
+            Heard::Ended(how) => {
                 let ending = matches!(seat.stage, Stage::Ending { .. });
                 let how = seat.last_words.take().map_or(how.clone(), |words| format!("{how}: {words}"));
                 if ending {
@@ -276,44 +264,25 @@ impl Crew {
         }
     }
 
-    fn start_command(&self, party: PartyId) -> Command {
-        let segments = self.segments.clone();
-        match party {
-            PartyId::Hart(hart) => Command::Cpu(CpuCommand::Start { segments, hart }),
-            PartyId::Mmu => Command::Mmu(MmuCommand::Start { segments }),
-            _ => Command::Devices(DevicesCommand::Start { segments, virtio: self.virtio.clone() }),
-        }
-    }
-
-    fn event(&mut self, party: PartyId, event: Event) -> Option<CrewEvent> {
+    fn answer(&mut self, party: PartyId, id: u64, result: Result<Answered, Refused>) -> Option<CrewEvent> {
         let seat = self.seats.get_mut(&party)?;
-        let (id, result) = match event {
-            Event::Notice(text) => return Some(CrewEvent::Notice(party, text)),
-            Event::Hello(_) | Event::Progress(_) | Event::Migration(_) | Event::Network(_) => return None,
-            Event::Fatal(text) => {
-                // It says that it ends; whether it still can is not waited for.
-                seat.last_words = Some(text);
-                seat.process.as_ref()?.kill();
-                return None;
-            }
-            Event::Done { id, reply } => (id, Ok(reply)),
-            Event::Failed { id, error } => (id, Err(error)),
-        };
         let process = seat.process.as_mut()?;
-        process.answered();
         match (&seat.stage, &result) {
             (Stage::Starting { start: Some(wanted), .. }, Ok(_)) if *wanted == id => {
                 seat.stage = Stage::Serving;
                 Some(CrewEvent::Serving(party))
             }
             (Stage::Starting { start: Some(wanted), .. }, Err(error)) if *wanted == id => {
-                seat.last_words = Some(error.clone());
+                seat.last_words = Some(error.words.clone());
                 process.kill();
                 None
             }
             // The answer to a shutdown; the end itself is what counts.
             (Stage::Ending { .. }, _) => None,
-            _ => Some(CrewEvent::Answer { party, id, result }),
+            (_, Ok(Answered::Devices(reply))) => Some(CrewEvent::Answer { id, result: Ok(reply.clone()) }),
+            (_, Err(refused)) => Some(CrewEvent::Answer { id, result: Err(refused.words.clone()) }),
+            // Members that are told nothing but to start and to end.
+            (_, Ok(Answered::Done)) => None,
         }
     }
 

@@ -1,10 +1,11 @@
 //! A VM as its owner holds it: the controller's thread, its inbox, and what can be seen without asking it.
 
-use super::controller::{Answer, Controller, Input, Request, Setup};
+use super::controller::{Answer, Controller, Input, ReportAnswer, Request, Setup};
 use super::status::StatusBoard;
 use crate::machine::Machine;
 use crossbeam_channel::{Sender, unbounded};
 use quasar_abi::party::PartyId;
+use quasar_abi::report::DevicesReport;
 use quasar_abi::vm::pause;
 use quasar_api::{Phase, VmStatus};
 use std::sync::atomic::Ordering;
@@ -14,6 +15,9 @@ use std::time::Duration;
 
 /// How often the doorbell's watcher looks whether the VM has ended.
 const WATCH: Duration = Duration::from_secs(1);
+
+/// Longest wait for counters that somebody wants to see now.
+const GLANCE: Duration = Duration::from_secs(2);
 
 /// A VM with its controller's thread.
 pub struct VmHandle {
@@ -93,6 +97,19 @@ impl VmHandle {
         let (send, receive) = crossbeam_channel::bounded(1);
         self.ask(request, Box::new(move |result| drop(send.send(result))));
         receive.recv().unwrap_or_else(|_| Err("the VM has ended".into()))
+    }
+
+    /// What the devices have counted.
+    ///
+    /// # Errors
+    /// When they do not answer, or not soon: their process may be being replaced.
+    pub fn device_stats(&self) -> Result<DevicesReport, String> {
+        let (send, receive) = crossbeam_channel::bounded(1);
+        let answer: ReportAnswer = Box::new(move |result| drop(send.send(result)));
+        self.inbox.send(Input::DeviceStats(answer)).map_err(|_| "the VM has stopped".to_owned())?;
+        receive
+            .recv_timeout(GLANCE)
+            .map_err(|_| format!("the devices have not answered within {GLANCE:?}"))?
     }
 
     /// Waits for the threads of a VM that has stopped and lets its memory go. Whoever calls it while another

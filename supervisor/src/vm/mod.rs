@@ -5,6 +5,7 @@
 pub mod controller;
 pub mod crew;
 pub mod handle;
+mod member;
 pub mod stats;
 
 pub mod status;

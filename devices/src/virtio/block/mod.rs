@@ -13,6 +13,7 @@ use super::transport::registers::Identity;
 use super::transport::{self, state::MAX_QUEUE_SIZE};
 use crate::error::BadState;
 use crate::saved::plain_state;
+use quasar_abi::report::{BlockReport, DeviceReport};
 use request::Disk;
 use std::sync::Arc;
 
@@ -74,13 +75,13 @@ impl Device for Block {
         None
     }
 
-    fn stats(&self) -> serde_json::Value {
+    fn stats(&self) -> DeviceReport {
         let backing = self.disk.backing();
-        serde_json::json!({
-            "path": backing.path(),
-            "read_only": backing.read_only(),
-            "sectors": backing.sectors(),
-            "counters": self.disk.counters(),
+        DeviceReport::Block(BlockReport {
+            path: backing.path().to_owned(),
+            read_only: backing.read_only(),
+            sectors: backing.sectors(),
+            counters: self.disk.counters(),
         })
     }
 }

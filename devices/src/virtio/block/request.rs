@@ -7,6 +7,7 @@ use crate::dma::Dma;
 use crate::error::DevicesError;
 use crate::virtio::queue::{Chain, RingError};
 use quasar_abi::machine::OnEnospc;
+use quasar_abi::report::DiskCounters;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -98,14 +99,17 @@ impl Disk {
         &self.backing
     }
 
-    /// What has been done, as JSON.
+    /// What has been done.
     #[must_use]
-    pub fn counters(&self) -> serde_json::Value {
+    pub fn counters(&self) -> DiskCounters {
         let Counters { reads, writes, flushes, errors } = &self.counters;
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        serde_json::json!({
-            "reads": count(reads), "writes": count(writes), "flushes": count(flushes), "errors": count(errors),
-        })
+        DiskCounters {
+            reads: count(reads),
+            writes: count(writes),
+            flushes: count(flushes),
+            errors: count(errors),
+        }
     }
 
     /// Carries out a request. Repeating one is harmless.

@@ -9,6 +9,7 @@ use crate::error::{BadState, DevicesError};
 use crate::saved::plain_state;
 use quasar_abi::Segment;
 use quasar_abi::console::VIRTIO_CONSOLE;
+use quasar_abi::report::{ConsoleReport, DeviceReport};
 use std::sync::Arc;
 
 const RECEIVE: usize = 0;
@@ -127,7 +128,8 @@ impl Device for VirtioConsole {
         None
     }
 
-    fn stats(&self) -> serde_json::Value {
-        serde_json::json!({ "written": self.console.written.get(), "read": self.console.input_tail.get() })
+    fn stats(&self) -> DeviceReport {
+        let (written, read) = (self.console.written.get(), self.console.input_tail.get());
+        DeviceReport::Console(ConsoleReport { written, read })
     }
 }

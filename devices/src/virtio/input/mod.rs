@@ -9,6 +9,7 @@ use super::transport::FEATURES;
 use super::transport::registers::Identity;
 use crate::error::BadState;
 use config::{EV_KEY, KEY_POWER};
+use quasar_abi::report::{DeviceReport, PowerKeyReport};
 use state::{EVENTS_PER_PRESS, InputState, MAX_PRESSES};
 use zerocopy::IntoBytes;
 
@@ -108,7 +109,7 @@ impl Device for PowerKey {
         Some(live)
     }
 
-    fn stats(&self) -> serde_json::Value {
-        serde_json::json!({ "pressed": self.pressed })
+    fn stats(&self) -> DeviceReport {
+        DeviceReport::PowerKey(PowerKeyReport { pressed: self.pressed })
     }
 }

@@ -13,6 +13,7 @@ use crate::error::{BadState, DevicesError};
 use crate::saved::plain_state;
 use port::Port;
 use quasar_abi::frames::{MAX_FRAME_BYTES, PushError};
+use quasar_abi::report::{DeviceReport, NetReport};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -209,7 +210,7 @@ impl Device for Net {
         None
     }
 
-    fn stats(&self) -> serde_json::Value {
-        serde_json::json!({ "sent": self.sent, "received": self.received, "dropped": self.dropped })
+    fn stats(&self) -> DeviceReport {
+        DeviceReport::Net(NetReport { sent: self.sent, received: self.received, dropped: self.dropped })
     }
 }

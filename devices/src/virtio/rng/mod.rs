@@ -7,6 +7,7 @@ use super::transport::registers::Identity;
 use crate::error::BadState;
 use crate::saved::plain_state;
 use quasar_abi::random;
+use quasar_abi::report::{DeviceReport, RngReport};
 use quasar_abi::vm::Vm;
 
 /// Bytes given per request at most; the driver asks again.
@@ -99,7 +100,7 @@ impl Device for Rng {
         None
     }
 
-    fn stats(&self) -> serde_json::Value {
-        serde_json::json!({ "bytes_given": self.given })
+    fn stats(&self) -> DeviceReport {
+        DeviceReport::Rng(RngReport { bytes_given: self.given })
     }
 }

@@ -60,7 +60,7 @@ async fn host_view(State(host): Shared) -> Answer {
     // A switch that has died is being replaced: the host is there all the same.
     let stats = blocking(move || Ok(host.network.stats()));
     let (networks, networks_error) = match stats.await? {
-        Ok(networks) => (Some(networks), None),
+        Ok(networks) => (networks, None),
         Err(error) => (None, Some(error)),
     };
     json(HostReport { host: view, links, networks, networks_error })
@@ -208,7 +208,7 @@ async fn kill(
 async fn vm_stats(State(host): Shared, Path(name): Path<String>) -> Answer {
     let entry = host.find(&name)?;
     let stats = blocking(move || {
-        let devices = entry.handle.ask_and_wait(Request::DeviceStats).unwrap_or_default();
+        let devices = entry.handle.device_stats().ok();
         let network = host.network.stats().unwrap_or_default();
         Ok(stats::collect(&name, &entry.handle, devices, network, host.network.processes()))
     });

@@ -138,7 +138,7 @@ impl Reception {
                 }
                 Heard::Migration(event) => self.journey.extend(shown(event, "here")),
                 Heard::Done(_) => return Ok(downtime),
-                Heard::Failed(error) => return Err(error),
+                Heard::Failed(refusal) => return Err(refusal.to_string()),
                 Heard::Died(how) => return Err(format!("the migrator {how}")),
                 Heard::Nothing => {}
             }

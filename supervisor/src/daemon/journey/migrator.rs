@@ -1,10 +1,10 @@
 //! A migrator process on one journey, bound to the thread that owns it.
 
 use crate::children::trouble::explain;
-use crate::children::{Command, Launcher, Note, Process, Reach};
+use crate::children::{Launcher, Note, Process, Reach};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
-use quasar_abi::control::migrator::{MigrationEvent, MigratorCommand};
-use quasar_abi::control::{Event, ProcessKind, Reply};
+use quasar_abi::control::migrator::{self, MigrationEvent, MigratorCommand, MigratorRefusal, MigratorReply};
+use quasar_abi::control::{Event, ProcessKind};
 use std::fs::File;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ const END_DEADLINE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub enum Input {
     /// The migrator's.
-    Note(Note),
+    Note(Note<migrator::Migrator>),
     /// Give up if that is still possible.
     Cancel,
     /// Kill the migrator.
@@ -31,9 +31,9 @@ pub enum Heard {
     /// Something happens.
     Migration(MigrationEvent),
     /// The journey's command is done.
-    Done(Reply),
+    Done(MigratorReply),
     /// It failed.
-    Failed(String),
+    Failed(MigratorRefusal),
     /// The process has ended.
     Died(String),
     /// Nothing for a while, or nothing that concerns the journey.
@@ -42,10 +42,12 @@ pub enum Heard {
 
 /// A migrator that has said hello and was given its journey.
 pub struct Migrator {
-    process: Process,
+    process: Process<migrator::Migrator>,
     inbox: Receiver<Input>,
     journey: u64,
     gone: bool,
+    /// What it said of its own death.
+    last_words: Option<String>,
 }
 
 /// The two ends of what a journey's thread reacts to.
@@ -69,22 +71,24 @@ impl Migrator {
         let program = launcher.program(ProcessKind::Migrator);
         let notify = move |note| drop(outbox.send(Input::Note(note)));
         let peer = peer.map(|fd| ("--peer-fd", fd));
-        let mut process =
-            Process::spawn_with(launcher, ProcessKind::Migrator, peer, log, notify).map_err(|error| {
-                format!("the migrator cannot be started: {}: {}", program.display(), explain(&error))
-            })?;
+        let mut process = Process::spawn_with(launcher, peer, log, notify).map_err(|error| {
+            format!("the migrator cannot be started: {}: {}", program.display(), explain(&error))
+        })?;
         let by = Instant::now() + START_DEADLINE;
         loop {
             match inbox.recv_timeout(by.saturating_duration_since(Instant::now())) {
                 Ok(Input::Note(Note::Hello(_, sender))) => {
                     process.greeted(sender);
-                    let sent = process.send(Command::Migrator(first));
+                    let sent = process.send(first);
                     let journey = sent.map_err(|error| format!("the migrator: {error}"))?;
-                    return Ok(Self { process, inbox, journey, gone: false });
+                    return Ok(Self { process, inbox, journey, gone: false, last_words: None });
                 }
                 Ok(Input::Note(Note::Garbled(what))) => return Err(format!("the migrator said {what}")),
                 Ok(Input::Note(Note::Ended(how))) => return Err(format!("the migrator {how}")),
                 Ok(Input::Cancel | Input::Abort) => return Err("cancelled".into()),
+                Ok(Input::Note(Note::Event(Event::Fatal(text)))) => {
+                    return Err(format!("the migrator: {text}"));
+                }
                 Ok(Input::Note(Note::Event(_))) => {}
                 Err(_) => return Err(format!("the migrator was not ready within {START_DEADLINE:?}")),
             }
@@ -107,7 +111,7 @@ impl Migrator {
 
     /// Sends a further command. One that cannot be sent shows as the process's end.
     pub fn tell(&mut self, command: MigratorCommand) {
-        if let Err(error) = self.process.send(Command::Migrator(command)) {
+        if let Err(error) = self.process.send(command) {
             log::warn!("migrator: {error}; it is killed");
             self.process.kill();
         }
@@ -116,16 +120,22 @@ impl Migrator {
     /// Waits for what comes next, and carries out what users order meanwhile.
     pub fn hear(&mut self, patience: Duration) -> Heard {
         match self.inbox.recv_timeout(patience) {
-            Ok(Input::Note(Note::Event(Event::Migration(event)))) => Heard::Migration(event),
+            Ok(Input::Note(Note::Event(Event::News(event)))) => Heard::Migration(event),
             Ok(Input::Note(Note::Event(Event::Done { id, reply }))) => {
                 self.process.answered();
                 if id == self.journey { Heard::Done(reply) } else { Heard::Nothing }
             }
-            Ok(Input::Note(Note::Event(Event::Failed { id, error }))) => {
+            Ok(Input::Note(Note::Event(Event::Refused { id, refusal }))) => {
                 self.process.answered();
-                if id == self.journey { Heard::Failed(error) } else { Heard::Nothing }
+                if id == self.journey { Heard::Failed(refusal) } else { Heard::Nothing }
             }
-            Ok(Input::Note(Note::Event(Event::Fatal(text) | Event::Notice(text)))) => {
+            Ok(Input::Note(Note::Event(Event::Fatal(text)))) => {
+                // It ends by itself, or hangs while it does.
+                self.process.kill();
+                self.last_words = Some(text);
+                Heard::Nothing
+            }
+            Ok(Input::Note(Note::Event(Event::Notice(text)))) => {
                 log::warn!("migrator: {text}");
                 Heard::Nothing
             }
@@ -135,7 +145,10 @@ impl Migrator {
             }
             Ok(Input::Note(Note::Ended(how))) => {
                 self.gone = true;
-                Heard::Died(how)
+                Heard::Died(match self.last_words.take() {
+                    Some(words) => format!("{how}: {words}"),
+                    None => how,
+                })
             }
             Ok(Input::Note(_)) | Err(RecvTimeoutError::Timeout) => Heard::Nothing,
             Ok(Input::Cancel) => {

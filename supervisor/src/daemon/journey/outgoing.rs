@@ -10,7 +10,7 @@ use crate::daemon::entry::{Doubt, Entry};
 use crate::daemon::host::{Host, HostError};
 use crate::vm::Request;
 use crossbeam_channel::{Receiver, Sender};
-use quasar_abi::control::migrator::{MigrationEvent, MigratorCommand};
+use quasar_abi::control::migrator::{MigrationEvent, MigratorCommand, MigratorRefusal};
 use quasar_abi::vm::{VmControl, pause};
 use quasar_api::{Departure, JourneyEvent, Phase};
 use std::net::ToSocketAddrs;
@@ -135,8 +135,10 @@ fn travel(
                 }
             }
             Heard::Done(_) => break End::There,
-            Heard::Failed(error) if unclear.is_some() => break End::Unclear(error),
-            Heard::Failed(error) => break End::Here(error),
+            Heard::Failed(refusal @ MigratorRefusal::Unclear { .. }) => {
+                break End::Unclear(refusal.to_string());
+            }
+            Heard::Failed(refusal) => break End::Here(refusal.to_string()),
             Heard::Died(_) if completed => break End::There,
             Heard::Died(how) if handed_over => {
                 break End::Unclear(format!(

@@ -6,21 +6,12 @@ use super::{Input, Journey};
 use crate::daemon::entry::Entry;
 use crate::daemon::host::{Host, HostError};
 use crossbeam_channel::{Receiver, Sender};
-use quasar_abi::control::Reply;
-use quasar_abi::control::migrator::MigratorCommand;
+use quasar_abi::control::migrator::{MigratorCommand, MigratorReply, Suspended};
 use quasar_api::{JourneyEvent, Suspension};
-use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
 
 const LOOK: Duration = Duration::from_secs(1);
-
-#[derive(Deserialize)]
-struct Written {
-    file_bytes: u64,
-    raw_bytes: u64,
-    hash: String,
-}
 
 impl Host {
     /// Begins to write a VM to a file. When that is whole the VM is no longer here.
@@ -46,7 +37,7 @@ impl Host {
         let command = MigratorCommand::Suspend { vm, file };
         self.set_out(&entry, way, move |host, entry, journey, ends| {
             match write(&host, &entry, &journey, ends, command) {
-                Ok(Written { file_bytes, raw_bytes, hash }) => {
+                Ok(Suspended { file_bytes, raw_bytes, hash }) => {
                     host.leave(&entry, !shared_disk);
                     journey.push(JourneyEvent::Suspended { file_bytes, raw_bytes, hash });
                 }
@@ -62,7 +53,7 @@ fn write(
     journey: &Journey,
     ends: (Sender<Input>, Receiver<Input>),
     command: MigratorCommand,
-) -> Result<Written, String> {
+) -> Result<Suspended, String> {
     let machine = entry.handle.machine().ok_or("the VM has stopped")?;
     let log = entry.open_log().map_err(|error| error.to_string())?;
     let result = Migrator::start(&entry.migrator(&host.launcher), None, &log, ends, command).and_then(
@@ -70,13 +61,11 @@ fn write(
             journey.set_migrator(migrator.reach());
             let result = loop {
                 match migrator.hear(LOOK) {
-                    Heard::Done(Reply::Json(text)) => {
-                        break serde_json::from_str(&text).map_err(|e| e.to_string());
-                    }
-                    Heard::Done(Reply::Unit) => {
+                    Heard::Done(MigratorReply::Suspended(written)) => break Ok(written),
+                    Heard::Done(MigratorReply::Done) => {
                         break Err("the migrator did not say what it has written".into());
                     }
-                    Heard::Failed(error) => break Err(error),
+                    Heard::Failed(refusal) => break Err(refusal.to_string()),
                     Heard::Died(how) => break Err(format!("the migrator {how}")),
                     Heard::Migration(_) | Heard::Nothing => {}
                 }

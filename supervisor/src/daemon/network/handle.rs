@@ -1,9 +1,10 @@
 //! The networks as the rest of the daemon sees them.
 
-use super::{Addresses, Answer, Attachment, Input, Keeper, LinkBoard, LinkOptions};
-use crate::children::Launcher;
+use super::{Addresses, Answer, Attachment, Input, Keeper, LinkBoard, LinkOptions, ReportAnswer};
 use crate::children::policy::History;
+use crate::children::{Launcher, Questions};
 use crossbeam_channel::{Sender, unbounded};
+use quasar_abi::report::NetworksReport;
 use quasar_api::ProcessInfo;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -60,7 +61,7 @@ impl NetworkHandle {
             links: BTreeSet::new(),
             board: Arc::clone(&board),
             waiting: vec![],
-            answers: BTreeMap::new(),
+            questions: Questions::default(),
             listening: None,
             deaf_told: None,
             listen_again: None,
@@ -155,13 +156,13 @@ impl NetworkHandle {
         self.ask(|answer| Input::Signal(vm, signal, answer))
     }
 
-    /// The switch's counters, or null when there is no switch.
+    /// The switch's counters, or nothing when there is no switch.
     ///
     /// # Errors
     /// When the switch does not answer, or not soon: it may be being replaced.
-    pub fn stats(&self) -> Result<serde_json::Value, String> {
+    pub fn stats(&self) -> Result<Option<NetworksReport>, String> {
         let (send, receive) = crossbeam_channel::bounded(1);
-        let answer: Answer = Box::new(move |result| drop(send.send(result)));
+        let answer: ReportAnswer = Box::new(move |result| drop(send.send(result)));
         self.inbox.send(Input::Stats(answer)).map_err(|_| "the daemon is ending".to_owned())?;
         receive.recv_timeout(GLANCE).map_err(|_| format!("the switch has not answered within {GLANCE:?}"))?
     }

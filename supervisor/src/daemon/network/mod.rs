@@ -15,10 +15,11 @@ pub use links::LinkBoard;
 
 use super::passt::Passt;
 use crate::children::policy::History;
-use crate::children::{Launcher, Note, Process};
+use crate::children::{Launcher, Note, Process, Questions};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use quasar_abi::control::migrator::Security;
-use quasar_abi::control::netswitch::NetswitchCommand;
+use quasar_abi::control::netswitch::{Netswitch, NetswitchCommand, NetswitchReply};
+use quasar_abi::report::NetworksReport;
 use quasar_api::{ProcessInfo, Publish, UplinkSpec};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -75,9 +76,12 @@ pub struct LinkOptions {
 pub type Addresses = Arc<Mutex<BTreeMap<String, Ipv4Addr>>>;
 
 type Answer = Box<dyn FnOnce(Result<serde_json::Value, String>) + Send>;
+type ReportAnswer = Box<dyn FnOnce(Result<Option<NetworksReport>, String>) + Send>;
+/// Who waits for the switch.
+type SwitchAnswer = Box<dyn FnOnce(Result<NetswitchReply, String>) + Send>;
 
 enum Input {
-    Switch(u32, Note),
+    Switch(u32, Note<Netswitch>),
     /// The switch of this generation has carried out all that it was told at its start.
     Serves(u32),
     PasstEnded(String, u32, String),
@@ -93,7 +97,7 @@ enum Input {
     Swap(Launcher, Answer),
     /// Send a signal to the switch, or to the program behind this VM's way out.
     Signal(Option<String>, i32, Answer),
-    Stats(Answer),
+    Stats(ReportAnswer),
     Quit,
 }
 
@@ -111,7 +115,7 @@ struct Keeper {
     directory: PathBuf,
     log: Arc<File>,
     outbox: Sender<Input>,
-    switch: Option<Process>,
+    switch: Option<Process<Netswitch>>,
     generation: u32,
     history: History,
     due: Option<Instant>,
@@ -129,7 +133,7 @@ struct Keeper {
     /// How the links to them are.
     board: Arc<LinkBoard>,
     waiting: Vec<Waiting>,
-    answers: BTreeMap<u64, Answer>,
+    questions: Questions<Netswitch, SwitchAnswer>,
     /// Who waits for the switch to listen.
     listening: Option<Answer>,
     /// Why the switch could not listen last, as far as that was told.
@@ -249,10 +253,15 @@ impl Keeper {
             Input::Depart(vm, answer) => self.depart(&vm, answer),
             Input::Swap(launcher, answer) => self.swap(launcher, answer),
             Input::Signal(vm, signal, answer) => answer(self.signal(vm.as_deref(), signal)),
-            Input::Stats(answer) => match self.send(NetswitchCommand::Stats) {
-                Some(id) => drop(self.answers.insert(id, answer)),
-                None => answer(Ok(serde_json::Value::Null)),
-            },
+            Input::Stats(answer) if self.switch.is_none() && self.due.is_none() => answer(Ok(None)),
+            Input::Stats(answer) => {
+                let told = |result| match result {
+                    Ok(NetswitchReply::Stats(report)) => answer(Ok(Some(report))),
+                    Ok(_) => answer(Err("the switch answered without a report".into())),
+                    Err(error) => answer(Err(error)),
+                };
+                self.ask(NetswitchCommand::Stats, Box::new(told));
+            }
         }
     }
 
@@ -300,11 +309,9 @@ impl Keeper {
         if kept {
             self.away.insert(vm.to_owned(), (port.network, port.mac));
         }
-        match self.send(NetswitchCommand::MovePort { port: port_name(vm) }) {
-            // Nothing here waits for the switch; who waits for the answer knows then that the port has moved.
-            Some(id) => drop(self.answers.insert(id, Box::new(move |_| answer(Ok(kept.into()))))),
-            None => answer(Ok(kept.into())),
-        }
+        // Nothing here waits for the switch; who waits for the answer knows then that the port has moved.
+        let moved = move |_| answer(Ok(kept.into()));
+        self.ask(NetswitchCommand::MovePort { port: port_name(vm) }, Box::new(moved));
     }
 
     fn forget(&mut self, vm: &str) {

@@ -97,17 +97,14 @@ impl Keeper {
         if self.swap.is_none() {
             return;
         }
-        let Some(id) = self.send(NetswitchCommand::Stats) else { return };
         let outbox = self.outbox.clone();
         let generation = self.generation;
-        self.answers.insert(
-            id,
-            Box::new(move |answer| {
-                if answer.is_ok() {
-                    drop(outbox.send(super::Input::Serves(generation)));
-                }
-            }),
-        );
+        let serves = move |answer: Result<_, _>| {
+            if answer.is_ok() {
+                drop(outbox.send(super::Input::Serves(generation)));
+            }
+        };
+        self.ask(NetswitchCommand::Stats, Box::new(serves));
     }
 
     /// It refused something that the one before had carried out.

@@ -1,11 +1,13 @@
 //! The switch process: started, told everything, heard, replaced.
 
-use super::{Answer, Input, Keeper, LinkOptions, port_name};
+use super::{Input, Keeper, LinkOptions, SwitchAnswer, port_name};
 use crate::children::policy::{Decision, Role, decide};
 use crate::children::trouble::explain;
-use crate::children::{Command, Note, Process};
-use quasar_abi::control::netswitch::{LeaseWish, NetswitchCommand, NetworkEvent};
-use quasar_abi::control::{Event, ProcessKind, Reply};
+use crate::children::{Note, Process};
+use quasar_abi::control::netswitch::{
+    LeaseWish, Netswitch, NetswitchCommand, NetswitchRefusal, NetswitchReply, NetworkEvent,
+};
+use quasar_abi::control::{Event, ProcessKind};
 use std::time::{Duration, Instant};
 
 /// How often a switch that cannot listen tries again.
@@ -17,7 +19,7 @@ impl Keeper {
         self.due = None;
         let (generation, outbox) = (self.generation, self.outbox.clone());
         let notify = move |note| drop(outbox.send(Input::Switch(generation, note)));
-        match Process::spawn(&self.launcher, ProcessKind::Netswitch, &self.log, notify) {
+        match Process::spawn(&self.launcher, &self.log, notify) {
             Ok(process) => self.switch = Some(process),
             Err(error) => {
                 let program = self.launcher.program(ProcessKind::Netswitch);
@@ -27,7 +29,7 @@ impl Keeper {
         }
     }
 
-    pub(super) fn hear(&mut self, note: Note) {
+    pub(super) fn hear(&mut self, note: Note<Netswitch>) {
         match note {
             Note::Hello(_, sender) => {
                 let Some(switch) = &mut self.switch else { return };
@@ -38,21 +40,31 @@ impl Keeper {
                 for vm in all {
                     self.tell_port(&vm);
                 }
+                for (command, answer) in self.questions.for_successor() {
+                    self.ask(command, answer);
+                }
                 self.ask_newcomer();
             }
             Note::Event(Event::Done { id, reply }) => self.answered(id, Ok(reply)),
-            Note::Event(Event::Failed { id, error }) => self.answered(id, Err(error)),
-            Note::Event(Event::Notice(text) | Event::Fatal(text)) => log::warn!("netswitch: {text}"),
-            Note::Event(Event::Network(NetworkEvent::Ended { network, mac })) => self.ended(&network, mac),
-            Note::Event(Event::Network(NetworkEvent::Link { name, up, reason })) => {
+            Note::Event(Event::Refused { id, refusal }) => self.answered(id, Err(refusal)),
+            Note::Event(Event::Notice(text)) => log::warn!("netswitch: {text}"),
+            Note::Event(Event::Fatal(text)) => {
+                log::error!("netswitch: {text}");
+                // It ends by itself, or hangs while it does.
+                if let Some(switch) = &self.switch {
+                    switch.kill();
+                }
+            }
+            Note::Event(Event::News(NetworkEvent::Ended { network, mac })) => self.ended(&network, mac),
+            Note::Event(Event::News(NetworkEvent::Link { name, up, reason })) => {
                 self.board.set(&name, up, &reason);
             }
-            Note::Event(Event::Network(NetworkEvent::Leased { port, address })) => {
+            Note::Event(Event::News(NetworkEvent::Leased { port, address })) => {
                 if let Some(vm) = port.strip_suffix("/0") {
                     self.leased(vm, address.into());
                 }
             }
-            Note::Event(_) => {}
+            Note::Event(Event::Hello(_)) => {}
             Note::Garbled(what) => log::warn!("netswitch sent something that is no event: {what}"),
             Note::Ended(how) => {
                 self.switch = None;
@@ -64,8 +76,8 @@ impl Keeper {
     pub(super) fn switch_ended(&mut self, how: &str) {
         log::error!("netswitch {how}");
         self.board.all_down("the switch here is being replaced");
-        for answer in std::mem::take(&mut self.answers).into_values() {
-            answer(Err("the switch has died; it is being replaced, ask again".into()));
+        for answer in self.questions.died() {
+            answer(Err("the switch has died and may have done it; it is being replaced".into()));
         }
         for waiting in &mut self.waiting {
             waiting.command = None;
@@ -77,7 +89,7 @@ impl Keeper {
             return;
         }
         if self.ports.is_empty() && self.listen.is_none() {
-            return;
+            return self.answer_nobody(how);
         }
         let (history, decision) = decide(&self.history, Role::Replaceable, self.born.elapsed());
         self.history = history;
@@ -85,6 +97,7 @@ impl Keeper {
             Decision::Restart { after } => self.due = Some(Instant::now() + after),
             Decision::GiveUp { why } => {
                 log::error!("netswitch {why}; the VMs run on without network");
+                self.answer_nobody(how);
                 for waiting in std::mem::take(&mut self.waiting) {
                     self.ports.remove(&waiting.vm);
                     (waiting.answer)(Err(format!("the switch process {how} and {why}")));
@@ -95,13 +108,28 @@ impl Keeper {
 
     pub(super) fn send(&mut self, command: NetswitchCommand) -> Option<u64> {
         let switch = self.switch.as_mut().filter(|s| s.is_ready())?;
-        match switch.send(Command::Netswitch(command)) {
+        match switch.send(command) {
             Ok(id) => Some(id),
             Err(error) => {
                 log::error!("netswitch: {error}; it is killed and replaced");
                 switch.kill();
                 None
             }
+        }
+    }
+
+    /// Asks the switch something whose answer somebody waits for.
+    pub(super) fn ask(&mut self, command: NetswitchCommand, answer: SwitchAnswer) {
+        match self.send(command.clone()) {
+            Some(id) => self.questions.asked(id, command, answer),
+            None => answer(Err("the switch is being replaced, ask again".into())),
+        }
+    }
+
+    /// There is no switch that would answer.
+    fn answer_nobody(&mut self, how: &str) {
+        for answer in self.questions.give_up() {
+            answer(Err(format!("the switch process {how}")));
         }
     }
 
@@ -122,17 +150,16 @@ impl Keeper {
     /// died may find the port held by another program: it is told again until it has it.
     pub(super) fn tell_listen(&mut self) {
         let Some(LinkOptions { listen, security }) = self.listen.clone() else { return };
-        let Some(id) = self.send(NetswitchCommand::Listen { address: listen.to_string(), security }) else {
-            return;
-        };
+        let command = NetswitchCommand::Listen { address: listen.to_string(), security };
+        let Some(id) = self.send(command.clone()) else { return };
         let (outbox, generation) = (self.outbox.clone(), self.generation);
-        let again: Answer = Box::new(move |result| {
-            if let Err(error) = result {
-                drop(outbox.send(Input::Deaf(generation, error)));
-            }
-        });
-        let answer = self.listening.take().unwrap_or(again);
-        self.answers.insert(id, answer);
+        let first = self.listening.take();
+        let answer = move |result: Result<NetswitchReply, String>| match (first, result) {
+            (Some(first), result) => first(result.map(|_| serde_json::Value::Null)),
+            (None, Err(error)) => drop(outbox.send(Input::Deaf(generation, error))),
+            (None, Ok(_)) => {}
+        };
+        self.questions.asked(id, command, Box::new(answer));
     }
 
     /// The switch cannot take links.
@@ -175,19 +202,16 @@ impl Keeper {
         }
     }
 
-    pub(super) fn answered(&mut self, id: u64, result: Result<Reply, String>) {
+    pub(super) fn answered(&mut self, id: u64, result: Result<NetswitchReply, NetswitchRefusal>) {
+        let result = result.map_err(|refusal| refusal.to_string());
         if let Some(switch) = &mut self.switch {
             switch.answered();
         }
         if let Err(error) = &result {
             self.newcomer_refused(error);
         }
-        if let Some(answer) = self.answers.remove(&id) {
-            return answer(match result {
-                Ok(Reply::Json(text)) => serde_json::from_str(&text).map_err(|e| e.to_string()),
-                Ok(Reply::Unit) => Ok(serde_json::Value::Null),
-                Err(error) => Err(error),
-            });
+        if let Some(answer) = self.questions.answered(id) {
+            return answer(result);
         }
         let waiting = self.waiting.iter().position(|w| w.command == Some(id));
         match (waiting, result) {

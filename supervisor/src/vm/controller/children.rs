@@ -3,16 +3,21 @@
 use super::{Controller, Step};
 use crate::vm::crew::CrewEvent;
 use crate::vm::swap::SwapEnd;
-use quasar_abi::control::Reply;
+use quasar_abi::control::devices::DevicesReply;
 use quasar_abi::party::PartyId;
 
 impl Controller {
     pub(super) fn react(&mut self, event: CrewEvent) {
         match event {
+            CrewEvent::Serving(PartyId::Devices) => {
+                for (command, answer) in self.questions.for_successor() {
+                    self.ask_devices(command, answer);
+                }
+            }
             CrewEvent::Serving(_) | CrewEvent::Ended(_) => {}
             CrewEvent::Notice(party, text) => self.note(&format!("{party}: {text}")),
             CrewEvent::Died { party, how, fatal } => self.mourn(party, &how, fatal),
-            CrewEvent::Answer { party, id, result } => self.take_answer(party, id, result),
+            CrewEvent::Answer { id, result } => self.take_answer(id, result),
         }
         self.show();
     }
@@ -20,8 +25,12 @@ impl Controller {
     pub(super) fn mourn(&mut self, party: PartyId, how: &str, fatal: Option<String>) {
         self.note(&format!("{party} {how}"));
         if party == PartyId::Devices {
-            for answer in std::mem::take(&mut self.answers).into_values() {
-                answer(Err("the devices process has died; it is being replaced, ask again".into()));
+            for answer in self.questions.died() {
+                answer(Err("the devices process has died and may have done it; it is being replaced".into()));
+            }
+            for shutdown in &mut self.shutdowns {
+                // Pressed or not: the guest has the rest of its time.
+                shutdown.key = None;
             }
             if let Step::RebootDevices { id, .. } = &mut self.step {
                 *id = None;
@@ -41,10 +50,9 @@ impl Controller {
         }
     }
 
-    pub(super) fn take_answer(&mut self, party: PartyId, id: u64, result: Result<Reply, String>) {
+    pub(super) fn take_answer(&mut self, id: u64, result: Result<DevicesReply, String>) {
         if let Step::RebootDevices { id: Some(wanted), .. } = self.step
             && wanted == id
-            && party == PartyId::Devices
         {
             return match result {
                 Ok(_) => self.reboot_load(),
@@ -52,19 +60,15 @@ impl Controller {
             };
         }
         // A key that cannot be pressed is not waited for.
-        let pressing = self.shutdowns.iter().position(|s| party == PartyId::Devices && s.key == id);
+        let pressing = self.shutdowns.iter().position(|s| s.key == Some(id));
         if let (Some(index), Err(error)) = (pressing, &result) {
             let shutdown = self.shutdowns.swap_remove(index);
             return (shutdown.answer)(Err(error.clone()));
         }
-        match (self.answers.remove(&id), result) {
-            (None, Err(error)) => self.note(&format!("{party} refused a command: {error}")),
+        match (self.questions.answered(id), result) {
+            (None, Err(error)) => self.note(&format!("devices refused a command: {error}")),
             (None, Ok(_)) => {}
-            (Some(answer), Err(error)) => answer(Err(error)),
-            (Some(answer), Ok(Reply::Unit)) => answer(Ok(serde_json::Value::Null)),
-            (Some(answer), Ok(Reply::Json(text))) => {
-                answer(serde_json::from_str(&text).map_err(|e| format!("{party} answered no JSON: {e}")));
-            }
+            (Some(answer), result) => answer(result),
         }
     }
 

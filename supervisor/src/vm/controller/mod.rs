@@ -10,17 +10,17 @@ mod requests;
 use super::crew::{Crew, SeatNote};
 use super::status::StatusBoard;
 use super::swap::{Swap, SwapRequest};
-use crate::children::{Command, Launcher};
+use crate::children::{Launcher, Questions};
 use crate::errand;
 use crate::machine::{Machine, boot};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use panic::PanicWatch;
-use quasar_abi::control::devices::DevicesCommand;
+use quasar_abi::control::devices::{Devices, DevicesCommand, DevicesReply};
 use quasar_abi::machine::VirtioDevice;
 use quasar_abi::party::PartyId;
+use quasar_abi::report::DevicesReport;
 use quasar_abi::vm::{pause, request};
 use quasar_api::{MachineConfig, Outcome, Phase};
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::sync::Arc;
@@ -40,10 +40,18 @@ pub enum Input {
     Loaded(errand::Answer),
     /// A user's.
     Request(Request, Answer),
+    /// What the devices have counted is asked for.
+    DeviceStats(ReportAnswer),
 }
 
 /// Where a request's result goes; called once, from the controller's thread.
 pub type Answer = Box<dyn FnOnce(Result<serde_json::Value, String>) + Send>;
+
+/// Where the devices' report goes, as an [`Answer`].
+pub type ReportAnswer = Box<dyn FnOnce(Result<DevicesReport, String>) + Send>;
+
+/// Who waits for the devices.
+type DevicesAnswer = Box<dyn FnOnce(Result<DevicesReply, String>) + Send>;
 
 /// What users ask.
 #[derive(Debug)]
@@ -61,8 +69,6 @@ pub enum Request {
     Stop,
     /// Press the power key.
     PowerButton,
-    /// The devices' own counters.
-    DeviceStats,
     /// Send a signal to some of its processes; answers their numbers by role.
     Signal {
         /// Whose.
@@ -141,8 +147,8 @@ enum Step {
 
 struct Shutdown {
     by: Instant,
-    /// The command that presses the key.
-    key: u64,
+    /// The command that presses the key, while it is unanswered.
+    key: Option<u64>,
     answer: Answer,
 }
 
@@ -165,7 +171,8 @@ pub struct Controller {
     pausing: Vec<(Instant, Answer)>,
     shutdowns: Vec<Shutdown>,
     stops: Vec<Answer>,
-    answers: BTreeMap<u64, Answer>,
+    /// Who waits for the devices.
+    questions: Questions<Devices, DevicesAnswer>,
     arriving: bool,
     unclear: Option<String>,
     panic: PanicWatch,
@@ -202,7 +209,7 @@ impl Controller {
             pausing: vec![],
             shutdowns: vec![],
             stops: vec![],
-            answers: BTreeMap::new(),
+            questions: Questions::default(),
             arriving,
             unclear: None,
             panic: PanicWatch::default(),
@@ -225,6 +232,7 @@ impl Controller {
                 Ok(Input::Loaded(answer)) => self.loaded(answer),
                 Ok(Input::Doorbell) | Err(RecvTimeoutError::Timeout) => {}
                 Ok(Input::Request(request, answer)) => self.serve(request, answer),
+                Ok(Input::DeviceStats(answer)) => self.report(answer),
                 Err(RecvTimeoutError::Disconnected) => self.begin_end(Outcome::Forced),
             }
             for event in self.crew.tick() {
@@ -375,8 +383,7 @@ impl Controller {
             Step::RebootHarts { by } => self.reboot_devices(by),
             Step::RebootDevices { by, id: None } => {
                 // Its successor resets itself again when it serves.
-                let command = Command::Devices(DevicesCommand::Reset);
-                let id = self.crew.send(PartyId::Devices, command).ok();
+                let id = self.crew.tell_devices(DevicesCommand::Reset).ok();
                 self.step = Step::RebootDevices { by, id };
                 self.check_reboot(by);
             }

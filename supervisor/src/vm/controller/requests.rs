@@ -1,9 +1,8 @@
 //! What users ask, and when they are answered.
 
-use super::{Answer, Controller, Request, Shutdown, Step};
-use crate::children::Command;
+use super::{Answer, Controller, DevicesAnswer, ReportAnswer, Request, Shutdown, Step};
 use crate::vm::swap::Swap;
-use quasar_abi::control::devices::DevicesCommand;
+use quasar_abi::control::devices::{DevicesCommand, DevicesReply};
 use quasar_abi::party::PartyId;
 use quasar_abi::vm::pause;
 use quasar_api::Outcome;
@@ -48,8 +47,11 @@ impl Controller {
                 self.look_at_disks();
                 answer(Ok(serde_json::Value::Null));
             }
-            (Request::PowerButton, _) => self.ask_devices(DevicesCommand::PowerButton, answer),
-            (Request::DeviceStats, _) => self.ask_devices(DevicesCommand::Stats, answer),
+            (Request::PowerButton, _) => {
+                let done =
+                    |result: Result<DevicesReply, String>| answer(result.map(|_| serde_json::Value::Null));
+                self.ask_devices(DevicesCommand::PowerButton, Box::new(done));
+            }
             (Request::Swap(wanted), Step::Running) => {
                 self.step = Step::Swap(Swap::begin(wanted, &self.machine.vm), answer);
             }
@@ -63,15 +65,14 @@ impl Controller {
             (Request::Shutdown { .. }, _) if self.is_paused() => {
                 answer(Err("it is paused, and hears its power key only when it runs".into()));
             }
-            (Request::Shutdown { timeout }, _) => {
-                match self.crew.send(PartyId::Devices, Command::Devices(DevicesCommand::PowerButton)) {
-                    Ok(key) => {
-                        let by = Instant::now().checked_add(timeout).unwrap_or_else(Instant::now);
-                        self.shutdowns.push(Shutdown { by, key, answer });
-                    }
-                    Err(error) => answer(Err(format!("the power key cannot be pressed: {error}"))),
+            (Request::Shutdown { timeout }, _) => match self.crew.tell_devices(DevicesCommand::PowerButton) {
+                Ok(key) => {
+                    let key = Some(key);
+                    let by = Instant::now().checked_add(timeout).unwrap_or_else(Instant::now);
+                    self.shutdowns.push(Shutdown { by, key, answer });
                 }
-            }
+                Err(error) => answer(Err(format!("the power key cannot be pressed: {error}"))),
+            },
         }
         self.show();
     }
@@ -99,9 +100,27 @@ impl Controller {
         Ok(pids.into())
     }
 
-    pub(super) fn ask_devices(&mut self, command: DevicesCommand, answer: Answer) {
-        match self.crew.send(PartyId::Devices, Command::Devices(command)) {
-            Ok(id) => drop(self.answers.insert(id, answer)),
+    /// Asks the devices what they have counted.
+    pub(super) fn report(&mut self, answer: ReportAnswer) {
+        match self.step {
+            Step::Failed => answer(Err("the VM has failed; see its logs, then remove it".into())),
+            Step::EndHarts | Step::EndRest | Step::Done => answer(Err("the VM is being stopped".into())),
+            _ => {
+                let told = |result| match result {
+                    Ok(DevicesReply::Stats(report)) => answer(Ok(report)),
+                    Ok(DevicesReply::Done) => {
+                        answer(Err("the devices process answered without a report".into()))
+                    }
+                    Err(error) => answer(Err(error)),
+                };
+                self.ask_devices(DevicesCommand::Stats, Box::new(told));
+            }
+        }
+    }
+
+    pub(super) fn ask_devices(&mut self, command: DevicesCommand, answer: DevicesAnswer) {
+        match self.crew.tell_devices(command.clone()) {
+            Ok(id) => self.questions.asked(id, command, answer),
             Err(error) => answer(Err(format!("the devices process: {error}"))),
         }
     }
@@ -109,8 +128,10 @@ impl Controller {
     pub(super) fn refuse_everyone(&mut self, why: &str) {
         let pausing = std::mem::take(&mut self.pausing).into_iter().map(|(_, answer)| answer);
         let shutdowns = std::mem::take(&mut self.shutdowns).into_iter().map(|s| s.answer);
-        let asked = std::mem::take(&mut self.answers).into_values();
-        for answer in pausing.chain(shutdowns).chain(asked) {
+        for answer in pausing.chain(shutdowns) {
+            answer(Err(why.to_owned()));
+        }
+        for answer in self.questions.give_up() {
             answer(Err(why.to_owned()));
         }
     }
