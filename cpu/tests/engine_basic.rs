@@ -21,7 +21,11 @@ fn a_loop_sums() {
         &[r(Op::Add, A0, A0, T0), i(Op::Addi, T0, T0, -1), s(Op::Bne, T0, ZERO, -8)],
         &exit(A0),
     ]);
-    assert_eq!(Machine::result(&code), 500_500);
+    for engine in quasar_cpu::engine::names() {
+        let mut machine = Machine::with(&code);
+        machine.engine = engine;
+        assert_eq!(machine.run(), (request::HTIF_EXIT, 500_500 << 1 | 1), "{engine}");
+    }
 }
 
 #[test]

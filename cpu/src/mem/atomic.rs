@@ -30,19 +30,23 @@ const fn sign_extend32(value: u32) -> u64 {
 
 impl Memory {
     /// The guest-physical address of an atomic's operand: aligned and in RAM.
+    #[inline]
     fn atomic_at(&mut self, va: u64, len: u64, access: u64) -> Result<u64, Fault> {
         if !va.is_multiple_of(len) {
             let cause = if access == access::READ { cause::LOAD_MISALIGNED } else { cause::STORE_MISALIGNED };
             self.fault = Cause::Trap(Trap { cause, tval: va });
             return Err(Fault);
         }
-        match self.translate(va, len, access)? {
-            Target::Ram(gpa) => {
-                order_atomic();
-                Ok(gpa)
-            }
-            Target::Io(_) => Err(self.refuse(access, false, va)),
-        }
+        // The common case in place, not behind the call.
+        let gpa = match self.l1.data_gpa(self.data, va, access == access::WRITE) {
+            Some(gpa) => gpa,
+            None => match self.translate(va, len, access)? {
+                Target::Ram(gpa) => gpa,
+                Target::Io(_) => return Err(self.refuse(access, false, va)),
+            },
+        };
+        order_atomic();
+        Ok(gpa)
     }
 
     /// LR: loads and reserves.

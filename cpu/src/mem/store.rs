@@ -163,6 +163,7 @@ impl Memory {
     ///
     /// # Errors
     /// [`Fault`]; nothing has changed.
+    #[inline]
     pub(super) fn change<R>(
         &mut self,
         gpa: u64,
@@ -177,6 +178,7 @@ impl Memory {
     ///
     /// # Errors
     /// [`Fault`]; nothing has changed.
+    #[inline]
     pub(super) fn change_if<R>(
         &mut self,
         gpa: u64,

@@ -11,6 +11,7 @@ use quasar_abi::party::{PartyId, attention};
 use quasar_abi::tlb::TLB_SEGMENT_BYTES;
 use quasar_abi::vm::{CONTROL_BYTES, Vm, pause, request};
 use quasar_abi::{GuestRam, Segment, SegmentKind};
+use quasar_cpu::engine::DEFAULT;
 use quasar_cpu::run::HartRunner;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -40,6 +41,8 @@ pub struct Machine {
     stop: Arc<AtomicBool>,
     mmu: Option<JoinHandle<()>>,
     harts: Vec<JoinHandle<()>>,
+    /// What executes the harts.
+    pub engine: &'static str,
 }
 
 impl Machine {
@@ -78,7 +81,7 @@ impl Machine {
             quasar_mmu::Server::new(vm.clone(), ram.clone(), maps.clone(), of_mmu).expect("mmu server");
         let told = Arc::clone(&stop);
         let mmu = std::thread::spawn(move || server.run(&told));
-        Self { vm, ram, maps, tlb: Arc::new(tlb), stop, mmu: Some(mmu), harts: vec![] }
+        Self { vm, ram, maps, tlb: Arc::new(tlb), stop, mmu: Some(mmu), harts: vec![], engine: DEFAULT }
     }
 
     /// A VM with one hart and a program at the start of RAM.
@@ -104,6 +107,7 @@ impl Machine {
                 Arc::clone(&self.tlb),
                 u8::try_from(hart).expect("few"),
             )
+            .and_then(|runner| runner.with_engine(self.engine))
             .expect("hart");
             self.harts.push(std::thread::spawn(move || runner.run().expect("a legal state")));
         }
