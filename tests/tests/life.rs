@@ -190,14 +190,32 @@ fn a_daemon_that_idles_makes_room_for_one_that_is_asked_for() -> anyhow::Result<
     ensure!(refusal.contains("already"), "it has a VM: {refusal}");
     home.quasar(&["rm", "a"])?;
     // At once: the first one stays for some moments.
-    let mut second = home.command(&["host"]).spawn()?;
-    wait_for("the other daemon", || {
-        let asked = home.json(&["info", "--json"]).ok()?;
-        (asked["pid"].as_u64() == Some(u64::from(second.id()))).then_some(())
-    })?;
+    home.quasar(&["host", "--detach"])?;
     ensure!(!process::lives(&first), "both serve");
-    process::signal(second.id(), Signal::SIGTERM)?;
-    ensure!(status(&mut second)? == Some(0), "it did not end well");
+    let second = home.daemon()?;
+    // It was asked for, and stays without a VM.
+    std::thread::sleep(Duration::from_secs(4));
+    ensure!(process::lives(&second), "it ended");
+    let refusal = home.refusal(&["host", "--detach"])?;
+    ensure!(refusal.contains("already"), "there is one: {refusal}");
+    home.quasar(&["host", "--stop"])?;
+    home.ends(&second)?;
+    ensure!(home.refusal(&["host", "--stop"])?.contains("no daemon"), "there is none");
+    let refusal = home.refusal(&["host", "--detach", "--listen", "127.0.0.1:1"])?;
+    ensure!(refusal.contains("--pki"), "it needs keys: {refusal}");
+    let refusal =
+        home.refusal(&["host", "--detach", "--listen", "192.0.2.1:7700", "--pki", "/nonexistent"])?;
+    ensure!(refusal.contains("/nonexistent"), "{refusal}");
+
+    home.quasar(&["create", "a", "--kernel", &home.kernel, "--net", "none", "--memory", "64M"])?;
+    home.quasar(&["rm", "a"])?;
+    let mut third = home.command(&["host"]).spawn()?;
+    wait_for("the daemon in the foreground", || {
+        let asked = home.json(&["info", "--json"]).ok()?;
+        (asked["pid"].as_u64() == Some(u64::from(third.id()))).then_some(())
+    })?;
+    process::signal(third.id(), Signal::SIGTERM)?;
+    ensure!(status(&mut third)? == Some(0), "it did not end well");
     Ok(())
 }
 

@@ -1,10 +1,13 @@
 //! A daemon for commands that need one: found, or started in the background, and held while the command is at work.
 
 use super::client::{Client, Hold};
-use anyhow::Context;
+use anyhow::{Context, bail};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use quasar_abi::note;
 use quasar_places as places;
 use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -13,6 +16,8 @@ use std::time::{Duration, Instant};
 const DEADLINE: Duration = Duration::from_secs(100);
 /// How often it is asked.
 const LOOK: Duration = Duration::from_millis(20);
+/// Most that is shown of what a daemon said that ended at once, in bytes.
+const LONGEST_WORDS: u64 = 4096;
 /// Daemons that end before they answer until that is taken for a fault: another one was quicker, and ended.
 const ATTEMPTS: u32 = 3;
 
@@ -25,14 +30,85 @@ pub struct Held {
     _started: Option<Child>,
 }
 
+fn spawn(command: &mut Command, log: &File) -> anyhow::Result<Child> {
+    command.stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log.try_clone()?);
+    command.spawn().context("the daemon cannot be started")
+}
+
 fn start(client: &Client, exe_dir: Option<&Path>, log: &File) -> anyhow::Result<Child> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["host", "--background", "--exit-when-idle", "--socket"]).arg(&client.paths.socket);
     if let Some(directory) = exe_dir {
         command.arg("--exe-dir").arg(directory);
     }
-    command.stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log.try_clone()?);
-    command.spawn().context("the daemon cannot be started")
+    spawn(&mut command, log)
+}
+
+/// Opens the log of a daemon in the background, to be written on.
+fn open_log(client: &Client) -> anyhow::Result<File> {
+    client.paths.create().context("the directory of the daemon's socket cannot be made")?;
+    let path = client.paths.log();
+    let log = places::own_file(&path, OpenOptions::new().create(true).append(true));
+    log.with_context(|| format!("{}", path.display()))
+}
+
+/// `quasar host --detach`: starts a daemon with the options that this command has, and returns when it serves.
+///
+/// # Errors
+/// When it does not serve, with what it said.
+pub async fn detach(client: &Client) -> anyhow::Result<()> {
+    let (path, mut log) = (client.paths.log(), open_log(client)?);
+    let before = log.seek(SeekFrom::End(0))?;
+    // As they were given: a log that shows its own options is understood.
+    let given = std::env::args_os().skip(1).filter(|argument| argument != "--detach" && argument != "-d");
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(given).arg("--background");
+    if !std::env::args_os().any(|argument| argument.as_encoded_bytes().starts_with(b"--socket")) {
+        // So that a list of processes says which daemon it is.
+        command.arg("--socket").arg(&client.paths.socket);
+    }
+    let mut daemon = spawn(&mut command, &log)?;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        if let Some(status) = daemon.try_wait()? {
+            let mut said = String::new();
+            let mut log = File::open(&path)?;
+            log.seek(SeekFrom::Start(before))?;
+            log.take(LONGEST_WORDS).read_to_string(&mut said)?;
+            bail!("the daemon ended ({status}):\n{}", said.trim_end());
+        }
+        match client.hold().await {
+            Ok(hold) if hold.host.pid == daemon.id() => {
+                let (socket, log) = (client.paths.socket.display(), path.display());
+                note!("quasar: serving {socket} (pid {}); its log is {log}", daemon.id());
+                return Ok(());
+            }
+            // Another one, which makes room.
+            Ok(_) => {}
+            Err(error) if error.is_absence() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// `quasar host --stop`: ends the daemon that serves, and returns when it has.
+///
+/// # Errors
+/// When there is none, or it does not end.
+pub async fn stop(client: &Client) -> anyhow::Result<()> {
+    let pid = client.hold().await?.host.pid;
+    let process = Pid::from_raw(i32::try_from(pid)?);
+    nix::sys::signal::kill(process, Signal::SIGTERM)
+        .with_context(|| format!("the daemon (process {pid}) cannot be told"))?;
+    let begin = Instant::now();
+    // It removes its lock last.
+    while client.paths.lock().exists() && nix::sys::signal::kill(process, None).is_ok() {
+        if begin.elapsed() > DEADLINE {
+            bail!("the daemon (process {pid}) was told to end and has not within {DEADLINE:?}");
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(())
 }
 
 /// Holds the daemon that serves; starts one in the background when there is none.
@@ -45,10 +121,7 @@ pub async fn hold_or_start(client: &Client, exe_dir: Option<&Path>) -> anyhow::R
         Err(error) if error.is_absence() => {}
         Err(error) => return Err(error.into()),
     }
-    client.paths.create().context("the directory of the daemon's socket cannot be made")?;
-    let path = client.paths.log();
-    let log = places::own_file(&path, OpenOptions::new().create(true).append(true));
-    let log = log.with_context(|| format!("{}", path.display()))?;
+    let (path, log) = (client.paths.log(), open_log(client)?);
     let begin = Instant::now();
     let mut attempts = 1;
     let mut daemon = start(client, exe_dir, &log)?;

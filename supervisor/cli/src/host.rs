@@ -62,6 +62,8 @@ mod tests {
         HostOptions {
             exit_when_idle: false,
             background: false,
+            detach: false,
+            stop: false,
             listen,
             switch_listen: None,
             link: vec![],

@@ -114,6 +114,20 @@ pub fn execute(arguments: Arguments, program: &impl Program) -> anyhow::Result<E
             program.relay(to, udp)?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Host(HostOptions { stop: true, .. }) => {
+            let client = Client { paths: Paths::locate(socket) };
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(daemon::stop(&client))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Host(options) if options.detach => {
+            // What is wrong with them is told before anything starts.
+            host::neighbours(&options)?;
+            let client = Client { paths: Paths::locate(socket) };
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(daemon::detach(&client))?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Host(options) => {
             let (paths, neighbours) = (Paths::locate(socket), host::neighbours(&options)?);
             let HostOptions { exe_for, exit_when_idle, background, .. } = options;
@@ -123,7 +137,7 @@ pub fn execute(arguments: Arguments, program: &impl Program) -> anyhow::Result<E
                     log::warn!("the daemon stays with its terminal: {error}");
                 }
             }
-            let follows_idle = !background && host::another_is_idle(&paths)?;
+            let follows_idle = !exit_when_idle && host::another_is_idle(&paths)?;
             program.serve(Serve {
                 paths,
                 exe_dir,

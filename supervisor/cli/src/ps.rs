@@ -58,7 +58,8 @@ const HEADING: [&str; 8] = ["NAME", "STATE", "MEMORY", "HARTS", "NETWORK", "PUBL
 
 fn rows(vms: &[VmView], reasons: impl Fn(&str) -> String) -> Vec<Vec<String>> {
     let row = |vm: &VmView| {
-        let reason = vm.status.reason.clone().or_else(|| links_down(vm));
+        let degraded = vm.status.degraded.as_ref().map(|why| format!("degraded: {why}"));
+        let reason = vm.status.reason.clone().or(degraded).or_else(|| links_down(vm));
         let reason = reason.map(|reason| format!(" ({})", reasons(&reason)));
         vec![
             vm.name.clone(),

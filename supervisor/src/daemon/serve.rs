@@ -87,8 +87,8 @@ fn is_at(file: &File, path: &Path) -> bool {
 /// Takes the daemon's lock. One in the background waits for another that is ending; one that serves is enough.
 fn lock(paths: &Paths, background: bool, follows_idle: bool) -> Result<Flock<File>, ServeError> {
     let patience = match (background, follows_idle) {
-        (true, _) => SUCCESSION,
-        (false, true) => FAREWELL,
+        (_, true) => FAREWELL,
+        (true, false) => SUCCESSION,
         (false, false) => Duration::ZERO,
     };
     let path = paths.lock();
@@ -101,7 +101,7 @@ fn lock(paths: &Paths, background: bool, follows_idle: bool) -> Result<Flock<Fil
             Ok(_) => {}
             Err(_)
                 if start.elapsed() >= patience
-                    || (background && UnixStream::connect(&paths.socket).is_ok()) =>
+                    || (!follows_idle && UnixStream::connect(&paths.socket).is_ok()) =>
             {
                 return Err(ServeError::Running(paths.socket.clone()));
             }

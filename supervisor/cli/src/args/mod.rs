@@ -306,8 +306,14 @@ pub struct HostOptions {
     /// End when no VM is listed any more (a stopped one is, until `quasar rm`) and no client is connected.
     #[arg(long)]
     pub exit_when_idle: bool,
+    /// Serve in the background; the command ends when the daemon serves. Its log is beside its socket (`quasar info`).
+    #[arg(long, short, conflicts_with_all = ["background", "stop"])]
+    pub detach: bool,
+    /// End the daemon that serves, and its VMs by force.
+    #[arg(long, conflicts_with_all = ["background", "exit_when_idle", "exe_for", "listen", "switch_listen", "link", "pki", "insecure"])]
+    pub stop: bool,
     /// Leave the terminal, and stay as long as the other end of the standard input is open.
-    #[arg(long, hide = true, requires = "exit_when_idle")]
+    #[arg(long, hide = true)]
     pub background: bool,
     /// Take VMs from other hosts here. Needs --pki or --insecure.
     #[arg(long, value_name = "ADDR:PORT")]
