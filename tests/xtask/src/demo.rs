@@ -1,28 +1,30 @@
 //! `cargo xtask demo`: from nothing to a web server in a guest that answers the host, while it moves to another
 //! daemon and back and its processes are killed; then a tour over architectures.
 
-use crate::command::{build, run};
+use crate::command::Build;
 use crate::cross;
+use crate::progress::Steps;
 use crate::report::{Journey, Report, number};
 use crate::stage::{elapsed, stage};
-use crate::{kills, tour};
+use crate::{kills, setup, tour};
 use anyhow::{Context, ensure};
 use quasar_tests::stream::{KeepAlive, Stream};
 use quasar_tests::{Guest, Host, Recipe, http, images};
 use std::time::Instant;
 
-/// Builds the six programs, and the images where they are not built yet.
+/// Builds the six programs; meanwhile installs what the guest needs and makes the images, where they are not there yet:
+/// the one is work for the processors, the other for the network.
 pub fn prepare() -> anyhow::Result<()> {
-    stage("building Quasar's six programs");
-    build(&mut cross::build_command(cross::PACKAGES, false))?;
+    stage("building Quasar's six programs; meanwhile:");
+    let building = Build::begin(&mut cross::build_command(cross::PACKAGES, false))?;
+    setup::guests()?;
     stage(
         "making the guest's images from Debian packages (some 170 MB to download when it is done for the first time)",
     );
-    let quasar = quasar_tests::programs::quasar()?;
-    // Shows its own progress.
-    run(std::process::Command::new(quasar)
-        .args(["image", "build", "debian"])
-        .stdout(std::process::Stdio::null()))
+    let steps = Steps::new();
+    quasar_image::build(&quasar_image::BuildOptions::default(), &steps)?;
+    steps.finish();
+    building.finish()
 }
 
 /// Moves the guest while a client watches.

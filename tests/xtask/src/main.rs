@@ -114,10 +114,7 @@ fn run(task: Task) -> anyhow::Result<()> {
             }
             checks::tests(filter.as_deref())
         }
-        Task::Demo { json, no_tour } => {
-            setup::guests()?;
-            demo::demo(json, !no_tour)
-        }
+        Task::Demo { json, no_tour } => demo::demo(json, !no_tour),
         Task::Bench { quick, moves } => {
             setup::benchmarks()?;
             qemu::provide()?;

@@ -20,6 +20,41 @@ pub fn bar(what: &str) -> ProgressBar {
     bar
 }
 
+/// The steps of making images: a bar on a terminal, a line for each elsewhere.
+pub struct Steps(ProgressBar);
+
+impl Steps {
+    /// Before the first.
+    pub fn new() -> Self {
+        Self(bar(""))
+    }
+
+    /// After the last.
+    pub fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
+impl quasar_image::Progress for Steps {
+    fn step(&self, message: &str) {
+        self.0.set_position(0);
+        self.0.set_message(message.to_owned());
+        if self.0.is_hidden() {
+            eprintln!("  {message}");
+        }
+    }
+
+    fn advance(&self, done: u64, total: u64) {
+        if let Some(percent) = (done * 100).checked_div(total) {
+            self.0.set_position(percent.min(100));
+        }
+    }
+
+    fn transfer(&self, done: u64, total: u64) {
+        self.advance(done, total);
+    }
+}
+
 /// Of the lines `dlstatus:NUMBER:PERCENT:TEXT` and `pmstatus:PACKAGE:PERCENT:TEXT`.
 fn progress(line: &str) -> Option<(u64, &str)> {
     let mut fields = line.splitn(4, ':');
