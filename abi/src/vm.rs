@@ -38,6 +38,8 @@ pub mod pause {
     /// A disk has no room on the host ([`super::VmControl::full_disks`]). Lifted by the devices when there is room, or
     /// by the user, who has it tried again.
     pub const DISK: u32 = 1 << 7;
+    /// A process that the guest needs dies again and again, or has no room on the host.
+    pub const TROUBLE: u32 = 1 << 8;
 }
 
 /// Why a disk's file takes no more: the bytes of [`VmControl::full_disks`], zero for none.

@@ -86,6 +86,45 @@ fn lives_on_under_a_paste(host: &Host, guest: &mut Guest<'_>) -> anyhow::Result<
     pasted(host, guest, 5000, || replace(host, "tough", "devices")).map(drop)
 }
 
+/// A process that is stopped is dead for everybody: another one takes its place.
+fn hangs_are_deaths(host: &Host, guest: &mut Guest<'_>) -> anyhow::Result<()> {
+    for role in ["mmu", "devices", "netswitch", "passt tough"] {
+        let old = host.pid_of("tough", role)?;
+        process::signal(old, Signal::SIGSTOP)?;
+        // What asks it meanwhile is answered, with an error at worst.
+        drop(host.json(&["stats", "tough", "--json"]));
+        wait_for("a successor", || host.pid_of("tough", role).ok().filter(|new| *new != old))
+            .with_context(|| format!("{role} was stopped"))?;
+        works(guest).with_context(|| format!("{role} was stopped"))?;
+    }
+    // A hart cannot be replaced: it is told of, and left to who has stopped it.
+    let hart = host.pid_of("tough", "cpu0")?;
+    process::signal(hart, Signal::SIGSTOP)?;
+    let told = |view: &Value| view["degraded"].as_str().is_some_and(|why| why.contains("cpu0 is stopped"));
+    wait_for("a word on the hart", || host.view("tough").ok().filter(told))?;
+    ensure!(host.quasar(&["ps"])?.contains("cpu0 is stopped"), "{}", host.quasar(&["ps"])?);
+    process::signal(hart, Signal::SIGCONT)?;
+    wait_for("the hart", || host.view("tough").ok().filter(|view| view["degraded"].is_null()))?;
+    works(guest).context("a hart was stopped for some time")
+}
+
+/// Who kills one process again and again makes its VM wait, and loses nothing of it.
+fn giving_up_is_not_final(host: &Host, guest: &mut Guest<'_>) -> anyhow::Result<()> {
+    let mut killed = 0;
+    let degraded = wait_for("somebody who gives up", || {
+        if let Ok(pid) = host.pid_of("tough", "mmu") {
+            process::signal(pid, Signal::SIGKILL).ok()?;
+            killed += 1;
+        }
+        let view = host.view("tough").ok()?;
+        view["degraded"].as_str().filter(|why| why.contains("mmu has died") && killed > 6).map(str::to_owned)
+    })?;
+    ensure!(host.view("tough")?["phase"] == "running", "{degraded}: {}", host.view("tough")?);
+    host.quasar(&["resume", "tough"])?;
+    wait_for("an mmu", || host.view("tough").ok().filter(|view| view["degraded"].is_null()))?;
+    works(guest).context("the mmu was killed again and again")
+}
+
 #[test]
 fn killed_processes_are_replaced_under_the_guest() -> anyhow::Result<()> {
     let host = Host::start()?;
@@ -107,13 +146,14 @@ fn killed_processes_are_replaced_under_the_guest() -> anyhow::Result<()> {
         process::signal(host.pid_of("tough", "netswitch")?, Signal::SIGSTOP)?;
         let seen = host_answers(&host)?;
         ensure!(seen["networks"].is_null() && seen["networks_error"].is_string(), "{seen}");
-        process::signal(host.pid_of("tough", "netswitch")?, Signal::SIGKILL)?;
         host_answers(&host)?;
         wait_for("a switch that answers", || {
             host_answers(&host).ok().filter(|seen| seen["networks"]["networks"].is_array())
         })?;
         replace(&host, "tough", "netswitch")?;
         works(&mut guest).context("netswitch was killed")?;
+        hangs_are_deaths(&host, &mut guest)?;
+        giving_up_is_not_final(&host, &mut guest)?;
         lives_on_under_a_paste(&host, &mut guest).context("a paste")
     })();
     guest.explain(survived)?;

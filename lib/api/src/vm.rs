@@ -92,6 +92,9 @@ pub struct VmStatus {
     /// Why the guest's kernel panicked before it rebooted, by its console, when it last did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub panic: Option<String>,
+    /// What is wrong with its processes although it is not given up: who dies again and again, who is stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub degraded: Option<String>,
 }
 
 impl VmStatus {
@@ -105,6 +108,7 @@ impl VmStatus {
             processes: vec![],
             reboots: 0,
             panic: None,
+            degraded: None,
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Child processes: starting them so that they never outlive us, hearing them, ending them.
 //!
 //! Whoever owns a [`Process`] never waits on it: a thread per child reads what it says and how it ends and
-//! hands that on as [`Note`]s. What to do when a child dies is [`policy`], a function without processes.
+//! hands that on as [`Note`]s. What to do when a child dies is [`policy`], and when one that lives is
+//! taken for dead [`watch`]: functions without processes.
 
 mod ending;
 pub mod exec;
@@ -13,6 +14,7 @@ mod process;
 mod questions;
 mod spawn;
 pub mod trouble;
+pub mod watch;
 
 pub use ending::describe;
 pub use launcher::{BuildError, Launcher};

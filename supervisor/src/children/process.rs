@@ -63,6 +63,7 @@ pub struct Process<I: Interface> {
     pidfd: Arc<PidFd>,
     sender: Option<CommandSender<I>>,
     outstanding: usize,
+    answers: u64,
 }
 
 impl<I: Interface> Process<I> {
@@ -116,7 +117,7 @@ impl<I: Interface> Process<I> {
             pidfd.kill();
             return Err(error);
         }
-        Ok(Self { pid, arch: program.arch(), pidfd, sender: None, outstanding: 0 })
+        Ok(Self { pid, arch: program.arch(), pidfd, sender: None, outstanding: 0, answers: 0 })
     }
 
     /// Its process id.
@@ -158,6 +159,19 @@ impl<I: Interface> Process<I> {
     /// Counts an answer.
     pub fn answered(&mut self) {
         self.outstanding = self.outstanding.saturating_sub(1);
+        self.answers += 1;
+    }
+
+    /// Whether a command waits for its answer.
+    #[must_use]
+    pub fn owes(&self) -> bool {
+        self.outstanding > 0
+    }
+
+    /// Commands that it has answered.
+    #[must_use]
+    pub fn answers(&self) -> u64 {
+        self.answers
     }
 
     /// How others reach it.

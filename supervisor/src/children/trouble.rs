@@ -45,6 +45,13 @@ pub fn shortage(error: &io::Error) -> Option<String> {
     }
 }
 
+/// Whether the same may work in a moment: something ran out that others give back.
+#[must_use]
+pub fn is_momentary(error: &io::Error) -> bool {
+    let short = [libc::EMFILE, libc::ENFILE, libc::EAGAIN, libc::ENOMEM, libc::ENOBUFS];
+    error.raw_os_error().is_some_and(|errno| short.contains(&errno))
+}
+
 /// Why a program of ours was not started.
 #[must_use]
 pub fn explain(error: &io::Error) -> String {

@@ -4,14 +4,14 @@ use super::disks::DiskId;
 use super::host::HostError;
 use super::journey::Journey;
 use super::journey::description::{Description, Place};
-use super::network::{Addresses, LinkBoard};
+use super::network::{Addresses, LinkBoard, Troubles};
 use crate::children::{CappedLog, Launcher};
 use crate::vm::VmHandle;
 use quasar_abi::Segment;
 use quasar_abi::console::{Console, OUTPUT_BYTES};
 use quasar_abi::control::migrator::{LocalDisk, LocalVm};
 use quasar_abi::machine::VirtioDevice;
-use quasar_api::{Mac, Phase, VmSpec, VmView};
+use quasar_api::{Mac, Phase, VmSpec, VmStatus, VmView};
 use std::fs::File;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -91,6 +91,8 @@ pub struct Held {
     pub disks: Vec<DiskId>,
     /// Where its card's address is seen.
     pub addresses: Addresses,
+    /// What is wrong with the programs of the networks.
+    pub troubles: Arc<Mutex<Troubles>>,
 }
 
 impl Held {
@@ -306,13 +308,24 @@ impl Entry {
         addresses.get(&self.spec.name).copied()
     }
 
+    /// What is shown of its life: what is wrong with its network too.
+    fn status(&self) -> VmStatus {
+        let mut status = self.handle.status();
+        if self.spec.net.is_some() && !status.phase.is_final() {
+            let held = self.held();
+            let network = held.troubles.lock().unwrap_or_else(PoisonError::into_inner).of(&self.spec.name);
+            status.degraded = status.degraded.or(network);
+        }
+        status
+    }
+
     /// What is shown of it.
     #[must_use]
     pub fn view(&self) -> VmView {
         let net = self.spec.net.as_ref();
         VmView {
             name: self.spec.name.clone(),
-            status: self.handle.status(),
+            status: self.status(),
             memory: self.spec.machine.memory,
             harts: self.spec.machine.harts,
             network: net.map(|net| self.spec.network_name(net).to_owned()),

@@ -37,7 +37,11 @@ fn disk_bytes(path: &Path) -> std::io::Result<(u64, DiskId)> {
 
 impl Host {
     fn hold(&self, id: &str, spec: &VmSpec) -> Result<Held, HostError> {
-        let mut held = Held { addresses: Arc::clone(self.network.addresses()), ..Held::default() };
+        let mut held = Held {
+            addresses: Arc::clone(self.network.addresses()),
+            troubles: Arc::clone(self.network.troubles()),
+            ..Held::default()
+        };
         for (slot, disk) in (0..).zip(&spec.disks) {
             let cannot = io(format!("disk {}", disk.path.display()));
             let (bytes, file) = disk_bytes(&disk.path).map_err(cannot)?;

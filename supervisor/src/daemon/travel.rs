@@ -235,6 +235,7 @@ impl Host {
         }
         let refused = |reason| HostError::Refused { name: name.to_owned(), reason };
         entry.handle.ask_and_wait(Request::Resume).map_err(refused)?;
+        self.network.try_now();
         entry.set_doubt(None);
         Ok(entry)
     }

@@ -4,8 +4,9 @@
 //! could fail to take, and kills who misses one.
 
 use super::member::{Answered, Heard, Member, MemberNote, Refused, kind};
-use crate::children::policy::{Decision, History, Role, decide};
-use crate::children::trouble::explain;
+use crate::children::policy::{Decision, History, Role, decide, postpone};
+use crate::children::trouble::{explain, is_momentary};
+use crate::children::watch::{self, Look, Verdict, Watch};
 use crate::children::{Launcher, Reach, SendError};
 use quasar_abi::control::devices::{DevicesCommand, DevicesReply};
 use quasar_abi::machine::{VirtioDevice, VmSegments};
@@ -68,6 +69,11 @@ struct Seat {
     history: History,
     /// The last thing it said about its own death.
     last_words: Option<String>,
+    /// Since when the host has had no room for it.
+    refused_since: Option<Instant>,
+    watch: Watch,
+    /// Why it does nothing, as long as nobody can stand in for it.
+    stuck: Option<String>,
 }
 
 /// A note with the seat and the generation of the process that it comes from.
@@ -88,6 +94,8 @@ pub struct Crew {
     notify: Arc<dyn Fn(SeatNote) + Send + Sync>,
     seats: BTreeMap<PartyId, Seat>,
     born: Instant,
+    /// When everyone was looked at last.
+    looked: Instant,
     /// Deaths found while starting or killing, told with the next tick.
     late: Vec<CrewEvent>,
 }
@@ -112,7 +120,18 @@ impl Crew {
         notify: Arc<dyn Fn(SeatNote) + Send + Sync>,
     ) -> Self {
         let (seats, late) = (BTreeMap::new(), vec![]);
-        Self { launcher, segments, virtio, vm, log, notify, seats, born: Instant::now(), late }
+        Self {
+            launcher,
+            segments,
+            virtio,
+            vm,
+            log,
+            notify,
+            seats,
+            born: Instant::now(),
+            looked: Instant::now(),
+            late,
+        }
     }
 
     fn seat(&mut self, party: PartyId) -> &mut Seat {
@@ -123,6 +142,9 @@ impl Crew {
             generation: 0,
             history: History::default(),
             last_words: None,
+            refused_since: None,
+            watch: Watch::default(),
+            stuck: None,
         })
     }
 
@@ -151,13 +173,92 @@ impl Crew {
                 let seat = self.seat(party);
                 seat.last_words = None;
                 seat.process = Some(process);
+                seat.history = seat.history.started();
+                seat.refused_since = None;
+                (seat.watch, seat.stuck) = (Watch::default(), None);
                 seat.stage = Stage::Starting { by: Instant::now() + START_DEADLINE, start: None };
+            }
+            Err(error) if is_momentary(&error) && self.may_wait_for_room(party) => {
+                let seat = self.seat(party);
+                let (history, after) = postpone(&seat.history);
+                let first = seat.refused_since.is_none();
+                seat.refused_since.get_or_insert_with(Instant::now);
+                (seat.history, seat.stage) = (history, Stage::Due { at: Instant::now() + after });
+                if first {
+                    let text = format!("cannot be started now, and is tried again: {}", explain(&error));
+                    self.late.push(CrewEvent::Notice(party, text));
+                }
             }
             Err(error) => {
                 let program = launcher.program(kind(party));
                 let how = format!("cannot be started: {}: {}", program.display(), explain(&error));
                 let event = self.died(party, how);
                 self.late.push(event);
+            }
+        }
+    }
+
+    /// Whether a start for which the host has no room is tried again: always where one served before, for some time
+    /// where none has.
+    fn may_wait_for_room(&mut self, party: PartyId) -> bool {
+        let seat = self.seat(party);
+        seat.history.total() > 0 || seat.refused_since.is_none_or(|since| since.elapsed() < START_DEADLINE)
+    }
+
+    /// Starts at once whoever is due later.
+    pub fn try_now(&mut self) {
+        let now = Instant::now();
+        for seat in self.seats.values_mut() {
+            if let Stage::Due { at } = &mut seat.stage {
+                *at = now;
+            }
+        }
+    }
+
+    /// What is wrong with members for which nobody else can do the work now, in words; nothing mostly.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        let now = Instant::now();
+        let of = |(party, seat): (&PartyId, &Seat)| match seat.stage {
+            Stage::Due { .. } if seat.refused_since.is_some() => {
+                Some(format!("{party} waits for room on this host"))
+            }
+            Stage::Due { at } if seat.history.is_troubled() => {
+                let seconds = at.saturating_duration_since(now).as_secs() + 1;
+                Some(format!(
+                    "{party} has died {} times in a row, and is started again in {seconds} s (`quasar resume`: now)",
+                    seat.history.deaths()
+                ))
+            }
+            _ => seat.stuck.as_ref().map(|why| format!("{party} {why}")),
+        };
+        let all: Vec<String> = self.seats.iter().filter_map(of).collect();
+        (!all.is_empty()).then(|| all.join("; "))
+    }
+
+    /// Whether nobody can serve the guest for some time.
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        let waits = |seat: &Seat| seat.refused_since.is_some() || seat.history.is_troubled();
+        self.seats.values().any(|seat| matches!(seat.stage, Stage::Due { .. }) && waits(seat))
+    }
+
+    /// Hangs are deaths: kills who does nothing for anybody any more. A hart cannot be replaced, and is only told of.
+    fn watch(&mut self) {
+        let now = self.born.elapsed();
+        for (party, seat) in &mut self.seats {
+            let Some(process) = &seat.process else { continue };
+            let Some((state, cpu)) = watch::observe(process.pid()) else { continue };
+            let owes = matches!(seat.stage, Stage::Serving) && process.owes();
+            let look = Look { now, state, cpu, owes, done: process.answers() };
+            let found = seat.watch.look(&look, watch::PATIENCE);
+            match (found, role(*party), &seat.stage) {
+                (Verdict::Hangs(why), Role::Replaceable, Stage::Serving | Stage::Starting { .. }) => {
+                    seat.last_words = Some(why);
+                    process.kill();
+                }
+                (Verdict::Hangs(why), _, _) => seat.stuck = Some(why),
+                (Verdict::Well, _, _) => seat.stuck = None,
             }
         }
     }
@@ -330,6 +431,10 @@ impl Crew {
     /// Does what is due: starts successors, kills who missed a deadline.
     pub fn tick(&mut self) -> Vec<CrewEvent> {
         let now = Instant::now();
+        if now.duration_since(self.looked) >= watch::LOOK {
+            self.looked = now;
+            self.watch();
+        }
         let due: Vec<PartyId> = self.seats.iter().filter(|(_, s)| s.is_due(now)).map(|(id, _)| *id).collect();
         for party in due {
             let seat = self.seat(party);

@@ -203,6 +203,18 @@ impl Member {
         of_each!(self, process => process.pid())
     }
 
+    /// Whether a command waits for its answer.
+    #[must_use]
+    pub fn owes(&self) -> bool {
+        of_each!(self, process => process.owes())
+    }
+
+    /// Commands that it has answered.
+    #[must_use]
+    pub fn answers(&self) -> u64 {
+        of_each!(self, process => process.answers())
+    }
+
     /// Architecture that its program was built for.
     #[must_use]
     pub fn arch(&self) -> &'static str {

@@ -1,6 +1,7 @@
 //! A migrator process on one journey, bound to the thread that owns it.
 
 use crate::children::trouble::explain;
+use crate::children::watch::{self, Look, Verdict, Watch};
 use crate::children::{Launcher, Note, Process, Reach};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use quasar_abi::control::migrator::{self, MigrationEvent, MigratorCommand, MigratorRefusal, MigratorReply};
@@ -48,6 +49,8 @@ pub struct Migrator {
     gone: bool,
     /// What it said of its own death.
     last_words: Option<String>,
+    watch: Watch,
+    begun: Instant,
 }
 
 /// The two ends of what a journey's thread reacts to.
@@ -81,7 +84,15 @@ impl Migrator {
                     process.greeted(sender);
                     let sent = process.send(first);
                     let journey = sent.map_err(|error| format!("the migrator: {error}"))?;
-                    return Ok(Self { process, inbox, journey, gone: false, last_words: None });
+                    return Ok(Self {
+                        process,
+                        inbox,
+                        journey,
+                        gone: false,
+                        last_words: None,
+                        watch: Watch::default(),
+                        begun: Instant::now(),
+                    });
                 }
                 Ok(Input::Note(Note::Garbled(what))) => return Err(format!("the migrator said {what}")),
                 Ok(Input::Note(Note::Ended(how))) => return Err(format!("the migrator {how}")),
@@ -114,6 +125,20 @@ impl Migrator {
         if let Err(error) = self.process.send(command) {
             log::warn!("migrator: {error}; it is killed");
             self.process.kill();
+        }
+    }
+
+    /// Hangs are deaths: kills a migrator that is stopped. Returns why.
+    pub fn look(&mut self) -> Option<String> {
+        let (state, cpu) = watch::observe(self.process.pid())?;
+        let look = Look { now: self.begun.elapsed(), state, cpu, owes: false, done: 0 };
+        match self.watch.look(&look, watch::PATIENCE) {
+            Verdict::Hangs(why) => {
+                log::warn!("a migrator (process {}) {why}; it is killed", self.process.pid());
+                self.process.kill();
+                Some(why)
+            }
+            Verdict::Well => None,
         }
     }
 

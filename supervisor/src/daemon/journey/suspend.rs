@@ -67,7 +67,8 @@ fn write(
                     }
                     Heard::Failed(refusal) => break Err(refusal.to_string()),
                     Heard::Died(how) => break Err(format!("the migrator {how}")),
-                    Heard::Migration(_) | Heard::Nothing => {}
+                    Heard::Nothing => drop(migrator.look()),
+                    Heard::Migration(_) => {}
                 }
             };
             migrator.end();

@@ -1,7 +1,8 @@
 //! The networks as the rest of the daemon sees them.
 
-use super::{Addresses, Answer, Attachment, Input, Keeper, LinkBoard, LinkOptions, ReportAnswer};
+use super::{Addresses, Answer, Attachment, Input, Keeper, LinkBoard, LinkOptions, ReportAnswer, Troubles};
 use crate::children::policy::History;
+use crate::children::watch::Watch;
 use crate::children::{Launcher, Questions};
 use crossbeam_channel::{Sender, unbounded};
 use quasar_abi::report::NetworksReport;
@@ -22,6 +23,7 @@ pub struct NetworkHandle {
     /// How the links to other hosts' switches are.
     pub links: Arc<LinkBoard>,
     addresses: Addresses,
+    troubles: Arc<Mutex<Troubles>>,
 }
 
 /// How long a switch may take to answer what is asked by a look at the host.
@@ -43,6 +45,7 @@ impl NetworkHandle {
         let processes = Arc::new(Mutex::new(vec![]));
         let board = Arc::<LinkBoard>::default();
         let addresses = Addresses::default();
+        let troubles = Arc::<Mutex<Troubles>>::default();
         let keeper = Keeper {
             launcher,
             directory,
@@ -51,6 +54,8 @@ impl NetworkHandle {
             switch: None,
             generation: 0,
             history: History::default(),
+            watch: Watch::default(),
+            looked: Instant::now(),
             due: None,
             born: Instant::now(),
             ports: BTreeMap::new(),
@@ -68,9 +73,17 @@ impl NetworkHandle {
             swap: None,
             shown: Arc::clone(&processes),
             addresses: Arc::clone(&addresses),
+            troubles: Arc::clone(&troubles),
         };
         let thread = std::thread::Builder::new().name("network".into()).spawn(move || keeper.run(&inbox))?;
-        Ok(Self { inbox: outbox, thread: Mutex::new(Some(thread)), processes, links: board, addresses })
+        Ok(Self {
+            inbox: outbox,
+            thread: Mutex::new(Some(thread)),
+            processes,
+            links: board,
+            addresses,
+            troubles,
+        })
     }
 
     fn ask(&self, input: impl FnOnce(Answer) -> Input) -> Result<serde_json::Value, String> {
@@ -171,6 +184,18 @@ impl NetworkHandle {
     #[must_use]
     pub fn processes(&self) -> Vec<ProcessInfo> {
         self.processes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What is wrong with the programs of the networks.
+    #[must_use]
+    pub fn troubles(&self) -> &Arc<Mutex<Troubles>> {
+        &self.troubles
+    }
+
+    /// Starts at once what would be started later.
+    pub fn try_now(&self) {
+        // An error says that the thread has ended.
+        drop(self.inbox.send(Input::TryNow));
     }
 
     /// The addresses of this host's VMs.

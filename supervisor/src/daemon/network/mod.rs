@@ -15,6 +15,7 @@ pub use links::LinkBoard;
 
 use super::passt::Passt;
 use crate::children::policy::History;
+use crate::children::watch::{self, Look, Verdict, Watch};
 use crate::children::{Launcher, Note, Process, Questions};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use quasar_abi::control::migrator::Security;
@@ -28,7 +29,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use swap::SwitchSwap;
-use uplinks::{NetworkUplink, passt_name};
+use uplinks::{NetworkUplink, PasstSeat, passt_name};
 
 /// Time for the switch to start, and for a port to be attached.
 const START_DEADLINE: Duration = Duration::from_secs(20);
@@ -72,6 +73,22 @@ pub struct LinkOptions {
     pub security: Security,
 }
 
+/// What is wrong with the programs of networks, in words.
+#[derive(Clone, Debug, Default)]
+pub struct Troubles {
+    switch: Option<String>,
+    /// By VM.
+    passts: BTreeMap<String, String>,
+}
+
+impl Troubles {
+    /// Those of a VM; nothing mostly.
+    #[must_use]
+    pub fn of(&self, vm: &str) -> Option<String> {
+        self.switch.clone().or_else(|| self.passts.get(vm).cloned())
+    }
+}
+
 /// The VMs' addresses, as the rest of the daemon sees them.
 pub type Addresses = Arc<Mutex<BTreeMap<String, Ipv4Addr>>>;
 
@@ -95,6 +112,8 @@ enum Input {
     Release(String),
     Depart(String, Answer),
     Swap(Launcher, Answer),
+    /// Start at once who is due later.
+    TryNow,
     /// Send a signal to the switch, or to the program behind this VM's way out.
     Signal(Option<String>, i32, Answer),
     Stats(ReportAnswer),
@@ -118,6 +137,8 @@ struct Keeper {
     switch: Option<Process<Netswitch>>,
     generation: u32,
     history: History,
+    watch: Watch,
+    looked: Instant,
     due: Option<Instant>,
     born: Instant,
     ports: BTreeMap<String, Attachment>,
@@ -143,6 +164,7 @@ struct Keeper {
     swap: Option<SwitchSwap>,
     shown: Arc<Mutex<Vec<ProcessInfo>>>,
     addresses: Addresses,
+    troubles: Arc<Mutex<Troubles>>,
 }
 
 fn port_name(vm: &str) -> String {
@@ -173,7 +195,9 @@ impl Keeper {
             .chain(self.listen_again)
             .chain(self.swap.as_ref().map(SwitchSwap::deadline))
             .min();
-        next.map_or(IDLE, |at| at.saturating_duration_since(Instant::now()))
+        let anybody = self.switch.is_some() || !self.uplinks.is_empty();
+        let longest = if anybody { watch::LOOK } else { IDLE };
+        next.map_or(longest, |at| at.saturating_duration_since(Instant::now()).min(longest))
     }
 
     fn show(&self) {
@@ -191,6 +215,7 @@ impl Keeper {
         });
         let all = switch.into_iter().chain(passts).collect();
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = all;
+        *self.troubles.lock().unwrap_or_else(PoisonError::into_inner) = self.trouble();
         self.show_addresses();
     }
 
@@ -252,6 +277,7 @@ impl Keeper {
             }
             Input::Depart(vm, answer) => self.depart(&vm, answer),
             Input::Swap(launcher, answer) => self.swap(launcher, answer),
+            Input::TryNow => self.try_now(),
             Input::Signal(vm, signal, answer) => answer(self.signal(vm.as_deref(), signal)),
             Input::Stats(answer) if self.switch.is_none() && self.due.is_none() => answer(Ok(None)),
             Input::Stats(answer) => {
@@ -332,6 +358,10 @@ impl Keeper {
 
     fn look(&mut self) {
         let now = Instant::now();
+        if now.duration_since(self.looked) >= watch::LOOK {
+            self.looked = now;
+            self.watch();
+        }
         if self.due.is_some_and(|at| at <= now) {
             self.start_switch();
         }
@@ -341,6 +371,63 @@ impl Keeper {
         self.start_due_passts(now);
         self.look_at_swap(now);
         self.look_at_waiting(now);
+    }
+
+    /// Hangs are deaths: kills who does nothing for anybody any more.
+    fn watch(&mut self) {
+        let now = self.born.elapsed();
+        let look = |watch: &mut Watch, pid, owes, done| {
+            let (state, cpu) = watch::observe(pid)?;
+            match watch.look(&Look { now, state, cpu, owes, done }, watch::PATIENCE) {
+                Verdict::Hangs(why) => Some(why),
+                Verdict::Well => None,
+            }
+        };
+        if let Some(switch) = &self.switch
+            && let Some(why) = look(&mut self.watch, switch.pid(), switch.owes(), switch.answers())
+        {
+            log::error!("netswitch (process {}) {why}; it is killed and replaced", switch.pid());
+            switch.kill();
+        }
+        for seat in self.uplinks.values_mut().filter_map(NetworkUplink::passt_mut) {
+            if let Some(process) = &seat.process
+                && let Some(why) = look(&mut seat.watch, process.pid, false, 0)
+            {
+                log::error!(
+                    "passt of VM {} (process {}) {why}; it is killed and replaced",
+                    seat.vm,
+                    process.pid
+                );
+                // Its end is heard of.
+                process.reach().pidfd.kill();
+            }
+        }
+    }
+
+    fn try_now(&mut self) {
+        let now = Some(Instant::now());
+        self.due = self.due.and(now);
+        for seat in self.uplinks.values_mut().filter_map(NetworkUplink::passt_mut) {
+            seat.due = seat.due.and(now);
+        }
+    }
+
+    /// What is wrong with the switch, and with the VMs' ways out, in words.
+    fn trouble(&self) -> Troubles {
+        let words = |who: &str, history: &History| {
+            format!(
+                "{who} has died {} times in a row, and is tried again (`quasar resume`: now)",
+                history.deaths()
+            )
+        };
+        let switch =
+            (self.due.is_some() && self.history.is_troubled()).then(|| words("netswitch", &self.history));
+        let troubled = |seat: &&PasstSeat| seat.due.is_some() && seat.history.is_troubled();
+        let seats = self.uplinks.values().filter_map(NetworkUplink::passt).filter(troubled);
+        Troubles {
+            switch,
+            passts: seats.map(|seat| (seat.vm.clone(), words("passt", &seat.history))).collect(),
+        }
     }
 
     fn look_at_waiting(&mut self, now: Instant) {

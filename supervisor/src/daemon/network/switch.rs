@@ -1,8 +1,9 @@
 //! The switch process: started, told everything, heard, replaced.
 
 use super::{Input, Keeper, LinkOptions, SwitchAnswer, port_name};
-use crate::children::policy::{Decision, Role, decide};
-use crate::children::trouble::explain;
+use crate::children::policy::{Decision, Role, decide, postpone};
+use crate::children::trouble::{explain, is_momentary};
+use crate::children::watch::Watch;
 use crate::children::{Note, Process};
 use quasar_abi::control::netswitch::{
     LeaseWish, Netswitch, NetswitchCommand, NetswitchRefusal, NetswitchReply, NetworkEvent,
@@ -20,7 +21,16 @@ impl Keeper {
         let (generation, outbox) = (self.generation, self.outbox.clone());
         let notify = move |note| drop(outbox.send(Input::Switch(generation, note)));
         match Process::spawn(&self.launcher, &self.log, notify) {
-            Ok(process) => self.switch = Some(process),
+            Ok(process) => {
+                self.switch = Some(process);
+                self.history = self.history.started();
+                self.watch = Watch::default();
+            }
+            Err(error) if is_momentary(&error) => {
+                let (history, after) = postpone(&self.history);
+                (self.history, self.due) = (history, Some(Instant::now() + after));
+                log::warn!("netswitch cannot be started now, and is tried again: {}", explain(&error));
+            }
             Err(error) => {
                 let program = self.launcher.program(ProcessKind::Netswitch);
                 let why = explain(&error);
@@ -93,15 +103,18 @@ impl Keeper {
         }
         let (history, decision) = decide(&self.history, Role::Replaceable, self.born.elapsed());
         self.history = history;
-        match decision {
-            Decision::Restart { after } => self.due = Some(Instant::now() + after),
-            Decision::GiveUp { why } => {
-                log::error!("netswitch {why}; the VMs run on without network");
-                self.answer_nobody(how);
-                for waiting in std::mem::take(&mut self.waiting) {
-                    self.ports.remove(&waiting.vm);
-                    (waiting.answer)(Err(format!("the switch process {how} and {why}")));
-                }
+        if let Decision::Restart { after } = decision {
+            self.due = Some(Instant::now() + after);
+        }
+        if self.history.is_troubled() {
+            let deaths = self.history.deaths();
+            log::error!(
+                "netswitch has died {deaths} times in a row: the VMs run on without network until one serves"
+            );
+            self.answer_nobody(how);
+            for waiting in std::mem::take(&mut self.waiting) {
+                self.detach(&waiting.vm);
+                (waiting.answer)(Err(format!("the switch process {how}, {deaths} times in a row")));
             }
         }
     }

@@ -3,6 +3,7 @@
 use super::relay::Relay;
 use super::{Attachment, Input, Keeper};
 use crate::children::policy::{Decision, History, Role, decide};
+use crate::children::watch::Watch;
 use crate::daemon::passt::Passt;
 use quasar_abi::control::netswitch::{NetswitchCommand, Uplink};
 use quasar_api::{Publish, UplinkSpec};
@@ -24,6 +25,7 @@ pub(super) struct PasstSeat {
     pub(super) process: Option<Passt>,
     pub(super) generation: u32,
     pub(super) history: History,
+    pub(super) watch: Watch,
     pub(super) due: Option<Instant>,
     /// How it ended, while nobody has looked.
     pub(super) ended: Option<String>,
@@ -32,7 +34,7 @@ pub(super) struct PasstSeat {
 pub(super) enum UplinkKind {
     /// An interface of the host.
     Tap(String),
-    Passt(PasstSeat),
+    Passt(Box<PasstSeat>),
 }
 
 /// A way out of a network.
@@ -49,7 +51,7 @@ impl NetworkUplink {
         }
     }
 
-    fn passt_mut(&mut self) -> Option<&mut PasstSeat> {
+    pub(super) fn passt_mut(&mut self) -> Option<&mut PasstSeat> {
         match &mut self.kind {
             UplinkKind::Passt(seat) => Some(seat),
             UplinkKind::Tap(_) => None,
@@ -123,10 +125,11 @@ impl Keeper {
                     process: None,
                     generation: 0,
                     history: History::default(),
+                    watch: Watch::default(),
                     due: None,
                     ended: None,
                 };
-                (passt_name(vm), UplinkKind::Passt(seat))
+                (passt_name(vm), UplinkKind::Passt(Box::new(seat)))
             }
         };
         self.uplinks.insert(name, NetworkUplink { network: network.clone(), kind });
@@ -180,7 +183,7 @@ impl Keeper {
         let guest = (address, seat.mac);
         let started = Passt::spawn(&beside, &socket, guest, &seat.publish, ended);
         seat.process = Some(started.map_err(|error| error.to_string())?);
-        seat.ended = None;
+        (seat.ended, seat.watch) = (None, Watch::default());
         Ok(())
     }
 
@@ -194,12 +197,12 @@ impl Keeper {
             }
             if let Err(error) = self.start_passt(&name) {
                 log::error!("{name}: {error}");
+                self.replace_passt(&name);
             }
         }
     }
 
     pub(super) fn passt_ended(&mut self, name: &str, generation: u32, how: String) {
-        let now = self.born.elapsed();
         let Some(seat) = self.seat(name) else { return };
         if seat.generation != generation {
             return;
@@ -214,12 +217,17 @@ impl Keeper {
             // It never worked: whoever waits is told why.
             return;
         }
+        self.replace_passt(name);
+    }
+
+    /// There is none, and shall be one again.
+    fn replace_passt(&mut self, name: &str) {
+        let now = self.born.elapsed();
         let Some(seat) = self.seat(name) else { return };
         let (history, decision) = decide(&seat.history, Role::Replaceable, now);
         seat.history = history;
-        match decision {
-            Decision::Restart { after } => seat.due = Some(Instant::now() + after),
-            Decision::GiveUp { why } => log::error!("passt of VM {vm} {why}; the VM has no way out"),
+        if let Decision::Restart { after } = decision {
+            seat.due = Some(Instant::now() + after);
         }
     }
 

@@ -368,6 +368,7 @@ impl Controller {
     fn look(&mut self) {
         self.look_at_pauses();
         self.look_at_disks();
+        self.look_at_trouble();
         self.look_at_shutdowns();
         match self.step {
             Step::Load { by } | Step::RebootLoad { by } if by <= Instant::now() => {
@@ -403,6 +404,33 @@ impl Controller {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Shows what is wrong with the crew, and holds the guest while nobody serves it: its time shall not go on.
+    fn look_at_trouble(&mut self) {
+        let final_step = matches!(self.step, Step::Failed | Step::EndHarts | Step::EndRest | Step::Done);
+        let trouble = self.crew.trouble().filter(|_| !final_step);
+        let vm = &self.machine.vm;
+        // Everyone is called by it, also those that sleep.
+        match (
+            self.crew.is_short() && !final_step,
+            vm.pause_mask.load(Ordering::SeqCst) & pause::TROUBLE != 0,
+        ) {
+            (true, false) => vm.pause(pause::TROUBLE),
+            (false, true) => vm.unpause(pause::TROUBLE),
+            _ => {}
+        }
+        let words = |trouble: &Option<String>| trouble.clone().map(|text| text.replace(char::is_numeric, ""));
+        let shown = self.board.get().degraded;
+        if words(&shown) != words(&trouble) {
+            match &trouble {
+                Some(why) => self.note(&format!("degraded: {why}")),
+                None => self.note("all of its processes serve again"),
+            }
+        }
+        if shown != trouble {
+            self.board.update(|status| status.degraded = trouble);
         }
     }
 

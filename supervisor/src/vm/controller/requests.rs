@@ -42,7 +42,8 @@ impl Controller {
                     self.board.update(|status| status.reason = None);
                     self.machine.vm.unpause(pause::MIGRATOR);
                 }
-                // A disk that had no room tries again.
+                // Whoever is due later is tried at once, and so is a disk that had no room.
+                self.crew.try_now();
                 self.machine.vm.unpause(pause::USER | pause::DISK);
                 self.look_at_disks();
                 answer(Ok(serde_json::Value::Null));
