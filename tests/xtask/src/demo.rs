@@ -1,7 +1,7 @@
 //! `cargo xtask demo`: from nothing to a web server in a guest that answers the host, while it moves to another
 //! daemon and back and its processes are killed; then a tour over architectures.
 
-use crate::command::Build;
+use crate::building::Build;
 use crate::cross;
 use crate::progress::Steps;
 use crate::report::{Journey, Report, number};

@@ -3,6 +3,7 @@
 
 mod apt;
 mod bench;
+mod building;
 mod checks;
 mod command;
 mod cross;
