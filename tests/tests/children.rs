@@ -131,9 +131,18 @@ fn nowhere() -> VmSegments {
 
 #[test]
 fn a_hart_keeps_the_contract() -> anyhow::Result<()> {
-    let start = CpuCommand::Start { segments: nowhere(), hart: 0 };
+    let start = CpuCommand::Start { segments: nowhere(), hart: 0, engine: None };
     let names_it = |refusal: &CpuRefusal| refusal.to_string().contains("/quasar-test-no-");
     keeps_the_contract::<Cpu>(&start, names_it, &CpuCommand::Shutdown)
+}
+
+#[test]
+fn an_engine_that_a_hart_does_not_know_is_refused_with_those_that_it_knows() -> anyhow::Result<()> {
+    let start = CpuCommand::Start { segments: nowhere(), hart: 0, engine: Some("jit".to_owned()) };
+    let lists = |refusal: &CpuRefusal| {
+        refusal.to_string().contains("there is no engine \"jit\"; this build has interpreter")
+    };
+    keeps_the_contract::<Cpu>(&start, lists, &CpuCommand::Shutdown)
 }
 
 #[test]

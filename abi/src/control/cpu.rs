@@ -25,6 +25,9 @@ pub enum CpuCommand {
         segments: VmSegments,
         /// Which hart.
         hart: u8,
+        /// What executes it, by name; nothing for the process's own choice. An unknown one is refused with the list of
+        /// those that there are.
+        engine: Option<String>,
     },
     /// Publish the state at a safepoint and end. Answered, then it exits.
     Shutdown,

@@ -102,12 +102,10 @@ impl HartRunner {
         Ok(Self { context, blocks, engine, timer, me, stopping: false, tally })
     }
 
-    /// Has the hart executed by the engine `name` instead of [`engine::DEFAULT`].
-    ///
-    /// # Errors
-    /// [`RunError::Engine`] says which engines there are.
-    pub fn with_engine(self, name: &str) -> Result<Self, RunError> {
-        Ok(Self { engine: engine::by_name(name)?, ..self })
+    /// Has the hart executed by another engine than [`engine::DEFAULT`].
+    #[must_use]
+    pub fn with_engine(self, engine: Box<dyn Engine>) -> Self {
+        Self { engine, ..self }
     }
 
     /// The words by which others reach this hart.

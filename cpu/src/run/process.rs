@@ -1,6 +1,7 @@
 //! The process around a hart.
 
 use super::HartRunner;
+use crate::engine;
 use quasar_abi::control::Trouble;
 use quasar_abi::control::child::{Call, News, Service};
 use quasar_abi::control::cpu::{Cpu, CpuCommand, CpuRefusal, CpuReply};
@@ -31,12 +32,18 @@ impl HartService {
         Self { news, running: None }
     }
 
-    fn start(&mut self, segments: &VmSegments, hart: u8) -> Result<CpuReply, CpuRefusal> {
+    fn start(
+        &mut self,
+        segments: &VmSegments,
+        hart: u8,
+        engine: Option<&str>,
+    ) -> Result<CpuReply, CpuRefusal> {
         if self.running.is_some() {
             return Err(CpuRefusal::Running);
         }
         let failed = |error: &(dyn std::error::Error + 'static)| CpuRefusal::Failed(Trouble::of(error));
-        let runner = HartRunner::attach(segments, hart).map_err(|error| failed(&error))?;
+        let engine = engine::by_name(engine.unwrap_or(engine::DEFAULT)).map_err(|error| failed(&error))?;
+        let runner = HartRunner::attach(segments, hart).map_err(|error| failed(&error))?.with_engine(engine);
         let (vm, news) = (runner.vm().clone(), self.news.clone());
         let run = move || {
             runner.run().map_err(|error| {
@@ -57,7 +64,7 @@ impl Service for HartService {
 
     fn carry_out(&mut self, command: CpuCommand, call: Call<Cpu>) {
         call.answer(match command {
-            CpuCommand::Start { segments, hart } => self.start(&segments, hart),
+            CpuCommand::Start { segments, hart, engine } => self.start(&segments, hart, engine.as_deref()),
             // Comes to `end`.
             CpuCommand::Shutdown => Ok(CpuReply::Done),
         });

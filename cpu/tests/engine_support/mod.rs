@@ -11,7 +11,7 @@ use quasar_abi::party::{PartyId, attention};
 use quasar_abi::tlb::TLB_SEGMENT_BYTES;
 use quasar_abi::vm::{CONTROL_BYTES, Vm, pause, request};
 use quasar_abi::{GuestRam, Segment, SegmentKind};
-use quasar_cpu::engine::DEFAULT;
+use quasar_cpu::engine::{DEFAULT, by_name};
 use quasar_cpu::run::HartRunner;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -107,8 +107,8 @@ impl Machine {
                 Arc::clone(&self.tlb),
                 u8::try_from(hart).expect("few"),
             )
-            .and_then(|runner| runner.with_engine(self.engine))
-            .expect("hart");
+            .expect("hart")
+            .with_engine(by_name(self.engine).expect("an engine"));
             self.harts.push(std::thread::spawn(move || runner.run().expect("a legal state")));
         }
     }

@@ -169,7 +169,9 @@ impl Member {
     pub fn start(&mut self, segments: &VmSegments, virtio: &[VirtioDevice]) -> Result<u64, SendError> {
         let segments = segments.clone();
         match self {
-            Self::Cpu(hart, process) => process.send(CpuCommand::Start { segments, hart: *hart }),
+            Self::Cpu(hart, process) => {
+                process.send(CpuCommand::Start { segments, hart: *hart, engine: None })
+            }
             Self::Mmu(process) => process.send(MmuCommand::Start { segments }),
             Self::Devices(process) => {
                 process.send(DevicesCommand::Start { segments, virtio: virtio.to_vec() })
