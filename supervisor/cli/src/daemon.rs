@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 const DEADLINE: Duration = Duration::from_secs(100);
 /// How often it is asked.
 const LOOK: Duration = Duration::from_millis(20);
+/// How long an idle daemon is left alone: whoever asks it holds it, and it ends a second after the last.
+const ROOM: Duration = Duration::from_millis(1500);
 /// Most that is shown of what a daemon said that ended at once, in bytes.
 const LONGEST_WORDS: u64 = 4096;
 /// Daemons that end before they answer until that is taken for a fault: another one was quicker, and ended.
@@ -83,8 +85,8 @@ pub async fn detach(client: &Client) -> anyhow::Result<()> {
                 note!("quasar: serving {socket} (pid {}); its log is {log}", daemon.id());
                 return Ok(());
             }
-            // Another one, which makes room.
-            Ok(_) => {}
+            // Another one, which makes room when nobody has asked it anything for a while.
+            Ok(_) => tokio::time::sleep(ROOM).await,
             Err(error) if error.is_absence() => {}
             Err(error) => return Err(error.into()),
         }
