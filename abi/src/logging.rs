@@ -6,9 +6,10 @@
 
 use env_logger::fmt::Formatter;
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 /// Messages of one kind that may come at once.
@@ -87,7 +88,7 @@ impl<L: Log> Limited<L> {
     }
 
     fn kinds(&self) -> MutexGuard<'_, Kinds> {
-        self.kinds.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kinds.lock()
     }
 
     /// Whether this message comes; if not, it is counted, and the second value says whether somebody has to be found
@@ -217,7 +218,7 @@ mod tests {
         }
         fn log(&self, record: &Record<'_>) {
             let line = format!("{} {}", record.level(), record.args());
-            self.0.lock().expect("lines").push(line);
+            self.0.lock().push(line);
         }
         fn flush(&self) {}
     }
@@ -237,7 +238,7 @@ mod tests {
         }
         say(&logger, Level::Info, 2, "something else");
         logger.flush();
-        let lines = logger.0.inner.0.lock().expect("lines").clone();
+        let lines = logger.0.inner.0.lock().clone();
         let (said, told) = (&lines[..lines.len() - 2], &lines[lines.len() - 2..]);
         assert_eq!(said.first().map(String::as_str), Some("ERROR write 0 refused"));
         // One more for each of the seconds that a slow machine may take.
@@ -247,7 +248,7 @@ mod tests {
         let more = grouped(42_000 - said.len() as u64);
         assert_eq!(told[1], format!("ERROR … {more} more like this: write {} refused", said.len()));
         logger.flush();
-        assert_eq!(logger.0.inner.0.lock().expect("lines").len(), lines.len(), "told once");
+        assert_eq!(logger.0.inner.0.lock().len(), lines.len(), "told once");
     }
 
     #[test]
@@ -277,7 +278,7 @@ mod tests {
 
     impl Write for Page {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().expect("a page").extend_from_slice(bytes);
+            self.0.lock().extend_from_slice(bytes);
             Ok(bytes.len())
         }
 
@@ -297,7 +298,7 @@ mod tests {
             );
         };
         record(Level::Error, "one\n[2026-01-01T00:00:00Z ERROR x] forged");
-        let text = String::from_utf8(page.0.lock().expect("a page").clone()).expect("text");
+        let text = String::from_utf8(page.0.lock().clone()).expect("text");
         let (time, rest) = text.split_once(' ').expect("a time");
         assert_eq!(rest, "ERROR quasar_mmu] one\n    [2026-01-01T00:00:00Z ERROR x] forged\n");
         let written = humantime::parse_rfc3339(time.trim_start_matches('[')).expect("RFC 3339");

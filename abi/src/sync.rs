@@ -28,10 +28,10 @@ mod backend {
     pub use loom::hint::spin_loop;
     pub use loom::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, fence};
 
-    use std::sync::Mutex;
+    use parking_lot::Mutex;
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    // The standard library's: part of how the model is run, and not of what is modelled.
+    // No loom's: part of how the model is run, and not of what is modelled.
     static FENCE_BEFORE_LOADS: AtomicBool = AtomicBool::new(false);
     static ONE_MODEL: Mutex<()> = Mutex::new(());
 
@@ -53,7 +53,7 @@ mod backend {
     /// # Panics
     /// When an interleaving panics or leaves all threads waiting.
     pub fn model(preemptions: usize, check: impl Fn() + Copy + Send + Sync + 'static) {
-        let _one = ONE_MODEL.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _one = ONE_MODEL.lock();
         for before_loads in [true, false] {
             FENCE_BEFORE_LOADS.store(before_loads, Ordering::Relaxed);
             let mut builder = loom::model::Builder::new();

@@ -1,12 +1,12 @@
 //! Devices' access to guest memory: the one place where they write it, and where each write is marked.
 
+use parking_lot::RwLock;
 use quasar_abi::GuestRam;
 use quasar_abi::dirty::PageMaps;
 use quasar_abi::party::PartyId;
 use quasar_abi::ram::NotRam;
 use quasar_abi::vm::Vm;
 use std::sync::atomic::Ordering;
-use std::sync::{PoisonError, RwLock};
 
 /// Guest memory as devices see it.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ impl Dma {
         len: u64,
         write: impl FnOnce(&GuestRam) -> Result<(), NotRam>,
     ) -> Result<(), NotRam> {
-        let _marking = self.marking.read().unwrap_or_else(PoisonError::into_inner);
+        let _marking = self.marking.read();
         write(&self.ram)?;
         // Both loads come after the write. If they still see the old values, the acknowledgement that lets
         // the collector copy the page comes after our guard, and thus after the write and its mark.
@@ -89,7 +89,7 @@ impl Dma {
         len: u64,
         write: impl FnOnce() -> T,
     ) -> T {
-        let _marking = self.marking.read().unwrap_or_else(PoisonError::into_inner);
+        let _marking = self.marking.read();
         let written = write();
         if let Some(maps) = maps
             && self.vm.log_active.load(Ordering::SeqCst) != 0
@@ -103,7 +103,7 @@ impl Dma {
     pub fn acknowledge_epoch(&self) {
         let acknowledged = &self.vm.party(PartyId::Devices).epoch_ack;
         if acknowledged.get() != self.vm.epoch.load(Ordering::SeqCst) {
-            let _none_marking = self.marking.write().unwrap_or_else(PoisonError::into_inner);
+            let _none_marking = self.marking.write();
             acknowledged.store(self.vm.epoch.load(Ordering::SeqCst), Ordering::SeqCst);
         }
     }

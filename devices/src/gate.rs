@@ -1,7 +1,6 @@
 //! The gate: how the server brings the worker threads to rest.
 
-use crate::lock;
-use std::sync::{Condvar, Mutex, PoisonError};
+use parking_lot::{Condvar, Mutex};
 
 #[derive(Debug)]
 struct Inside {
@@ -32,7 +31,7 @@ pub struct Pass<'a>(&'a Gate);
 
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
-        lock(&self.0.inside).workers -= 1;
+        self.0.inside.lock().workers -= 1;
         self.0.changed.notify_all();
     }
 }
@@ -42,10 +41,8 @@ impl Gate {
     ///
     /// Never call this while holding a device's lock: the server takes those with the gate closed.
     pub fn enter(&self) -> Option<Pass<'_>> {
-        let mut inside = self
-            .changed
-            .wait_while(lock(&self.inside), |inside| inside.closed && !inside.stopped)
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut inside = self.inside.lock();
+        self.changed.wait_while(&mut inside, |inside| inside.closed && !inside.stopped);
         if inside.stopped {
             return None;
         }
@@ -55,24 +52,20 @@ impl Gate {
 
     /// Server: closes the gate and waits until nobody is inside.
     pub fn close(&self) {
-        let mut inside = lock(&self.inside);
+        let mut inside = self.inside.lock();
         inside.closed = true;
-        drop(
-            self.changed
-                .wait_while(inside, |inside| inside.workers > 0)
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        self.changed.wait_while(&mut inside, |inside| inside.workers > 0);
     }
 
     /// Server: lets the workers go on.
     pub fn open(&self) {
-        lock(&self.inside).closed = false;
+        self.inside.lock().closed = false;
         self.changed.notify_all();
     }
 
     /// Server: sends the workers home.
     pub fn stop(&self) {
-        lock(&self.inside).stopped = true;
+        self.inside.lock().stopped = true;
         self.changed.notify_all();
     }
 }

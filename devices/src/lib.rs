@@ -27,10 +27,3 @@ pub mod virtio;
 pub use error::DevicesError;
 pub use server::{Server, ServerHandle};
 pub use service::DevicesService;
-
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-/// Locks a mutex. A panic in release ends the process, so that a poisoned lock is only ever seen in tests.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}

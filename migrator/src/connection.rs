@@ -2,12 +2,13 @@
 
 use crate::frame::{FrameError, FrameReader, FrameWriter, Kind};
 use crate::message::{self, Refused};
+use parking_lot::Mutex;
 use quasar_abi::control::codec::CodecError;
 use serde::{Serialize, de::DeserializeOwned};
 use std::io::{BufReader, BufWriter, ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long the other side may stay silent, or take nothing, before the connection counts as broken.
@@ -66,7 +67,7 @@ impl Half {
                 let what = "the other side has not said what was due in time";
                 return Err(std::io::Error::new(ErrorKind::TimedOut, what));
             }
-            let result = operation(&mut **self.stream.lock().unwrap_or_else(PoisonError::into_inner));
+            let result = operation(&mut **self.stream.lock());
             match result {
                 Err(e)
                     if matches!(

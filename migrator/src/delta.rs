@@ -7,9 +7,9 @@
 //! Fresh memory for copies of everything is a fifth of what the first round costs, for nothing when the guest is idle, and
 //! for more than they save when the link has room. So copies are taken from when they are asked for ([`Copies::begin`]).
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use memmap2::MmapMut;
 use quasar_abi::ram::PAGE_LEN;
@@ -97,7 +97,7 @@ impl Copies {
 
     fn shard(&self, index: u64) -> MutexGuard<'_, Shard> {
         let number = (index / RUN % SHARDS as u64) as usize;
-        self.shards[number].lock().unwrap_or_else(PoisonError::into_inner)
+        self.shards[number].lock()
     }
 
     fn take_room(&self) -> bool {
@@ -155,7 +155,7 @@ impl Copies {
         let mut wanted = new - room;
         let hot: HashSet<u64> = pages.iter().copied().collect();
         for shard in &self.shards {
-            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut shard = shard.lock();
             let Shard { places, free, .. } = &mut *shard;
             places.retain(|index, place| {
                 let stays = wanted == 0 || hot.contains(index);

@@ -17,12 +17,13 @@ use crate::pump::{Area, Inlet};
 use crate::source::Attached;
 use crate::state::{Ticks, apply, restart_clock};
 use anyhow::{Context, bail};
+use parking_lot::{Condvar, Mutex};
 use quasar_abi::control::migrator::{LocalVm, MigrationEvent};
 use quasar_abi::files;
 use quasar_abi::hash;
 use quasar_abi::vm::{Vm, pause};
 use std::io::Read;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Time for a source to say what it brings: until then it holds a place that others may need.
@@ -42,7 +43,7 @@ pub struct Obstacle {
 impl Obstacle {
     /// There is something, or there is nothing any more.
     pub fn set(&self, reason: Option<String>) {
-        *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = reason;
+        *self.reason.lock() = reason;
         self.changed.notify_all();
     }
 
@@ -51,9 +52,9 @@ impl Obstacle {
     /// # Errors
     /// What still does, when so much time has passed.
     fn pass(&self, patience: Duration) -> anyhow::Result<()> {
-        let reason = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.changed.wait_timeout_while(reason, patience, |reason| reason.is_some());
-        match &*waited.unwrap_or_else(PoisonError::into_inner).0 {
+        let mut reason = self.reason.lock();
+        self.changed.wait_while_for(&mut reason, |reason| reason.is_some(), patience);
+        match &*reason {
             Some(reason) => bail!("{reason}"),
             None => Ok(()),
         }

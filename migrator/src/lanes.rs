@@ -13,11 +13,12 @@ use crate::frame::{FrameError, FrameWriter, Kind};
 use crate::message::{Door, Lane as LaneKey};
 use crate::pump::{Inlet, PumpError};
 use anyhow::{Context, bail};
+use parking_lot::{Mutex, MutexGuard};
 use quasar_peer::{Strangers, Visit};
 use std::io::{BufWriter, ErrorKind};
 use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long it takes to judge what connections carry.
@@ -65,7 +66,7 @@ impl<'a> Lanes<'a> {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Connections there are, the first included.

@@ -14,7 +14,7 @@ use crate::announce::{gratuitous_arp, reverse_arp};
 use crate::ethernet::Mac;
 use crate::gate::Stage;
 use crate::link::wire::Message;
-use crate::network::{Attached, Card, Departed, MOURNED, Network, REMEMBERED, Role, lock};
+use crate::network::{Attached, Card, Departed, MOURNED, Network, REMEMBERED, Role};
 use crate::service::may_claim;
 use crate::table::PortId;
 use std::net::Ipv4Addr;
@@ -56,13 +56,13 @@ impl Network {
         let Some(port) = inside.ports.get(&id).cloned() else { return };
         let Some(card) = port.card() else { return };
         if left {
-            *lock(&card.overlap) = None;
+            *card.overlap.lock() = None;
         }
         if !card.gate.arrive() {
             return;
         }
         if !left {
-            *lock(&card.overlap) = Some(Instant::now() + OVERLAP);
+            *card.overlap.lock() = Some(Instant::now() + OVERLAP);
         }
         inside.table.pin(card.mac, id);
         inside.departed.remove(&card.mac);
@@ -78,7 +78,7 @@ impl Network {
         let Some(card) = port.card() else { return };
         self.arrive(id, false);
         for address in addresses {
-            lock(&card.addresses).add(*address);
+            card.addresses.lock().add(*address);
         }
         let (delivered, dropped) = card.gate.open(|frame| {
             let taken = port.port.send(frame, DELIVERY);
@@ -117,7 +117,7 @@ impl Network {
             for link in inside.links() {
                 inside.tell_of(link, mac);
             }
-            let mut addresses = lock(&card.addresses).list();
+            let mut addresses = card.addresses.lock().list();
             if card.served.is_some() {
                 // What it claimed in vain is not said for it.
                 addresses.retain(|address| may_claim(*address, mac, &inside.leases));
@@ -141,7 +141,7 @@ impl Network {
         port.port.settle();
         let mut rest = port.port.take_back();
         let now = Instant::now();
-        let addresses = lock(&card.addresses).list();
+        let addresses = card.addresses.lock().list();
         let _alone = self.halt();
         rest.extend(port.port.take_back());
         rest.extend(card.gate.evict());
@@ -235,7 +235,7 @@ impl Network {
         let found = self.inside().port_of(mac);
         let Some((id, port)) = found else { return };
         if let Some(card) = port.card() {
-            let mut known = lock(&card.addresses);
+            let mut known = card.addresses.lock();
             addresses.iter().for_each(|address| known.add(*address));
         }
         self.arrive(id, true);
@@ -259,12 +259,12 @@ impl Network {
         let found = inside.port_of(mac).filter(|_| alone.is_some());
         let Some(card) = found.as_ref().and_then(|(_, port)| port.card()) else { return };
         // Until the old place says that the VM has left it, it may still say what it said before.
-        let settled = card.gate.stage() == Stage::Open && lock(&card.overlap).is_none();
+        let settled = card.gate.stage() == Stage::Open && card.overlap.lock().is_none();
         if !settled || card.foreseen(now) == Some(from) {
             return;
         }
-        *lock(&card.there_already) = Some((from, now));
-        let addresses = lock(&card.addresses).list();
+        *card.there_already.lock() = Some((from, now));
+        let addresses = card.addresses.lock().list();
         if let Some(Role::Link(link)) = inside.ports.get(&from).map(|port| &port.role) {
             link.say(|network| Message::Moved { network, mac, addresses });
         }

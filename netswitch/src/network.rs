@@ -13,10 +13,11 @@ use crate::port::Port;
 use crate::service::leases::Leases;
 use crate::service::{self, Client, Verdict};
 use crate::table::{AddressTable, PortId};
+use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use quasar_abi::report::PortKind;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 /// How long a VM that left is remembered: late frames for it are sent after it.
@@ -80,7 +81,7 @@ impl Card {
 
     /// The link over which the VM was said to be elsewhere, a moment ago.
     pub fn foreseen(&self, now: Instant) -> Option<PortId> {
-        let said = *lock(&self.there_already);
+        let said = *self.there_already.lock();
         said.filter(|(_, at)| now.saturating_duration_since(*at) < FORESEEN).map(|(link, _)| link)
     }
 }
@@ -187,11 +188,6 @@ pub struct Network {
     passage: RwLock<()>,
 }
 
-/// Locks; a panic of another thread spoils nothing, since the tables stay consistent between statements.
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Where a frame goes.
 #[derive(Default)]
 struct Ways {
@@ -238,7 +234,7 @@ impl Inside {
             Role::Link(_) => false,
             Role::Uplink(_) => true,
             Role::Card(card) => {
-                let there = over_link && lock(&card.overlap).is_some_and(|until| now < until);
+                let there = over_link && card.overlap.lock().is_some_and(|until| now < until);
                 card.gate.stage() != Stage::Expecting && card.foreseen(now).is_none() && !there
             }
         };
@@ -305,12 +301,12 @@ impl Network {
 
     /// Its tables.
     pub fn inside(&self) -> MutexGuard<'_, Inside> {
-        lock(&self.inside)
+        self.inside.lock()
     }
 
     /// Lets no frame pass while it is held.
     pub fn halt(&self) -> RwLockWriteGuard<'_, ()> {
-        self.passage.write().unwrap_or_else(PoisonError::into_inner)
+        self.passage.write()
     }
 
     /// A port joins.
@@ -349,7 +345,7 @@ impl Network {
     }
 
     fn pass(&self) -> RwLockReadGuard<'_, ()> {
-        self.passage.read().unwrap_or_else(PoisonError::into_inner)
+        self.passage.read()
     }
 
     /// A frame of a VM's card: checked, and listened to.
@@ -361,7 +357,7 @@ impl Network {
             return;
         }
         if let Some(said) = sender_address(frame) {
-            lock(&card.addresses).hear(said);
+            card.addresses.lock().hear(said);
         }
         // It speaks, so it is here, whatever we have not heard yet.
         if card.gate.stage() == Stage::Expecting {

@@ -2,7 +2,7 @@
 
 use crate::ethernet::Mac;
 use crate::gate::Stage;
-use crate::network::{Attached, Network, lock};
+use crate::network::{Attached, Network};
 use crate::switch::Switch;
 use quasar_abi::report::{AddressReport, NetworkReport, NetworksReport, PortReport, PortState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +20,7 @@ fn port(attached: &Attached) -> PortReport {
             Stage::Holding => PortState::Holding,
         },
         held: card.map_or(0, |card| card.gate.held()),
-        ipv4: card.map_or_else(Vec::new, |card| lock(&card.addresses).list()),
+        ipv4: card.map_or_else(Vec::new, |card| card.addresses.lock().list()),
         frames_in: get(&counters.frames_in),
         bytes_in: get(&counters.bytes_in),
         frames_out: get(&counters.frames_out),
@@ -48,7 +48,7 @@ impl Switch {
     pub fn report(&self) -> NetworksReport {
         let now = Instant::now();
         let of = |(name, state): (&String, &_)| network(name, std::sync::Arc::as_ref(state), now);
-        let mut networks: Vec<_> = lock(&self.networks).iter().filter_map(of).collect();
+        let mut networks: Vec<_> = self.networks.lock().iter().filter_map(of).collect();
         networks.sort_by(|a, b| a.name.cmp(&b.name));
         NetworksReport { networks, links: self.links.report() }
     }

@@ -5,17 +5,18 @@ use crate::ethernet::Mac;
 use crate::gate::Stage;
 use crate::link::Links;
 use crate::link::session::LinkPort;
-use crate::network::{Attached, Card, Counters, Network, Role, lock};
+use crate::network::{Attached, Card, Counters, Network, Role};
 use crate::port::{Ingress, Port};
 use crate::service::Client;
 use crate::table::PortId;
+use parking_lot::Mutex;
 use quasar_abi::control::netswitch::{LeaseWish, NetworkEvent};
 use quasar_abi::report::PortKind;
 use quasar_abi::words::whole;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 /// The switch: any number of networks that share nothing, and the links to other hosts.
@@ -141,11 +142,11 @@ impl Switch {
 
     fn network(&self, name: &str) -> Arc<Network> {
         let new = || Arc::new(Network::new(self.next_network.fetch_add(1, Ordering::Relaxed), name));
-        Arc::clone(lock(&self.networks).entry(name.to_owned()).or_insert_with(new))
+        Arc::clone(self.networks.lock().entry(name.to_owned()).or_insert_with(new))
     }
 
     fn find(&self, name: &str) -> Option<(String, Arc<Network>, PortId, Arc<Attached>)> {
-        lock(&self.networks).iter().find_map(|(of, network)| {
+        self.networks.lock().iter().find_map(|(of, network)| {
             let inside = network.inside();
             let (id, port) = inside.ports.iter().find(|(_, p)| p.name == name)?;
             Some((of.clone(), Arc::clone(network), *id, Arc::clone(port)))
@@ -164,7 +165,7 @@ impl Switch {
     fn tidy(self: &Arc<Self>) {
         self.links.reconcile(self);
         let now = Instant::now();
-        lock(&self.networks).retain(|_, network| {
+        self.networks.lock().retain(|_, network| {
             let mut inside = network.inside();
             inside.forget(now);
             inside.is_live() || !inside.ports.is_empty()
@@ -191,7 +192,7 @@ impl Switch {
         }
         let id = PortId(self.next_port.fetch_add(1, Ordering::Relaxed));
         let (of, network) = (network, self.network(network));
-        let expected = lock(&self.expected).contains(name);
+        let expected = self.expected.lock().contains(name);
         let stage = if expected { Stage::Expecting } else { Stage::Open };
         let (card, lease) = match &whose {
             Whose::Uplink(_) => (None, None),
@@ -220,7 +221,7 @@ impl Switch {
             }
             SwitchError::Open { name: name.to_owned(), source }
         })?;
-        lock(&self.expected).remove(name);
+        self.expected.lock().remove(name);
         let role = match (card, whose) {
             (Some(card), _) => Role::Card(card),
             (None, Whose::Uplink(owner)) => Role::Uplink(owner),
@@ -244,7 +245,7 @@ impl Switch {
 
     /// Detaches a port; nothing happens when there is none of that name.
     pub fn detach(self: &Arc<Self>, name: &str) {
-        lock(&self.expected).remove(name);
+        self.expected.lock().remove(name);
         if self.remove(name) {
             self.tidy();
         }
@@ -270,7 +271,7 @@ impl Switch {
     /// Detaches every port and ends every link.
     pub fn close(self: &Arc<Self>) {
         self.links.close();
-        let networks: Vec<_> = lock(&self.networks).drain().map(|(_, network)| network).collect();
+        let networks: Vec<_> = self.networks.lock().drain().map(|(_, network)| network).collect();
         for network in networks {
             let ids: Vec<PortId> = network.inside().ports.keys().copied().collect();
             for port in ids.into_iter().filter_map(|id| network.leave(id)) {
@@ -286,7 +287,7 @@ impl Switch {
     pub fn hold(&self, name: &str) -> Result<(), SwitchError> {
         match self.find_card(name) {
             Ok((network, id, _)) => network.expect(id),
-            Err(SwitchError::NoPort(_)) => drop(lock(&self.expected).insert(name.to_owned())),
+            Err(SwitchError::NoPort(_)) => drop(self.expected.lock().insert(name.to_owned())),
             Err(error) => return Err(error),
         }
         Ok(())
@@ -321,7 +322,7 @@ impl Switch {
 
     /// Networks that have something of this host, with their numbers.
     pub fn live_networks(&self) -> BTreeMap<String, u32> {
-        let (networks, now) = (lock(&self.networks), Instant::now());
+        let (networks, now) = (self.networks.lock(), Instant::now());
         let live = networks.iter().filter(|(_, network)| {
             let mut inside = network.inside();
             inside.forget(now);
@@ -340,7 +341,7 @@ impl Switch {
         name: &str,
         link: Arc<LinkPort>,
     ) -> Result<LinkWay, SwitchError> {
-        let found = lock(&self.networks).get(network.0).filter(|n| n.id == network.1).cloned();
+        let found = self.networks.lock().get(network.0).filter(|n| n.id == network.1).cloned();
         let found = found.ok_or_else(|| SwitchError::NoNetwork(network.0.to_owned()))?;
         let id = PortId(self.next_port.fetch_add(1, Ordering::Relaxed));
         let attached = Attached {
@@ -371,12 +372,12 @@ mod tests {
     impl Port for Probe {
         fn start(self: Arc<Self>) {}
         fn send(&self, frame: &[u8], _: std::time::Duration) -> bool {
-            lock(&self.0).push(frame.to_vec());
+            self.0.lock().push(frame.to_vec());
             true
         }
         fn settle(&self) {}
         fn take_back(&self) -> Vec<Vec<u8>> {
-            std::mem::take(&mut lock(&self.0))
+            std::mem::take(&mut self.0.lock())
         }
         fn stop(&self) {}
     }
@@ -415,11 +416,11 @@ mod tests {
         from_a.frame(&frame(2, 1));
         from_a.frame(&frame(0xff, 1));
         from_a.frame(&frame(9, 1));
-        assert_eq!((lock(&a.0).len(), lock(&b.0).len(), lock(&c.0).len()), (0, 3, 2));
+        assert_eq!((a.0.lock().len(), b.0.lock().len(), c.0.lock().len()), (0, 3, 2));
         from_c.frame(&frame(1, 9));
         from_a.frame(&frame(9, 1));
-        assert_eq!((lock(&a.0).len(), lock(&b.0).len(), lock(&c.0).len()), (1, 3, 3));
-        assert!(lock(&other.0).is_empty());
+        assert_eq!((a.0.lock().len(), b.0.lock().len(), c.0.lock().len()), (1, 3, 3));
+        assert!(other.0.lock().is_empty());
     }
 
     #[test]
@@ -429,7 +430,7 @@ mod tests {
         let (b, _) = attach(&switch, "lan", 2, true);
         from_a.frame(&frame(2, 7));
         from_a.frame(&[0; 5]);
-        assert!(lock(&b.0).is_empty());
+        assert!(b.0.lock().is_empty());
         let refused: u64 = switch.report().networks[0].ports.iter().map(|port| port.refused).sum();
         assert_eq!(refused, 2);
     }
@@ -445,7 +446,7 @@ mod tests {
         switch.detach("lan/2");
         from_a.frame(&frame(2, 1));
         from_b.frame(&frame(1, 2));
-        assert!(lock(&b.0).is_empty());
+        assert!(b.0.lock().is_empty());
         switch.close();
         assert_eq!(switch.report(), NetworksReport::default());
     }

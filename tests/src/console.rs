@@ -2,9 +2,10 @@
 
 use crate::PATIENCE;
 use anyhow::{Context, bail, ensure};
+use parking_lot::{Condvar, Mutex};
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 #[derive(Default)]
@@ -49,7 +50,7 @@ fn listen(mut from: impl Read, heard: &Heard) {
     let mut buffer = [0; 4096];
     loop {
         let count = from.read(&mut buffer).unwrap_or(0);
-        let mut text = heard.text.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut text = heard.text.lock();
         text.bytes.extend_from_slice(&buffer[..count]);
         text.ended |= count == 0;
         text.show(&mut std::io::stderr());
@@ -106,13 +107,13 @@ impl Console {
     /// All that was shown, without carriage returns.
     #[must_use]
     pub fn text(&self) -> String {
-        let text = self.heard.text.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = self.heard.text.lock();
         String::from_utf8_lossy(&text.bytes).replace('\r', "")
     }
 
     /// Shows all its whole lines on standard error, those to come too, until it is told otherwise.
     pub fn show(&self, on: bool) {
-        let mut text = self.heard.text.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut text = self.heard.text.lock();
         text.shown = on.then_some(0);
         text.show(&mut std::io::stderr());
     }
@@ -131,7 +132,7 @@ impl Console {
     /// As there.
     pub fn expect_within(&mut self, wanted: &str, patience: Duration) -> anyhow::Result<String> {
         let end = Instant::now() + patience;
-        let mut text = self.heard.text.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut text = self.heard.text.lock();
         loop {
             if let Some(at) = find(&text.bytes[self.position..], wanted.as_bytes()) {
                 let before =
@@ -148,8 +149,7 @@ impl Console {
                     tail(&shown, 40)
                 );
             }
-            let waited = self.heard.more.wait_timeout(text, left);
-            text = waited.unwrap_or_else(PoisonError::into_inner).0;
+            self.heard.more.wait_for(&mut text, left);
         }
     }
 

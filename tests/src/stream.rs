@@ -4,10 +4,11 @@
 use crate::PATIENCE;
 use crate::http::Connection;
 use anyhow::{Context, anyhow, ensure};
+use parking_lot::Mutex;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -98,7 +99,7 @@ fn receive(mut socket: TcpStream, arrived: &AtomicU64) -> anyhow::Result<(u64, D
 }
 
 fn tell(ended: &Mutex<String>, error: &anyhow::Error) {
-    ended.lock().unwrap_or_else(PoisonError::into_inner).push_str(&format!("{error:#}; "));
+    ended.lock().push_str(&format!("{error:#}; "));
 }
 
 impl Stream {
@@ -132,7 +133,7 @@ impl Stream {
             ensure!(
                 !self.receiver.is_finished() && !self.sender.is_finished(),
                 "the stream has ended: {}",
-                self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+                self.ended.lock()
             );
             ensure!(start.elapsed() < PATIENCE, "nothing comes any more");
             std::thread::sleep(Duration::from_millis(5));

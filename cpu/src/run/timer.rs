@@ -1,8 +1,9 @@
 //! The thread that calls a running hart when its timer expires.
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use quasar_abi::party::{PartyId, attention};
 use quasar_abi::vm::Vm;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,7 @@ struct Shared {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 
@@ -82,17 +83,13 @@ fn call_in_time(shared: &Shared, vm: &Vm, hart: PartyId) {
     let mut state = shared.lock();
     while !state.end {
         let now = Instant::now();
-        state = match state.at {
-            None => shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+        match state.at {
+            None => shared.changed.wait(&mut state),
             Some(at) if at <= now => {
                 state.at = None;
                 vm.party(hart).call(attention::TIMER);
-                state
             }
-            Some(at) => {
-                let waited = shared.changed.wait_timeout(state, at - now);
-                waited.unwrap_or_else(PoisonError::into_inner).0
-            }
-        };
+            Some(at) => drop(shared.changed.wait_for(&mut state, at - now)),
+        }
     }
 }

@@ -5,14 +5,14 @@ pub mod state;
 
 use crate::access::Access;
 use crate::error::DevicesError;
-use crate::lock;
 use crate::saved::{Slot, index};
+use parking_lot::Mutex;
 use quasar_abi::Segment;
 use quasar_abi::party::{PartyId, attention};
 use quasar_abi::vm::Vm;
 use state::PlicState;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
 use zerocopy::IntoBytes;
 
 /// mip bits that the PLIC drives.
@@ -41,13 +41,13 @@ impl Plic {
         let mut slot = Slot::new(saved, index::PLIC, "plic", state::VERSION);
         let state = slot.load()?.unwrap_or_default();
         let plic = Self { vm, inner: Mutex::new(Inner { state, slot }) };
-        plic.settle(&mut lock(&plic.inner));
+        plic.settle(&mut plic.inner.lock());
         Ok(plic)
     }
 
     /// Puts the controller into its state after power-on; the devices' lines stay as they are driven.
     pub fn reset(&self) {
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         let level = inner.state.level;
         inner.state = PlicState { level, ..PlicState::default() };
         inner.slot.forget_reply();
@@ -59,7 +59,7 @@ impl Plic {
     /// # Errors
     /// [`DevicesError::State`].
     pub fn take_up(&self) -> Result<(), DevicesError> {
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         if inner.slot.was_replaced() {
             inner.state = inner.slot.take_up()?;
             self.settle(&mut inner);
@@ -72,7 +72,7 @@ impl Plic {
         if !access.is(4) {
             return None;
         }
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         let contexts = 2 * u64::from(self.vm.harts.get());
         let value = match access.store32() {
             Some(value) => {
@@ -88,11 +88,11 @@ impl Plic {
 
     /// The reply that was published for an access, for the server's start.
     pub fn with_slot<T>(&self, act: impl FnOnce(&mut Slot) -> T) -> T {
-        act(&mut lock(&self.inner).slot)
+        act(&mut self.inner.lock().slot)
     }
 
     fn set_level(&self, source: u32, level: bool) {
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         if inner.state.set_level(source, level) {
             self.settle(&mut inner);
         }

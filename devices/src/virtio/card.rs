@@ -3,7 +3,6 @@
 use crate::access::Access;
 use crate::error::DevicesError;
 use crate::host::Host;
-use crate::lock;
 use crate::plic::IrqLine;
 use crate::saved::Slot;
 use crate::virtio::block::Block;
@@ -17,10 +16,11 @@ use crate::virtio::net::worker as net_worker;
 use crate::virtio::rng::Rng;
 use crate::virtio::shared::Shared;
 use crate::virtio::transport::registers::{Action, CONFIG, read_config, word};
+use parking_lot::Mutex;
 use quasar_abi::machine::VirtioDevice;
 use quasar_abi::report::CardReport;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ impl Card {
                 let backing = Backing::open(path, *read_only, map_segment.as_deref(), host.arriving())?;
                 let (device, disk) = Block::new(Disk::new(backing, serial, *on_enospc)?);
                 let shared = make(Box::new(device))?;
-                lock(&shared.core).takes_kicks = true;
+                shared.core.lock().takes_kicks = true;
                 let (at_work, backing) = (Arc::clone(&shared), Arc::clone(&disk));
                 let thread = spawn(format!("blk{slot}"), move || block_worker::run(&at_work, &backing))?;
                 let finish = Box::new(move || {
@@ -89,7 +89,7 @@ impl Card {
         if !access.is(access.len) || access.offset < CONFIG && access.len != 4 {
             return None;
         }
-        let mut core = lock(&self.shared.core);
+        let mut core = self.shared.core.lock();
         let value = match (access.store, access.offset.checked_sub(CONFIG)) {
             (None, None) => core.transport.read(&core.device.identity(), access.offset).into(),
             (None, Some(offset)) => read_config(&core.device.config(), offset, access.len),
@@ -104,9 +104,9 @@ impl Card {
                 let identity = core.device.identity();
                 let action = core.transport.write(&identity, access.offset, word(value));
                 core.slot.note(access.tag, 0);
-                core = self.shared.act(core, action);
+                self.shared.act(&mut core, action);
                 if self.shared.host.vm.clock.is_deterministic() {
-                    core = self.shared.drained(core);
+                    self.shared.drained(&mut core);
                 }
                 0
             }
@@ -120,7 +120,7 @@ impl Card {
 
     /// The driver has notified these queues (bit per queue).
     pub fn notify(&self, queues: u64) {
-        let mut core = lock(&self.shared.core);
+        let mut core = self.shared.core.lock();
         for index in 0..core.device.identity().queues.len() {
             if queues >> index & 1 != 0 {
                 self.shared.work(&mut core, index);
@@ -131,7 +131,7 @@ impl Card {
 
     /// Lets the device do what nobody notified it of; returns when to ask again at the latest.
     pub fn poll(&self) -> Option<Duration> {
-        let mut core = lock(&self.shared.core);
+        let mut core = self.shared.core.lock();
         let wants = core.device.wants();
         if let Some(index) = wants.queue {
             self.shared.work(&mut core, index);
@@ -143,7 +143,8 @@ impl Card {
 
     /// Back to the state after power-on.
     pub fn reset(&self) {
-        let mut core = self.shared.act(lock(&self.shared.core), Action::Reset);
+        let mut core = self.shared.core.lock();
+        self.shared.act(&mut core, Action::Reset);
         core.slot.forget_reply();
         self.shared.settle(&mut core);
     }
@@ -158,7 +159,7 @@ impl Card {
 
     /// Presses the power key, if this is one; returns whether a driver hears it.
     pub fn press_power(&self) -> Option<bool> {
-        let mut core = lock(&self.shared.core);
+        let mut core = self.shared.core.lock();
         let live = core.transport.live();
         let heard = core.device.press_power(live);
         self.shared.settle(&mut core);
@@ -167,13 +168,13 @@ impl Card {
 
     /// Works with the saved state's slot.
     pub fn with_slot<T>(&self, act: impl FnOnce(&mut Slot) -> T) -> T {
-        act(&mut lock(&self.shared.core).slot)
+        act(&mut self.shared.core.lock().slot)
     }
 
     /// What the card has counted.
     #[must_use]
     pub fn stats(&self) -> CardReport {
-        let core = lock(&self.shared.core);
+        let core = self.shared.core.lock();
         CardReport {
             name: core.slot.name().to_owned(),
             live: core.transport.live(),
@@ -190,9 +191,9 @@ impl Card {
     /// # Errors
     /// The disk that could not be written back.
     pub fn finish(&self) -> Result<(), DevicesError> {
-        lock(&self.shared.core).stopped = true;
+        self.shared.core.lock().stopped = true;
         self.shared.changed.notify_all();
-        let Some(worker) = lock(&self.worker).take() else { return Ok(()) };
+        let Some(worker) = self.worker.lock().take() else { return Ok(()) };
         (worker.wake)();
         if worker.thread.join().is_err() {
             log::error!("a worker panicked; its message is above");

@@ -2,7 +2,6 @@
 
 use crate::error::{BadState, DevicesError};
 use crate::host::Host;
-use crate::lock;
 use crate::plic::IrqLine;
 use crate::saved::{Slot, index};
 use crate::virtio::device::Device;
@@ -10,8 +9,8 @@ use crate::virtio::queue::{Chain, Queue, RingError};
 use crate::virtio::transport::registers::Action;
 use crate::virtio::transport::state::{TransportState, VERSION};
 use crate::virtio::transport::{F_EVENT_IDX, F_INDIRECT_DESC, interrupt};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::sync::atomic::AtomicU64;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use zerocopy::IntoBytes;
 
 /// What the card's lock protects.
@@ -81,7 +80,7 @@ impl Shared {
             counted: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
         };
-        shared.load(&mut lock(&shared.core))?;
+        shared.load(&mut shared.core.lock())?;
         Ok(shared)
     }
 
@@ -102,7 +101,7 @@ impl Shared {
 
     /// Takes up a state that was put into the slot while the VM was parked and the worker at rest.
     pub(super) fn take_up(&self) -> Result<(), DevicesError> {
-        let mut core = lock(&self.core);
+        let mut core = self.core.lock();
         if core.slot.was_replaced() {
             core.kicked = false;
             self.load(&mut core)?;
@@ -133,12 +132,12 @@ impl Shared {
     }
 
     /// Carries out what a register write asked for.
-    pub(super) fn act<'a>(&'a self, mut core: MutexGuard<'a, Core>, action: Action) -> MutexGuard<'a, Core> {
+    pub(super) fn act(&self, core: &mut MutexGuard<'_, Core>, action: Action) {
         match action {
             Action::Nothing => {}
             Action::Reset => {
                 // The driver may take its memory back after a reset: nothing may be in hand any more.
-                core = self.idle(core);
+                self.idle(core);
                 core.transport = TransportState::default();
                 core.device.reset();
                 core.kicked = false;
@@ -148,10 +147,10 @@ impl Shared {
                 core.device.start(features);
                 // Drivers may fill queues before they are ready.
                 for index in 0..core.device.identity().queues.len() {
-                    self.work(&mut core, index);
+                    self.work(core, index);
                 }
             }
-            Action::Notify(index) => self.work(&mut core, index),
+            Action::Notify(index) => self.work(core, index),
             Action::Enable(index) => {
                 let queue = &mut core.transport.queues[index];
                 if queue.placed(|gpa, len| self.host.dma.contains(gpa, len)) {
@@ -165,25 +164,24 @@ impl Shared {
                 }
             }
             Action::Disable(index) => {
-                core = self.idle(core);
+                self.idle(core);
                 core.transport.queues[index].ready = 0.into();
             }
         }
-        core
     }
 
     /// Waits until the worker has nothing in hand.
-    fn idle<'a>(&'a self, core: MutexGuard<'a, Core>) -> MutexGuard<'a, Core> {
-        self.changed.wait_while(core, |core| core.busy).unwrap_or_else(PoisonError::into_inner)
+    fn idle(&self, core: &mut MutexGuard<'_, Core>) {
+        self.changed.wait_while(core, |core| core.busy);
     }
 
     /// Waits until the worker has found no request left: in deterministic mode a notification is answered then, so
     /// that everything a disk does happens between two instructions; or until it waits for the host, for which the VM is
     /// about to be paused.
-    pub(super) fn drained<'a>(&'a self, core: MutexGuard<'a, Core>) -> MutexGuard<'a, Core> {
+    pub(super) fn drained(&self, core: &mut MutexGuard<'_, Core>) {
         let at_work =
             |core: &mut Core| core.takes_kicks && !core.stopped && !core.stuck && (core.busy || core.kicked);
-        self.changed.wait_while(core, at_work).unwrap_or_else(PoisonError::into_inner)
+        self.changed.wait_while(core, at_work);
     }
 
     pub(super) fn work(&self, core: &mut Core, index: usize) {
@@ -207,7 +205,7 @@ impl Shared {
 
     /// Worker: runs a queue of the device under the card's lock. The caller holds a pass.
     pub fn run_queue(&self, index: usize) {
-        let mut core = lock(&self.core);
+        let mut core = self.core.lock();
         self.work(&mut core, index);
         self.settle(&mut core);
     }
@@ -215,19 +213,20 @@ impl Shared {
     /// Worker: waits for work; `false` when it shall go home.
     pub fn wait_for_work(&self) -> bool {
         let waiting = |core: &mut Core| !core.kicked && !core.stopped;
-        let core = self.changed.wait_while(lock(&self.core), waiting).unwrap_or_else(PoisonError::into_inner);
+        let mut core = self.core.lock();
+        self.changed.wait_while(&mut core, waiting);
         !core.stopped
     }
 
     /// Worker: whether it shall go home.
     pub fn stopped(&self) -> bool {
-        lock(&self.core).stopped
+        self.core.lock().stopped
     }
 
     /// Worker: the next request of a queue and the agreed features; it is in hand until
     /// [`Shared::finish_request`]. The caller holds a pass.
     pub fn begin_request(&self, index: usize) -> Option<(Chain, u64)> {
-        let mut core = lock(&self.core);
+        let mut core = self.core.lock();
         (core.kicked, core.stuck) = (false, false);
         let next = if core.usable(index) { core.queue(&self.host, index).0.next_buffer() } else { Ok(None) };
         if !matches!(next, Ok(Some(_))) {
@@ -249,7 +248,7 @@ impl Shared {
 
     /// Worker: the request in hand cannot be done now; it is the next one still.
     pub fn put_back(&self) {
-        let mut core = lock(&self.core);
+        let mut core = self.core.lock();
         core.busy = false;
         (core.kicked, core.stuck) = (true, true);
         drop(core);
@@ -258,7 +257,7 @@ impl Shared {
 
     /// Worker: the request in hand is done, with so many bytes written, or was no request.
     pub fn finish_request(&self, index: usize, chain: &Chain, written: Result<u32, RingError>) {
-        let mut core = lock(&self.core);
+        let mut core = self.core.lock();
         core.busy = false;
         // It looks for the next one now.
         core.kicked = true;

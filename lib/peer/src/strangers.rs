@@ -1,8 +1,9 @@
 //! Places for those who have not proved who they are.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Shutdown, TcpStream};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 /// Places for strangers in all.
 const ALL: usize = 64;
@@ -94,7 +95,7 @@ pub struct Strangers(Mutex<Row<TcpStream>>);
 
 impl Strangers {
     fn row(&self) -> MutexGuard<'_, Row<TcpStream>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Gives a connection a place as long as the answer lives; whoever has to go for it is hung up on.

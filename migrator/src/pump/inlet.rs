@@ -5,8 +5,9 @@ use crate::connection::PATIENCE;
 use crate::delta::apply;
 use crate::pages::{Unpacker, is_short};
 use crossbeam_channel::{Sender, bounded};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use quasar_abi::ram::PAGE_LEN;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 /// The receiving side: threads that write what arrives, and a barrier at the end of a round.
 ///
@@ -65,7 +66,7 @@ impl Inlet {
     pub fn push(&self, payload: Vec<u8>) {
         self.shared.lock().waiting += 1;
         if is_short(&payload)
-            && let Ok(mut unpacker) = self.unpacker.try_lock()
+            && let Some(mut unpacker) = self.unpacker.try_lock()
         {
             self.shared.put(payload, &mut unpacker);
             return;
@@ -78,7 +79,7 @@ impl Inlet {
 
     /// Memory for the next frame, that of an old one where there is one.
     pub fn space(&self) -> Vec<u8> {
-        let old = self.shared.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let old = self.shared.spare.lock().pop();
         old.unwrap_or_default()
     }
 
@@ -111,9 +112,7 @@ impl Inlet {
                 return Ok(std::mem::take(&mut state.pages));
             }
             let before = (state.waiting, state.pages);
-            let waited = self.shared.changed.wait_timeout(state, PATIENCE);
-            let (after, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-            state = after;
+            let timeout = self.shared.changed.wait_for(&mut state, PATIENCE);
             if timeout.timed_out() && (state.waiting, state.pages) == before {
                 let silence = format!("pages of the round are missing for {} s", PATIENCE.as_secs());
                 return Err(PumpError::Lane(silence));
@@ -133,13 +132,13 @@ impl Drop for Inlet {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Progress> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Puts a batch in place and notes how that went.
     fn put(&self, payload: Vec<u8>, unpacker: &mut Unpacker) {
         let result = self.take(&payload, unpacker);
-        self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(payload);
+        self.spare.lock().push(payload);
         let mut state = self.lock();
         state.waiting -= 1;
         match result {

@@ -7,10 +7,11 @@ use crate::lanes::{Lane, Lanes};
 use crate::message::Codec;
 use crate::pages::{Batch, Packer, SMALL_BATCH_PAGES, is_zero};
 use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::{Mutex, MutexGuard};
 use quasar_abi::ram::PAGE_LEN;
 use std::io::Write;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What was sent.
@@ -94,7 +95,7 @@ impl Traffic {
     }
 
     fn result(&self) -> MutexGuard<'_, Result<Sent, PumpError>> {
-        self.result.lock().unwrap_or_else(PoisonError::into_inner)
+        self.result.lock()
     }
 
     /// Notes what one connection has done; `false` when all of them are to end.
@@ -109,12 +110,12 @@ impl Traffic {
     }
 
     fn finish(self) -> Result<Sent, PumpError> {
-        self.result.into_inner().unwrap_or_else(PoisonError::into_inner)
+        self.result.into_inner()
     }
 
     /// Waits until these bytes are within the bandwidth.
     fn spend(&self, bytes: u64) {
-        let wait = self.budget.lock().unwrap_or_else(PoisonError::into_inner).spend(bytes);
+        let wait = self.budget.lock().spend(bytes);
         std::thread::sleep(wait);
     }
 }
@@ -143,7 +144,7 @@ impl<'a> Outlet<'a> {
     }
 
     fn desks(&self) -> MutexGuard<'_, Vec<Desk>> {
-        self.desks.lock().unwrap_or_else(PoisonError::into_inner)
+        self.desks.lock()
     }
 
     fn desk(&self) -> Desk {
@@ -152,7 +153,7 @@ impl<'a> Outlet<'a> {
     }
 
     fn spare(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
-        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+        self.spare.lock()
     }
 
     fn space(&self) -> Vec<u8> {

@@ -2,6 +2,7 @@
 
 use crate::guest::{Guest, Manners, PAGES, RAM, differences, while_writing};
 use crate::wire::{PATIENCE, connected, limits, migrate_by, plain};
+use parking_lot::Mutex;
 use quasar_abi::control::migrator::{Limits, MigrationEvent};
 use quasar_abi::machine::RAM_BASE;
 use quasar_abi::vm::pause;
@@ -11,8 +12,8 @@ use quasar_migrator::message::Lane;
 use quasar_migrator::source::Outcome;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// A connection that carries little, as over a long way, and may break.
@@ -137,7 +138,7 @@ fn strangers_at_the_port_get_nothing_and_disturb_nothing() {
         for word in [&b"GET / HTTP/1.1\r\nHost: somebody\r\n\r\n"[..], &[0; 64], b""] {
             let mut stranger = TcpStream::connect(("127.0.0.1", port))?;
             stranger.write_all(word)?;
-            strangers.lock().expect("lock").push(stranger);
+            strangers.lock().push(stranger);
         }
         // One who knows the words, and not the key.
         let socket = TcpStream::connect(("127.0.0.1", port))?;

@@ -12,6 +12,7 @@ pub mod wire;
 use crate::switch::Switch;
 use anyhow::{Context, bail};
 use nix::poll::{PollFd, PollFlags};
+use parking_lot::Mutex;
 use quasar_abi::control::migrator::Security;
 use quasar_abi::control::netswitch::NetworkEvent;
 use quasar_abi::eintr::poll;
@@ -24,8 +25,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use wire::Instance;
 
@@ -58,10 +59,6 @@ pub struct Links {
     listeners: Mutex<BTreeMap<String, Listener>>,
     /// Who has called and not proved yet to be a host.
     strangers: Arc<Strangers>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Default for Links {
@@ -99,7 +96,7 @@ impl Links {
         address: &str,
         security: &Security,
     ) -> anyhow::Result<SocketAddr> {
-        let mut listeners = lock(&self.listeners);
+        let mut listeners = self.listeners.lock();
         if let Some(there) = listeners.get(address) {
             if there.security == *security {
                 return Ok(there.address);
@@ -129,7 +126,7 @@ impl Links {
     /// # Errors
     /// When a link of that name goes elsewhere, or the certificates cannot be read.
     pub fn add(&self, switch: &Arc<Switch>, name: &str, to: &str, security: &Security) -> anyhow::Result<()> {
-        let mut diallers = lock(&self.diallers);
+        let mut diallers = self.diallers.lock();
         if let Some(there) = diallers.get(name) {
             if there.to == to && there.security == *security {
                 return Ok(());
@@ -160,30 +157,30 @@ impl Links {
 
     /// Removes a link and closes its connection.
     pub fn remove(&self, name: &str) {
-        let Some(dialler) = lock(&self.diallers).remove(name) else { return };
+        let Some(dialler) = self.diallers.lock().remove(name) else { return };
         dialler.stop.store(true, Ordering::Release);
-        if let Some(session) = lock(&dialler.session).take() {
+        if let Some(session) = dialler.session.lock().take() {
             session.close();
         }
     }
 
     /// Ends all links and takes no more.
     pub fn close(&self) {
-        for listener in std::mem::take(&mut *lock(&self.listeners)).into_values() {
+        for listener in std::mem::take(&mut *self.listeners.lock()).into_values() {
             listener.stop.store(true, Ordering::Release);
         }
-        let names: Vec<String> = lock(&self.diallers).keys().cloned().collect();
+        let names: Vec<String> = self.diallers.lock().keys().cloned().collect();
         for name in names {
             self.remove(&name);
         }
-        for session in lock(&self.sessions).values() {
+        for session in self.sessions.lock().values() {
             session.close();
         }
     }
 
     /// The networks of the switch have changed.
     pub fn reconcile(&self, switch: &Arc<Switch>) {
-        let sessions: Vec<_> = lock(&self.sessions).values().cloned().collect();
+        let sessions: Vec<_> = self.sessions.lock().values().cloned().collect();
         for session in sessions {
             session.reconcile(switch);
         }
@@ -191,19 +188,23 @@ impl Links {
 
     /// All links with their state.
     pub fn report(&self) -> Vec<LinkReport> {
-        let to = lock(&self.diallers)
+        let to = self
+            .diallers
+            .lock()
             .iter()
             .map(|(name, dialler)| {
-                let networks = lock(&dialler.session).as_ref().map(|s| s.networks()).unwrap_or_default();
+                let networks = dialler.session.lock().as_ref().map(|s| s.networks()).unwrap_or_default();
                 LinkReport {
                     name: name.clone(),
                     direction: Direction::To,
-                    state: lock(&dialler.state).clone(),
+                    state: dialler.state.lock().clone(),
                     networks,
                 }
             })
             .collect::<Vec<_>>();
-        let from = lock(&self.sessions)
+        let from = self
+            .sessions
+            .lock()
             .values()
             .filter(|s| !s.dialled)
             .map(|session| LinkReport {
@@ -217,14 +218,14 @@ impl Links {
     }
 
     fn wanted(&self, peer: Instance, dialled: bool) -> bool {
-        let sessions = lock(&self.sessions);
+        let sessions = self.sessions.lock();
         let Some(existing) = sessions.get(&peer).filter(|s| !s.is_closed()) else { return true };
         newer_wins(existing.dialled, dialled, self.instance < peer)
     }
 
     /// Makes a session the one of its peer, unless there is a better one.
     fn enlist(&self, session: &Arc<Session>) -> bool {
-        let mut sessions = lock(&self.sessions);
+        let mut sessions = self.sessions.lock();
         if let Some(existing) = sessions.get(&session.peer).filter(|s| !s.is_closed()) {
             if !newer_wins(existing.dialled, session.dialled, self.instance < session.peer) {
                 return false;
@@ -236,7 +237,7 @@ impl Links {
     }
 
     fn delist(&self, session: &Arc<Session>) {
-        let mut sessions = lock(&self.sessions);
+        let mut sessions = self.sessions.lock();
         if sessions.get(&session.peer).is_some_and(|s| Arc::ptr_eq(s, session)) {
             sessions.remove(&session.peer);
         }
@@ -342,15 +343,15 @@ impl Dial {
                 Ok(Some((session, records))) => {
                     log::info!("link {}: connected to {}", self.name, self.to);
                     self.tell(switch, &mut told, Ok(()));
-                    *lock(&self.state) = "connected".into();
-                    *lock(&self.session) = Some(Arc::clone(&session));
+                    *self.state.lock() = "connected".into();
+                    *self.session.lock() = Some(Arc::clone(&session));
                     if self.stopped() {
                         session.close();
                     }
                     let begun = Instant::now();
                     let why = session.run(switch, records);
                     switch.links.delist(&session);
-                    *lock(&self.session) = None;
+                    *self.session.lock() = None;
                     reported.clear();
                     if begun.elapsed() > RETRY.1 {
                         pause = RETRY.0;
@@ -372,7 +373,7 @@ impl Dial {
                 log::warn!("link {}: {state}", self.name);
                 reported.clone_from(&state);
             }
-            *lock(&self.state) = state;
+            *self.state.lock() = state;
             let until = Instant::now() + pause;
             while !self.stopped() && Instant::now() < until {
                 std::thread::sleep(Duration::from_millis(20));

@@ -1,8 +1,8 @@
 //! What waits to be written to a link, in the order in which it was said.
 
 use super::wire::{Message, encode};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Bytes of frames that wait at most.
@@ -31,7 +31,7 @@ pub struct Outbox {
 
 impl Outbox {
     fn inside(&self) -> MutexGuard<'_, Inside> {
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inside.lock()
     }
 
     fn put(&self, mut inside: MutexGuard<'_, Inside>, record: Vec<u8>) {
@@ -63,7 +63,7 @@ impl Outbox {
             if !patient || left.is_zero() {
                 return false;
             }
-            inside = self.room.wait_timeout(inside, left).unwrap_or_else(PoisonError::into_inner).0;
+            self.room.wait_for(&mut inside, left);
         }
         if inside.closed {
             return false;
@@ -77,7 +77,7 @@ impl Outbox {
         out.clear();
         let mut inside = self.inside();
         if inside.queue.is_empty() && !inside.closed {
-            inside = self.more.wait_timeout(inside, timeout).unwrap_or_else(PoisonError::into_inner).0;
+            self.more.wait_for(&mut inside, timeout);
         }
         while out.len() < BATCH_BYTES
             && let Some(record) = inside.queue.pop_front()

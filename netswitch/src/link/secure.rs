@@ -1,13 +1,13 @@
 //! The bytes between two switches: mutual TLS 1.3, or nothing over loopback.
 
 use nix::poll::{PollFd, PollFlags};
+use parking_lot::Mutex;
 use quasar_abi::eintr::poll;
 use quasar_peer::Protection;
 use rustls::Connection;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use quasar_peer::HOST_NAME;
@@ -41,10 +41,6 @@ fn would_block(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
-fn lock(tls: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
-    tls.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Channel {
     fn ready(&self, flags: PollFlags, timeout: Duration) -> bool {
         poll(&mut [PollFd::new(self.socket.as_fd(), flags)], Some(timeout)).is_ok_and(|n| n > 0)
@@ -58,14 +54,14 @@ impl Channel {
         let Some(tls) = &self.tls else {
             return self.raw_read(space, timeout);
         };
-        match lock(tls).reader().read(space) {
+        match tls.lock().reader().read(space) {
             Err(error) if would_block(&error) => {}
             other => return other.map(Some),
         }
         if !self.ready(PollFlags::POLLIN, timeout) {
             return Ok(None);
         }
-        let mut tls = lock(tls);
+        let mut tls = tls.lock();
         match tls.read_tls(&mut &self.socket) {
             Err(error) if would_block(&error) => return Ok(None),
             other => drop(other?),
@@ -94,12 +90,12 @@ impl Channel {
     pub fn write_all(&self, bytes: &[u8], patience: Duration) -> std::io::Result<()> {
         let mut plain = bytes;
         if let Some(tls) = &self.tls {
-            lock(tls).writer().write_all(bytes)?;
+            tls.lock().writer().write_all(bytes)?;
         }
         loop {
             let step = match &self.tls {
                 Some(tls) => {
-                    let mut tls = lock(tls);
+                    let mut tls = tls.lock();
                     if !tls.wants_write() {
                         return Ok(());
                     }

@@ -7,11 +7,12 @@ use crate::ethernet::Mac;
 use crate::port::Port;
 use crate::switch::{LinkWay, Switch};
 use anyhow::{Context, bail};
+use parking_lot::{Mutex, MutexGuard};
 use quasar_abi::control::netswitch::NetworkEvent;
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A side that has nothing to say shows life this often.
@@ -173,7 +174,7 @@ impl Session {
     }
 
     fn shared(&self) -> MutexGuard<'_, Shared> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.lock()
     }
 
     /// Ends it; [`Session::run`] returns soon.

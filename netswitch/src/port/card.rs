@@ -1,11 +1,11 @@
 //! A VM's network card: packet rings in shared memory.
 
 use super::{Ingress, Port};
-use crate::network::lock;
+use parking_lot::Mutex;
 use quasar_abi::frames::{FrameRing, PortSegment, PushError, RING_BYTES};
 use quasar_abi::{Segment, SegmentKind, View};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -89,7 +89,7 @@ impl Port for CardPort {
         let me = Arc::clone(&self);
         let name = format!("port {}", me.rings.segment().name());
         match std::thread::Builder::new().name(name).spawn(move || me.serve()) {
-            Ok(reader) => *lock(&self.reader) = Some(reader),
+            Ok(reader) => *self.reader.lock() = Some(reader),
             Err(error) => log::error!("{}: no thread for the port: {error}", self.rings.segment().name()),
         }
     }
@@ -100,7 +100,7 @@ impl Port for CardPort {
         if self.rings.card_up.load(Ordering::Acquire) == 0 {
             return false;
         }
-        let _one = lock(&self.producer);
+        let _one = self.producer.lock();
         let taken = match ring.push(frame) {
             Err(PushError::Full) if patient && !self.sluggish.load(Ordering::Relaxed) => {
                 self.push_patiently(ring, frame, patience)
@@ -120,7 +120,7 @@ impl Port for CardPort {
         self.settled.store(true, Ordering::Release);
         let ring = &self.rings.to_switch;
         ring.data_bell.ring();
-        if let Some(reader) = lock(&self.reader).take() {
+        if let Some(reader) = self.reader.lock().take() {
             // It ended in a panic or otherwise; either way it reads no more.
             let _ = reader.join();
         }

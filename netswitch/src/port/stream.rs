@@ -198,8 +198,8 @@ impl Port for StreamPort {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use parking_lot::Mutex;
     use std::os::unix::net::UnixListener;
-    use std::sync::Mutex;
 
     #[test]
     fn frames_pass_both_ways_and_a_broken_connection_is_made_again() {
@@ -207,7 +207,7 @@ mod tests {
         let path = dir.path().join("uplink.sock");
         let got = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&got);
-        let ingress = Ingress::new(move |f: &[u8]| sink.lock().expect("lock").push(f.to_vec()));
+        let ingress = Ingress::new(move |f: &[u8]| sink.lock().push(f.to_vec()));
         let port = StreamPort::open(path.clone(), Mac([2, 0, 0, 0, 0, 9]), ingress);
         Arc::clone(&port).start();
         let listener = UnixListener::bind(&path).expect("bind");
@@ -218,7 +218,7 @@ mod tests {
             let mut out = [0; 64];
             peer.read_exact(&mut out).expect("read");
             assert_eq!((&out[..4], &out[4..]), (&[0, 0, 0, 60][..], &[7; 60][..]));
-            while got.lock().expect("lock").len() < usize::from(round) {
+            while got.lock().len() < usize::from(round) {
                 std::thread::yield_now();
             }
             // A length that no frame has ends the connection, not the port.
@@ -226,6 +226,6 @@ mod tests {
         }
         port.stop();
         // To whom passt addressed them does not matter.
-        assert_eq!(*got.lock().expect("lock"), [[2, 0, 0, 0, 0, 9, 1], [2, 0, 0, 0, 0, 9, 2]]);
+        assert_eq!(*got.lock(), [[2, 0, 0, 0, 0, 9, 1], [2, 0, 0, 0, 0, 9, 2]]);
     }
 }

@@ -14,9 +14,9 @@ pub mod packet;
 use crate::ethernet::{HEADER_BYTES, Mac};
 use crate::network::Inside;
 use leases::Leases;
+use parking_lot::MutexGuard;
 use quasar_abi::address_plan::{GATEWAY, MASK, RESOLVER, SWITCH_MAC, gateway_mac};
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::sync::MutexGuard;
 
 const DHCP_SERVER: u16 = 67;
 const DNS: u16 = 53;

@@ -1,8 +1,9 @@
 //! VMs that end on another host than the one where their network's way out is.
 
 use crate::hosts::{Card, Host, mesh, until};
+use parking_lot::Mutex;
 use quasar_abi::control::netswitch::{NetswitchCommand, NetworkEvent};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 /// What a host's switch tells by itself of VMs that have ended.
 fn news(host: &Host) -> Arc<Mutex<Vec<NetworkEvent>>> {
@@ -10,7 +11,7 @@ fn news(host: &Host) -> Arc<Mutex<Vec<NetworkEvent>>> {
     let list = Arc::clone(&heard);
     host.switch.listen_to(Box::new(move |event| {
         if matches!(event, NetworkEvent::Ended { .. }) {
-            list.lock().expect("lock").push(event);
+            list.lock().push(event);
         }
     }));
     heard
@@ -43,8 +44,8 @@ fn a_vm_that_ends_abroad_is_named_to_its_home_and_one_that_is_detached_is_not() 
     b.say(NetswitchCommand::DetachPort { port: other.name.clone() });
     end(&b, &vm);
     let ended = NetworkEvent::Ended { network: "ends".into(), mac: vm.mac };
-    until("home hears of it", || !heard.lock().expect("lock").is_empty());
-    assert_eq!(*heard.lock().expect("lock"), [ended]);
+    until("home hears of it", || !heard.lock().is_empty());
+    assert_eq!(*heard.lock(), [ended]);
 }
 
 #[test]
@@ -54,7 +55,7 @@ fn who_had_no_link_in_that_moment_hears_of_it_later() {
     let heard = news(&a);
     end(&b, &Card::attach(&b, "later", 9));
     mesh(&[&a, &b], "later");
-    until("home hears of it", || !heard.lock().expect("lock").is_empty());
+    until("home hears of it", || !heard.lock().is_empty());
 }
 
 #[test]
@@ -67,5 +68,5 @@ fn who_has_a_vm_of_that_address_does_not_believe_that_it_has_ended() {
     // What was said of the end when the link was new comes before this.
     far.send(namesake.mac, &[1]);
     assert_eq!(namesake.receive(), [1]);
-    assert!(unheard.lock().expect("lock").is_empty());
+    assert!(unheard.lock().is_empty());
 }
