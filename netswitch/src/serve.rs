@@ -64,9 +64,7 @@ impl From<SwitchError> for NetswitchRefusal {
             SwitchError::NotACard(port) => Self::NotACard(port),
             SwitchError::NoNetwork(network) => Self::NoNetwork(network),
             SwitchError::Full(network) => Self::Full(network),
-            SwitchError::Open { ref source, .. } | SwitchError::Link(ref source) => {
-                Self::Failed(Trouble { words: error.to_string(), ..Trouble::of(source.as_ref()) })
-            }
+            SwitchError::Open { .. } | SwitchError::Link(_) => Self::Failed(Trouble::of(&error)),
         }
     }
 }
@@ -101,5 +99,41 @@ impl Service for SwitchService {
     fn end(self) -> Result<(), NetswitchRefusal> {
         self.switch.close();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::LinkError;
+    use crate::port::PortError;
+    use nix::errno::Errno;
+    use quasar_peer::PeerError;
+    use std::io;
+
+    fn told(error: SwitchError) -> Trouble {
+        match NetswitchRefusal::from(error) {
+            NetswitchRefusal::Failed(trouble) => trouble,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_shortage_of_the_host_is_told_as_one_from_wherever_it_comes() {
+        let interface = |source| PortError::Interface { interface: "q0".into(), source };
+        let port = |source| SwitchError::Open { name: "up".into(), source };
+        let listen = |errno| LinkError::Listen { address: "[::1]:7".into(), source: io::Error::from(errno) };
+        let keys = |errno| LinkError::Keys(PeerError::Gone(io::Error::from(errno)));
+        for (errno, passing) in [(Errno::EMFILE, true), (Errno::ENOMEM, true), (Errno::EPERM, false)] {
+            let system = io::Error::from(errno).to_string();
+            let driver = told(port(PortError::Driver(io::Error::from(errno))));
+            assert!(driver.words.starts_with("port up: cannot open /dev/net/tun"), "{driver}");
+            let here = told(listen(errno).into());
+            assert_eq!(here.words, format!("cannot listen at [::1]:7: {system}"));
+            let thread = told(LinkError::Thread(io::Error::from(errno)).into());
+            assert_eq!(thread.words, system);
+            let all = [driver, here, thread, told(port(interface(errno))), told(keys(errno).into())];
+            assert!(all.iter().all(|trouble| trouble.passing == passing), "{errno}: {all:?}");
+        }
     }
 }

@@ -3,10 +3,10 @@
 use crate::announce::MOST_ADDRESSES;
 use crate::ethernet::Mac;
 use crate::gate::Stage;
-use crate::link::Links;
 use crate::link::session::LinkPort;
+use crate::link::{LinkError, Links};
 use crate::network::{Attached, Card, Counters, Network, Role};
-use crate::port::{Ingress, Port};
+use crate::port::{Ingress, Port, PortError};
 use crate::service::Client;
 use crate::table::PortId;
 use parking_lot::Mutex;
@@ -49,12 +49,12 @@ pub enum SwitchError {
         network: String,
     },
     /// A port could not be opened.
-    #[error("port {name}: {}", whole(source.as_ref()))]
+    #[error("port {name}: {}", whole(source))]
     Open {
         /// The port.
         name: String,
         /// Why.
-        source: anyhow::Error,
+        source: PortError,
     },
     /// There is no such port.
     #[error("there is no port named {0}; attach it first")]
@@ -69,8 +69,8 @@ pub enum SwitchError {
     #[error("network {0} has no address left for another VM")]
     Full(String),
     /// A link could not be made, or a listener.
-    #[error("{}", whole(.0.as_ref()))]
-    Link(#[from] anyhow::Error),
+    #[error("{}", whole(.0))]
+    Link(#[from] LinkError),
 }
 
 /// Whose a port is.
@@ -184,7 +184,7 @@ impl Switch {
         name: &str,
         kind: PortKind,
         whose: Whose,
-        open: impl FnOnce(Ingress) -> anyhow::Result<Arc<dyn Port>>,
+        open: impl FnOnce(Ingress) -> Result<Arc<dyn Port>, PortError>,
     ) -> Result<(), SwitchError> {
         if let Some((at, ..)) = self.find(name) {
             let taken = SwitchError::NameTaken { name: name.to_owned(), network: at.clone() };

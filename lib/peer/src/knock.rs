@@ -8,12 +8,10 @@
 //!
 //! Without TLS, over loopback, the first message must have arrived whole; it is left there for the migrator.
 
-use crate::protection::{HOST_NAME, Protection, shaken};
-use crate::{Bounded, Strangers};
-use anyhow::{Context, bail};
+use crate::protection::{Protection, calls, shaken, takes};
+use crate::{Bounded, PeerError, Strangers};
 use quasar_abi::control::migrator::{FIRST_MESSAGE, first_message};
-use rustls::pki_types::ServerName;
-use rustls::{ClientConnection, Connection, ServerConnection};
+use rustls::Connection;
 use std::io::{Error, ErrorKind, Read};
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -26,37 +24,40 @@ const KNOCK: &[u8] = b"quasar-knock/1";
 ///
 /// # Errors
 /// When the other side is no host that we trust, does not trust us, or is too slow.
-pub fn knock(protection: &Protection, socket: &TcpStream, by: Instant) -> anyhow::Result<Option<Connection>> {
+pub fn knock(
+    protection: &Protection,
+    socket: &TcpStream,
+    by: Instant,
+) -> Result<Option<Connection>, PeerError> {
     let Protection::Tls { client, .. } = protection else { return protection.secure(socket, true, by) };
     let mut config = client.as_ref().clone();
     config.alpn_protocols = vec![KNOCK.to_vec()];
-    let name = ServerName::try_from(HOST_NAME)?;
-    let mut tls = shaken(ClientConnection::new(Arc::new(config), name)?.into(), socket, by)?;
+    let mut tls = shaken(calls(Arc::new(config))?, socket, by)?;
     if tls.alpn_protocol() != Some(KNOCK) {
         return Ok(Some(tls));
     }
     // It ends that talk when it has seen our certificate, and says nothing more on its own: no byte that follows is lost.
     let mut bounded = Bounded::new(socket, by);
     let mut nothing = [0];
-    let refused = "it does not take us for a host of its authority, or takes nobody at present";
     loop {
         match tls.reader().read(&mut nothing) {
             Ok(0) => break,
-            Ok(_) => bail!("it says something where a knock is answered"),
+            Ok(_) => return Err(PeerError::Talks),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error).context(refused),
+            Err(error) => return Err(PeerError::NotTaken(error)),
         }
-        tls.read_tls(&mut bounded).context(refused)?;
-        tls.process_new_packets().context(refused)?;
+        tls.read_tls(&mut bounded).map_err(PeerError::NotTaken)?;
+        tls.process_new_packets()
+            .map_err(|error| PeerError::NotTaken(Error::new(ErrorKind::InvalidData, error)))?;
     }
-    protection.secure(socket, true, by).context("it heard us knock, and did not let us in; try again")
+    protection.secure(socket, true, by).map_err(|error| PeerError::NotLetIn(Box::new(error)))
 }
 
 /// Hears a knock: whether a migrator may be started for this connection, over which it goes on.
 ///
 /// # Errors
 /// When the other side is no host that we trust, or has not proved it by then.
-pub fn hear(protection: &Protection, socket: &TcpStream, by: Instant) -> anyhow::Result<()> {
+pub fn hear(protection: &Protection, socket: &TcpStream, by: Instant) -> Result<(), PeerError> {
     let Protection::Tls { server, .. } = protection else {
         protection.secure(socket, false, by)?;
         let mut space = [0; FIRST_MESSAGE];
@@ -64,19 +65,19 @@ pub fn hear(protection: &Protection, socket: &TcpStream, by: Instant) -> anyhow:
             Ok(length) => Ok(length.is_some_and(|length| bytes.len() >= length)),
             Err(what) => Err(Error::new(ErrorKind::InvalidData, what)),
         };
-        return Bounded::new(socket, by).peek(&mut space, whole).context("it is no migrator");
+        return Bounded::new(socket, by).peek(&mut space, whole).map_err(PeerError::NoMigrator);
     };
     let mut config = server.as_ref().clone();
     config.alpn_protocols = vec![KNOCK.to_vec()];
     config.send_tls13_tickets = 0;
-    let mut tls = shaken(ServerConnection::new(Arc::new(config))?.into(), socket, by)?;
+    let mut tls = shaken(takes(Arc::new(config))?, socket, by)?;
     if tls.alpn_protocol() != Some(KNOCK) {
-        bail!("it does not knock: its Quasar is older than this host's; upgrade it");
+        return Err(PeerError::NoKnock);
     }
     tls.send_close_notify();
     let mut bounded = Bounded::new(socket, by);
     while tls.wants_write() {
-        tls.write_tls(&mut bounded)?;
+        tls.write_tls(&mut bounded).map_err(PeerError::Gone)?;
     }
     Ok(())
 }
@@ -89,11 +90,11 @@ pub fn hear_stranger(
     strangers: &Arc<Strangers>,
     protection: &Protection,
     socket: &TcpStream,
-) -> anyhow::Result<()> {
-    let visit = strangers.admit(socket)?;
+) -> Result<(), PeerError> {
+    let visit = strangers.admit(socket).map_err(PeerError::Gone)?;
     hear(protection, socket, Instant::now() + crate::HANDSHAKE)?;
     if !visit.proved() {
-        bail!("others took its place before it had proved who it is");
+        return Err(PeerError::LostPlace);
     }
     Ok(())
 }

@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod bounded;
+mod error;
 pub mod knock;
 mod neighbours;
 pub mod protection;
@@ -22,6 +23,7 @@ pub mod strangers;
 mod tests;
 
 pub use bounded::Bounded;
+pub use error::PeerError;
 pub use neighbours::Neighbours;
 pub use protection::{HOST_NAME, Protection};
 pub use strangers::{Strangers, Visit};

@@ -1,7 +1,6 @@
 //! Mutual TLS 1.3: both sides show a certificate of one authority. Or nothing, over loopback.
 
-use crate::Bounded;
-use anyhow::{Context, bail};
+use crate::{Bounded, PeerError};
 use quasar_abi::control::migrator::Security;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -36,11 +35,11 @@ pub fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-fn certificates(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
-    let what = || format!("certificate {}", path.display());
-    let list: Vec<_> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect).with_context(what)?;
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, PeerError> {
+    let unread = |source| PeerError::Certificate { path: path.to_owned(), source };
+    let list: Vec<_> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(unread)?;
     if list.is_empty() {
-        bail!("{} holds no certificate", path.display());
+        return Err(PeerError::NoCertificate(path.to_owned()));
     }
     Ok(list)
 }
@@ -50,28 +49,32 @@ impl Protection {
     ///
     /// # Errors
     /// When a file is missing or malformed, or key and certificate do not belong together.
-    pub fn load(security: &Security) -> anyhow::Result<Self> {
+    pub fn load(security: &Security) -> Result<Self, PeerError> {
         let Security::MutualTls { authority, certificate, key } = security else { return Ok(Self::Insecure) };
         let mut roots = RootCertStore::empty();
         for root in certificates(authority)? {
-            roots.add(root).with_context(|| format!("authority {}", authority.display()))?;
+            roots.add(root).map_err(|source| PeerError::Authority { path: authority.clone(), source })?;
         }
         let (roots, chain) = (Arc::new(roots), certificates(certificate)?);
-        let key = PrivateKeyDer::from_pem_file(key).with_context(|| format!("key {}", key.display()))?;
+        let key = PrivateKeyDer::from_pem_file(key)
+            .map_err(|source| PeerError::Key { path: key.clone(), source })?;
         let provider = provider();
         let versions = &[&rustls::version::TLS13];
-        let apart = "the certificate and the key do not belong together";
         let client = ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_protocol_versions(versions)?
+            .with_protocol_versions(versions)
+            .map_err(PeerError::Tls)?
             .with_root_certificates(Arc::clone(&roots))
             .with_client_auth_cert(chain.clone(), key.clone_key())
-            .context(apart)?;
-        let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider)).build()?;
+            .map_err(PeerError::Apart)?;
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider))
+            .build()
+            .map_err(PeerError::Verifier)?;
         let server = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(versions)?
+            .with_protocol_versions(versions)
+            .map_err(PeerError::Tls)?
             .with_client_cert_verifier(verifier)
             .with_single_cert(chain, key)
-            .context(apart)?;
+            .map_err(PeerError::Apart)?;
         Ok(Self::Tls { client: Arc::new(client), server: Arc::new(server) })
     }
 
@@ -85,31 +88,33 @@ impl Protection {
         socket: &TcpStream,
         dialled: bool,
         by: Instant,
-    ) -> anyhow::Result<Option<Connection>> {
-        let peer = socket.peer_addr()?;
+    ) -> Result<Option<Connection>, PeerError> {
+        let peer = socket.peer_addr().map_err(PeerError::Gone)?;
         match self {
             Self::Insecure if peer.ip().is_loopback() => Ok(None),
-            Self::Insecure => {
-                bail!(
-                    "{peer} is not on this machine, and without TLS hosts talk over loopback alone; see `quasar pki`"
-                )
-            }
-            Self::Tls { client, .. } if dialled => {
-                let name = ServerName::try_from(HOST_NAME)?;
-                shaken(ClientConnection::new(Arc::clone(client), name)?.into(), socket, by).map(Some)
-            }
-            Self::Tls { server, .. } => {
-                shaken(ServerConnection::new(Arc::clone(server))?.into(), socket, by).map(Some)
-            }
+            Self::Insecure => Err(PeerError::NotLoopback(peer)),
+            Self::Tls { client, .. } if dialled => shaken(calls(Arc::clone(client))?, socket, by).map(Some),
+            Self::Tls { server, .. } => shaken(takes(Arc::clone(server))?, socket, by).map(Some),
         }
     }
+}
+
+/// The side that called.
+pub fn calls(config: Arc<ClientConfig>) -> Result<Connection, PeerError> {
+    let name = ServerName::try_from(HOST_NAME).expect("a name of letters");
+    Ok(ClientConnection::new(config, name).map_err(PeerError::Tls)?.into())
+}
+
+/// The side that was called.
+pub fn takes(config: Arc<ServerConfig>) -> Result<Connection, PeerError> {
+    Ok(ServerConnection::new(config).map_err(PeerError::Tls)?.into())
 }
 
 /// Shakes hands over a blocking socket.
 ///
 /// # Errors
 /// When the other side is no host that we trust, or has not proved it by then.
-pub fn shaken(mut tls: Connection, socket: &TcpStream, by: Instant) -> anyhow::Result<Connection> {
+pub fn shaken(mut tls: Connection, socket: &TcpStream, by: Instant) -> Result<Connection, PeerError> {
     let mut bounded = Bounded::new(socket, by);
     let mut shake = || -> std::io::Result<()> {
         while tls.is_handshaking() {
@@ -120,13 +125,12 @@ pub fn shaken(mut tls: Connection, socket: &TcpStream, by: Instant) -> anyhow::R
         }
         Ok(())
     };
-    let failed = match shake() {
+    let source = match shake() {
         Ok(()) => return Ok(tls),
         Err(error) => error,
     };
     // Why not, if there is something to say.
     while tls.wants_write() && tls.write_tls(&mut bounded).is_ok_and(|n| n > 0) {}
     let peer = socket.peer_addr().map_or_else(|_| "the other side".to_owned(), |peer| peer.to_string());
-    let words = format!("{peer} is refused: it did not prove to be a host of our authority");
-    Err(anyhow::Error::from(failed).context(words))
+    Err(PeerError::Unproved { peer, source })
 }

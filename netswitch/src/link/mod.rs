@@ -4,13 +4,15 @@
 //! [`secure`], and [`wire`] says what goes over it. A peer is a host of our authority, which may put any frame into
 //! the networks that it shares with us; what it sends is checked like a stranger's all the same.
 
+mod error;
 pub mod outbox;
 pub mod secure;
 pub mod session;
 pub mod wire;
 
+pub use error::{GreetError, LinkError};
+
 use crate::switch::Switch;
-use anyhow::{Context, bail};
 use nix::poll::{PollFd, PollFlags};
 use parking_lot::Mutex;
 use quasar_abi::control::migrator::Security;
@@ -18,7 +20,7 @@ use quasar_abi::control::netswitch::NetworkEvent;
 use quasar_abi::eintr::poll;
 use quasar_abi::report::{Direction, LinkReport};
 use quasar_abi::words::whole;
-use quasar_peer::{HANDSHAKE, Protection, Strangers, Visit};
+use quasar_peer::{HANDSHAKE, PeerError, Protection, Strangers, Visit};
 use secure::secure;
 use session::Session;
 use std::collections::{BTreeMap, HashMap};
@@ -95,27 +97,26 @@ impl Links {
         switch: &Arc<Switch>,
         address: &str,
         security: &Security,
-    ) -> anyhow::Result<SocketAddr> {
+    ) -> Result<SocketAddr, LinkError> {
         let mut listeners = self.listeners.lock();
         if let Some(there) = listeners.get(address) {
             if there.security == *security {
                 return Ok(there.address);
             }
-            bail!(
-                "links are taken at {address} already, with other certificates; restart the switch to change them"
-            );
+            return Err(LinkError::OtherCertificates(address.to_owned()));
         }
         let protection = Protection::load(security)?;
-        let socket = TcpListener::bind(address).with_context(|| format!("cannot listen at {address}"))?;
-        let actual = socket.local_addr()?;
+        let unheard = |source| LinkError::Listen { address: address.to_owned(), source };
+        let socket = TcpListener::bind(address).map_err(unheard)?;
+        let actual = socket.local_addr().map_err(unheard)?;
         if matches!(security, Security::Insecure) && !actual.ip().is_loopback() {
-            bail!("links without TLS are taken over loopback alone, and {address} is not; see `quasar pki`");
+            return Err(LinkError::NotLoopback(address.to_owned()));
         }
-        socket.set_nonblocking(true)?;
+        socket.set_nonblocking(true).map_err(unheard)?;
         let stop = Arc::new(AtomicBool::new(false));
         let (flag, switch) = (Arc::clone(&stop), Arc::clone(switch));
         let accept = move || accept(&switch, &socket, &protection, &flag);
-        std::thread::Builder::new().name("link listener".into()).spawn(accept)?;
+        std::thread::Builder::new().name("link listener".into()).spawn(accept).map_err(LinkError::Thread)?;
         let listener = Listener { security: security.clone(), address: actual, stop };
         listeners.insert(address.to_owned(), listener);
         Ok(actual)
@@ -125,13 +126,19 @@ impl Links {
     ///
     /// # Errors
     /// When a link of that name goes elsewhere, or the certificates cannot be read.
-    pub fn add(&self, switch: &Arc<Switch>, name: &str, to: &str, security: &Security) -> anyhow::Result<()> {
+    pub fn add(
+        &self,
+        switch: &Arc<Switch>,
+        name: &str,
+        to: &str,
+        security: &Security,
+    ) -> Result<(), LinkError> {
         let mut diallers = self.diallers.lock();
         if let Some(there) = diallers.get(name) {
             if there.to == to && there.security == *security {
                 return Ok(());
             }
-            bail!("a link named {name} goes to {} already; remove it first", there.to);
+            return Err(LinkError::Elsewhere { name: name.to_owned(), to: there.to.clone() });
         }
         let protection = Protection::load(security)?;
         let dialler = Dialler {
@@ -150,7 +157,10 @@ impl Links {
             state: Arc::clone(&dialler.state),
         };
         let switch = Arc::clone(switch);
-        std::thread::Builder::new().name(format!("link {name}")).spawn(move || dial.keep(&switch))?;
+        std::thread::Builder::new()
+            .name(format!("link {name}"))
+            .spawn(move || dial.keep(&switch))
+            .map_err(LinkError::Thread)?;
         diallers.insert(name.to_owned(), dialler);
         Ok(())
     }
@@ -270,7 +280,7 @@ fn accept(switch: &Arc<Switch>, listener: &TcpListener, protection: &Protection,
                 log::info!("link from {from}: {why}");
             }
             Ok(None) => {}
-            Err(error) => log::warn!("link from {from} refused: {}", whole(error.as_ref())),
+            Err(error) => log::warn!("link from {from} refused: {}", whole(&error)),
         };
         if let Err(error) = std::thread::Builder::new().name("link in".into()).spawn(serve) {
             log::error!("link from {from}: no thread: {error}");
@@ -287,7 +297,7 @@ fn answer(
     protection: &Protection,
     from: SocketAddr,
     stop: &AtomicBool,
-) -> anyhow::Result<Greeted> {
+) -> Result<Greeted, GreetError> {
     socket.set_nonblocking(false)?;
     let links = &switch.links;
     let channel = secure(protection, socket, false, Instant::now() + HANDSHAKE)?;
@@ -296,12 +306,12 @@ fn answer(
     let greeting = match session::hear_hello(&channel, by, &|| stop.load(Ordering::Acquire)) {
         Ok(greeting) => greeting,
         // Who called sees by our hello that there is a connection already, and hangs up.
-        Err(error) if error.to_string() == "it closed the connection" => return Ok(None),
+        Err(GreetError::HungUp) => return Ok(None),
         Err(error) => return Err(error),
     };
     if !visit.proved() {
         channel.close();
-        bail!("others took its place before it had proved who it is");
+        return Err(PeerError::LostPlace.into());
     }
     let session = Session::new(from.to_string(), (greeting.peer, greeting.version), false, channel);
     if !links.enlist(&session) {
@@ -364,7 +374,7 @@ impl Dial {
                     "connected by the other side".into()
                 }
                 Err(error) => {
-                    let why = whole(error.as_ref());
+                    let why = whole(&error);
                     self.tell(switch, &mut told, Err(&why));
                     format!("no link to {}: {why}; trying again", self.to)
                 }
@@ -384,20 +394,20 @@ impl Dial {
 
     /// Connects; nothing when the other side has connected to us already. `peer` is who was there last: while it is
     /// connected nobody is called.
-    fn call(&self, switch: &Arc<Switch>, peer: &mut Option<Instance>) -> anyhow::Result<Greeted> {
+    fn call(&self, switch: &Arc<Switch>, peer: &mut Option<Instance>) -> Result<Greeted, GreetError> {
         let links = &switch.links;
         if peer.is_some_and(|peer| !links.wanted(peer, true)) {
             return Ok(None);
         }
-        let mut last = anyhow::anyhow!("it has no address");
-        let found = self.to.to_socket_addrs().context("it is no address:port")?.find_map(|target| {
+        let mut last = GreetError::Nowhere;
+        let found = self.to.to_socket_addrs().map_err(GreetError::NoAddress)?.find_map(|target| {
             TcpStream::connect_timeout(&target, CONNECT).map_err(|e| last = e.into()).ok()
         });
         let Some(socket) = found else { return Err(last) };
         let channel = secure(&self.protection, socket, true, Instant::now() + HANDSHAKE)?;
         let greeting = session::hear_hello(&channel, Instant::now() + HELLO, &|| self.stopped())?;
         if greeting.peer == links.instance {
-            bail!("it is this very switch; remove the link");
+            return Err(GreetError::Itself);
         }
         *peer = Some(greeting.peer);
         if !links.wanted(greeting.peer, true) {

@@ -1,5 +1,6 @@
 //! The bytes between two switches: mutual TLS 1.3, or nothing over loopback.
 
+use super::GreetError;
 use nix::poll::{PollFd, PollFlags};
 use parking_lot::Mutex;
 use quasar_abi::eintr::poll;
@@ -21,7 +22,7 @@ pub fn secure(
     socket: TcpStream,
     dialled: bool,
     by: Instant,
-) -> anyhow::Result<Channel> {
+) -> Result<Channel, GreetError> {
     let tls = protection.secure(&socket, dialled, by)?.map(|mut tls| {
         tls.set_buffer_limit(None);
         Mutex::new(tls)

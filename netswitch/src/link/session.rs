@@ -1,12 +1,12 @@
 //! One connection to another switch, from hello to its end.
 
+use super::GreetError;
 use super::outbox::Outbox;
 use super::secure::Channel;
 use super::wire::{Instance, LEASES_SINCE, Message, Records, VERSIONS, encode};
 use crate::ethernet::Mac;
 use crate::port::Port;
 use crate::switch::{LinkWay, Switch};
-use anyhow::{Context, bail};
 use parking_lot::{Mutex, MutexGuard};
 use quasar_abi::control::netswitch::NetworkEvent;
 use std::collections::{BTreeMap, HashMap};
@@ -125,34 +125,28 @@ pub fn say_hello(channel: &Channel, instance: Instance) -> std::io::Result<()> {
 ///
 /// # Errors
 /// When it is no switch, or of another version.
-pub fn hear_hello(channel: &Channel, by: Instant, closed: &dyn Fn() -> bool) -> anyhow::Result<Greeting> {
+pub fn hear_hello(channel: &Channel, by: Instant, closed: &dyn Fn() -> bool) -> Result<Greeting, GreetError> {
     let mut records = Records::default();
     let mut space = vec![0; 4096];
     loop {
-        match records.next_message().context("it is no switch")? {
+        match records.next_message()? {
             Some(Message::Hello { oldest, newest, instance }) => {
                 if newest < VERSIONS.0 || oldest > VERSIONS.1 {
-                    let (ours, ours_too) = VERSIONS;
-                    bail!(
-                        "it speaks versions {oldest} to {newest} of the link protocol, we {ours} to {ours_too}; update the older host"
-                    );
+                    return Err(GreetError::Versions { oldest, newest });
                 }
                 records.greeted();
                 return Ok(Greeting { peer: instance, version: newest.min(VERSIONS.1), records });
             }
-            Some(Message::Refused(why)) => bail!("it refused: {why}"),
-            Some(_) => bail!("it is no switch: it did not begin with a hello"),
-            None if Instant::now() > by => {
-                bail!("it says nothing; perhaps it takes links with TLS alone, or is no switch")
-            }
+            Some(Message::Refused(why)) => return Err(GreetError::Refused(why)),
+            Some(_) => return Err(GreetError::NoHello),
+            None if Instant::now() > by => return Err(GreetError::Silent),
             None => {}
         }
         // In TLS 1.3 who calls hears after its handshake that the other side did not accept it.
-        let refused = "it does not take us for a host of its authority, or is none of ours";
-        match channel.read(&mut space, GLANCE).context(refused)? {
-            Some(0) => bail!("it closed the connection"),
+        match channel.read(&mut space, GLANCE).map_err(GreetError::NotTaken)? {
+            Some(0) => return Err(GreetError::HungUp),
             Some(n) => records.feed(&space[..n]),
-            None if closed() => bail!("ended"),
+            None if closed() => return Err(GreetError::Ended),
             None => {}
         }
     }

@@ -1,6 +1,6 @@
 //! A VM's network card: packet rings in shared memory.
 
-use super::{Ingress, Port};
+use super::{Ingress, Port, PortError};
 use parking_lot::Mutex;
 use quasar_abi::frames::{FrameRing, PortSegment, PushError, RING_BYTES};
 use quasar_abi::{Segment, SegmentKind, View};
@@ -30,7 +30,7 @@ impl CardPort {
     ///
     /// # Errors
     /// When the segment is missing or of another version.
-    pub fn open(segment: &str, ingress: Ingress) -> anyhow::Result<Arc<Self>> {
+    pub fn open(segment: &str, ingress: Ingress) -> Result<Arc<Self>, PortError> {
         let segment = Segment::attach(segment, SegmentKind::Port)?;
         Ok(Arc::new(Self {
             rings: View::new(Arc::new(segment), 0)?,

@@ -1,8 +1,11 @@
 //! Ports: where frames enter and leave the switch.
 
 pub mod card;
+mod error;
 pub mod stream;
 pub mod tap;
+
+pub use error::PortError;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,7 +1,6 @@
 //! A TAP interface of the host (Linux, `Documentation/networking/tuntap.rst`).
 
-use super::{Ingress, Port};
-use anyhow::{Context, bail};
+use super::{Ingress, Port, PortError};
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags};
@@ -38,26 +37,26 @@ impl TapPort {
     ///
     /// # Errors
     /// Without the right to do so, or when the name is too long or taken by another kind of interface.
-    pub fn open(interface: &str, ingress: Ingress) -> anyhow::Result<Arc<Self>> {
+    pub fn open(interface: &str, ingress: Ingress) -> Result<Arc<Self>, PortError> {
         if interface.is_empty() || interface.len() >= libc::IFNAMSIZ || !interface.is_ascii() {
-            bail!("{interface:?} is no interface name (1 to {} ASCII characters)", libc::IFNAMSIZ - 1);
+            return Err(PortError::InterfaceName(interface.to_owned()));
         }
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
             .open("/dev/net/tun")
-            .context("cannot open /dev/net/tun (is the tun module there, and may this user open it?)")?;
+            .map_err(PortError::Driver)?;
         // SAFETY: ifreq is plain data; all zeroes is valid.
         let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
         for (cell, byte) in request.ifr_name.iter_mut().zip(interface.bytes()) {
             *cell = libc::c_char::from_ne_bytes([byte]);
         }
-        request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_TAP | libc::IFF_NO_PI)?;
+        request.ifr_ifru.ifru_flags =
+            libc::c_short::try_from(libc::IFF_TAP | libc::IFF_NO_PI).expect("flags of 16 bits");
         // SAFETY: the descriptor is open and the request is an initialised ifreq that outlives the call.
-        unsafe { tun_set_iff(file.as_raw_fd(), &raw const request) }.with_context(|| {
-            format!("cannot open TAP interface {interface} (it needs CAP_NET_ADMIN, or an owner)")
-        })?;
+        unsafe { tun_set_iff(file.as_raw_fd(), &raw const request) }
+            .map_err(|source| PortError::Interface { interface: interface.to_owned(), source })?;
         Ok(Arc::new(Self { file, interface: interface.to_owned(), ingress, stopped: AtomicBool::new(false) }))
     }
 
