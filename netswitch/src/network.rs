@@ -7,7 +7,7 @@
 use crate::announce::{Addresses, sender_address};
 use crate::ethernet::{Header, Mac};
 use crate::gate::{Gate, Stage};
-use crate::link::session::LinkPort;
+use crate::link::LinkPort;
 use crate::link::wire::Message;
 use crate::port::Port;
 use crate::service::leases::Leases;
@@ -364,7 +364,9 @@ impl Network {
             self.arrive(from, false);
         }
         let verdict = match card.served {
-            Some(client) => service::look(frame, client, &self.name, || self.inside()),
+            Some(client) => service::look(frame, client, &self.name, || {
+                MutexGuard::map(self.inside(), |inside| &mut inside.leases)
+            }),
             None => Verdict::Pass,
         };
         match verdict {

@@ -38,11 +38,11 @@ pub fn carry_out(switch: &Arc<Switch>, command: NetswitchCommand) -> Result<Nets
         }
         NetswitchCommand::RemoveUplink { name } => switch.detach(&name),
         NetswitchCommand::Listen { address, security } => {
-            let address = switch.links.listen(switch, &address, &security)?.to_string();
+            let address = switch.links.listen(Arc::<Switch>::clone(switch), &address, &security)?.to_string();
             return Ok(NetswitchReply::Listening { address });
         }
         NetswitchCommand::AddLink { name, to, security } => {
-            switch.links.add(switch, &name, &to, &security)?
+            switch.links.add(Arc::<Switch>::clone(switch), &name, &to, &security)?
         }
         NetswitchCommand::RemoveLink { name } => switch.links.remove(&name),
         NetswitchCommand::HoldPort { port } => switch.hold(&port)?,
@@ -108,7 +108,7 @@ mod tests {
     use crate::link::LinkError;
     use crate::port::PortError;
     use nix::errno::Errno;
-    use quasar_peer::PeerError;
+    use quasar_peer::TrustError;
     use std::io;
 
     fn told(error: SwitchError) -> Trouble {
@@ -123,7 +123,7 @@ mod tests {
         let interface = |source| PortError::Interface { interface: "q0".into(), source };
         let port = |source| SwitchError::Open { name: "up".into(), source };
         let listen = |errno| LinkError::Listen { address: "[::1]:7".into(), source: io::Error::from(errno) };
-        let keys = |errno| LinkError::Keys(PeerError::Gone(io::Error::from(errno)));
+        let keys = |errno| LinkError::Keys(TrustError::Gone(io::Error::from(errno)));
         for (errno, passing) in [(Errno::EMFILE, true), (Errno::ENOMEM, true), (Errno::EPERM, false)] {
             let system = io::Error::from(errno).to_string();
             let driver = told(port(PortError::Driver(io::Error::from(errno))));

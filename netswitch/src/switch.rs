@@ -3,8 +3,7 @@
 use crate::announce::MOST_ADDRESSES;
 use crate::ethernet::Mac;
 use crate::gate::Stage;
-use crate::link::session::LinkPort;
-use crate::link::{LinkError, Links};
+use crate::link::{LinkError, LinkPort, Links, Networks, Way};
 use crate::network::{Attached, Card, Counters, Network, Role};
 use crate::port::{Ingress, Port, PortError};
 use crate::service::Client;
@@ -29,7 +28,7 @@ pub struct Switch {
     /// Ports that are to be attached for a VM that is not here yet.
     expected: Mutex<HashSet<String>>,
     /// Links to other hosts.
-    pub links: Links,
+    pub links: Arc<Links>,
     /// Who hears what the switch tells by itself.
     news: OnceLock<News>,
 }
@@ -82,49 +81,74 @@ pub enum Whose {
 }
 
 /// A link's way into a network.
-#[derive(Clone)]
-pub struct LinkWay {
+struct LinkWay {
     network: Arc<Network>,
     id: PortId,
 }
 
-impl LinkWay {
-    /// A frame came; `directed` when the other host's table names ours as its way.
-    pub fn frame(&self, frame: &[u8], directed: bool) {
+impl Way for LinkWay {
+    fn frame(&self, frame: &[u8], directed: bool) {
         self.network.frame_of_link(self.id, frame, directed);
     }
 
-    /// A frame came after a VM that has left the other host.
-    pub fn frame_after(&self, mac: Mac, frame: &[u8]) {
+    fn frame_after(&self, mac: Mac, frame: &[u8]) {
         self.network.frame_after(mac, frame);
     }
 
-    /// A VM has left the other host.
-    pub fn moved(&self, mac: Mac, addresses: &[Ipv4Addr]) {
+    fn moved(&self, mac: Mac, addresses: &[Ipv4Addr]) {
         self.network.heard_moved(mac, addresses);
     }
 
-    /// A VM has ended at the other host. Whether that can be.
-    #[must_use]
-    pub fn ended(&self, mac: Mac) -> bool {
+    fn ended(&self, mac: Mac) -> bool {
         self.network.heard_ended(self.id, mac)
     }
 
-    /// A VM is at the other host.
-    pub fn here(&self, mac: Mac) {
+    fn here(&self, mac: Mac) {
         self.network.heard_here(self.id, mac);
     }
 
-    /// How a VM of the other host is known, or that it has none of this address any more. Answers the ports here whose
-    /// VMs have another address now.
-    #[must_use]
-    pub fn lease(&self, mac: Mac, lease: Option<(Ipv4Addr, &str)>) -> Vec<(String, Ipv4Addr)> {
+    fn lease(&self, mac: Mac, lease: Option<(Ipv4Addr, &str)>) -> Vec<(String, Ipv4Addr)> {
         self.network.heard_lease(self.id, mac, lease)
     }
 
-    /// Tells the other host which VMs are here.
-    pub fn introduce(&self) {
+    fn introduce(&self) {
         self.network.introduce(self.id);
+    }
+
+    fn leave(&self) {
+        self.network.leave(self.id);
+    }
+}
+
+impl Networks for Switch {
+    fn live(&self) -> BTreeMap<String, u32> {
+        let (networks, now) = (self.networks.lock(), Instant::now());
+        let live = networks.iter().filter(|(_, network)| {
+            let mut inside = network.inside();
+            inside.forget(now);
+            inside.is_live()
+        });
+        live.map(|(name, network)| (name.clone(), network.id)).collect()
+    }
+
+    fn join(&self, network: (&str, u32), name: &str, link: Arc<LinkPort>) -> Option<Arc<dyn Way>> {
+        let found = self.networks.lock().get(network.0).filter(|n| n.id == network.1).cloned()?;
+        let id = PortId(self.next_port.fetch_add(1, Ordering::Relaxed));
+        let attached = Attached {
+            name: name.to_owned(),
+            kind: PortKind::Link,
+            role: Role::Link(Arc::clone(&link)),
+            counters: Counters::default(),
+            port: link,
+        };
+        found.join(id, attached);
+        Some(Arc::new(LinkWay { network: found, id }))
+    }
+
+    fn tell(&self, event: NetworkEvent) {
+        if let Some(news) = self.news.get() {
+            news(event);
+        }
     }
 }
 
@@ -132,12 +156,6 @@ impl Switch {
     /// Says who hears what the switch tells by itself. The first one stays.
     pub fn listen_to(&self, news: News) {
         drop(self.news.set(news));
-    }
-
-    pub(crate) fn tell(&self, event: NetworkEvent) {
-        if let Some(news) = self.news.get() {
-            news(event);
-        }
     }
 
     fn network(&self, name: &str) -> Arc<Network> {
@@ -163,7 +181,7 @@ impl Switch {
 
     /// Removes networks that are empty, and tells links of what is new.
     fn tidy(self: &Arc<Self>) {
-        self.links.reconcile(self);
+        self.links.reconcile(&**self);
         let now = Instant::now();
         self.networks.lock().retain(|_, network| {
             let mut inside = network.inside();
@@ -318,46 +336,6 @@ impl Switch {
         port.port.stop();
         self.tidy();
         Ok(addresses)
-    }
-
-    /// Networks that have something of this host, with their numbers.
-    pub fn live_networks(&self) -> BTreeMap<String, u32> {
-        let (networks, now) = (self.networks.lock(), Instant::now());
-        let live = networks.iter().filter(|(_, network)| {
-            let mut inside = network.inside();
-            inside.forget(now);
-            inside.is_live()
-        });
-        live.map(|(name, network)| (name.clone(), network.id)).collect()
-    }
-
-    /// Joins a link to the network of that name and number.
-    ///
-    /// # Errors
-    /// When it is gone.
-    pub fn attach_link(
-        &self,
-        network: (&str, u32),
-        name: &str,
-        link: Arc<LinkPort>,
-    ) -> Result<LinkWay, SwitchError> {
-        let found = self.networks.lock().get(network.0).filter(|n| n.id == network.1).cloned();
-        let found = found.ok_or_else(|| SwitchError::NoNetwork(network.0.to_owned()))?;
-        let id = PortId(self.next_port.fetch_add(1, Ordering::Relaxed));
-        let attached = Attached {
-            name: name.to_owned(),
-            kind: PortKind::Link,
-            role: Role::Link(Arc::clone(&link)),
-            counters: Counters::default(),
-            port: link,
-        };
-        found.join(id, attached);
-        Ok(LinkWay { network: found, id })
-    }
-
-    /// Takes a link out of its network.
-    pub fn detach_link(&self, way: &LinkWay) {
-        way.network.leave(way.id);
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 /// Keys that cannot be used, or a peer that is not let in. Causes are behind it, and not in its own words.
 #[derive(Debug, thiserror::Error)]
-pub enum PeerError {
+pub enum TrustError {
     /// A file of certificates cannot be read.
     #[error("certificate {}", path.display())]
     Certificate {
@@ -64,7 +64,7 @@ pub enum PeerError {
     Talks,
     /// The knock was heard, and the handshake behind it failed.
     #[error("it heard us knock, and did not let us in; try again")]
-    NotLetIn(#[source] Box<PeerError>),
+    NotLetIn(#[source] Box<TrustError>),
     /// Without TLS: its first message is no migrator's.
     #[error("it is no migrator")]
     NoMigrator(#[source] io::Error),

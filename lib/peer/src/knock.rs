@@ -9,7 +9,7 @@
 //! Without TLS, over loopback, the first message must have arrived whole; it is left there for the migrator.
 
 use crate::protection::{Protection, calls, shaken, takes};
-use crate::{Bounded, PeerError, Strangers};
+use crate::{Bounded, Strangers, TrustError};
 use quasar_abi::control::migrator::{FIRST_MESSAGE, first_message};
 use rustls::Connection;
 use std::io::{Error, ErrorKind, Read};
@@ -28,7 +28,7 @@ pub fn knock(
     protection: &Protection,
     socket: &TcpStream,
     by: Instant,
-) -> Result<Option<Connection>, PeerError> {
+) -> Result<Option<Connection>, TrustError> {
     let Protection::Tls { client, .. } = protection else { return protection.secure(socket, true, by) };
     let mut config = client.as_ref().clone();
     config.alpn_protocols = vec![KNOCK.to_vec()];
@@ -42,22 +42,22 @@ pub fn knock(
     loop {
         match tls.reader().read(&mut nothing) {
             Ok(0) => break,
-            Ok(_) => return Err(PeerError::Talks),
+            Ok(_) => return Err(TrustError::Talks),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) => return Err(PeerError::NotTaken(error)),
+            Err(error) => return Err(TrustError::NotTaken(error)),
         }
-        tls.read_tls(&mut bounded).map_err(PeerError::NotTaken)?;
+        tls.read_tls(&mut bounded).map_err(TrustError::NotTaken)?;
         tls.process_new_packets()
-            .map_err(|error| PeerError::NotTaken(Error::new(ErrorKind::InvalidData, error)))?;
+            .map_err(|error| TrustError::NotTaken(Error::new(ErrorKind::InvalidData, error)))?;
     }
-    protection.secure(socket, true, by).map_err(|error| PeerError::NotLetIn(Box::new(error)))
+    protection.secure(socket, true, by).map_err(|error| TrustError::NotLetIn(Box::new(error)))
 }
 
 /// Hears a knock: whether a migrator may be started for this connection, over which it goes on.
 ///
 /// # Errors
 /// When the other side is no host that we trust, or has not proved it by then.
-pub fn hear(protection: &Protection, socket: &TcpStream, by: Instant) -> Result<(), PeerError> {
+pub fn hear(protection: &Protection, socket: &TcpStream, by: Instant) -> Result<(), TrustError> {
     let Protection::Tls { server, .. } = protection else {
         protection.secure(socket, false, by)?;
         let mut space = [0; FIRST_MESSAGE];
@@ -65,19 +65,19 @@ pub fn hear(protection: &Protection, socket: &TcpStream, by: Instant) -> Result<
             Ok(length) => Ok(length.is_some_and(|length| bytes.len() >= length)),
             Err(what) => Err(Error::new(ErrorKind::InvalidData, what)),
         };
-        return Bounded::new(socket, by).peek(&mut space, whole).map_err(PeerError::NoMigrator);
+        return Bounded::new(socket, by).peek(&mut space, whole).map_err(TrustError::NoMigrator);
     };
     let mut config = server.as_ref().clone();
     config.alpn_protocols = vec![KNOCK.to_vec()];
     config.send_tls13_tickets = 0;
     let mut tls = shaken(takes(Arc::new(config))?, socket, by)?;
     if tls.alpn_protocol() != Some(KNOCK) {
-        return Err(PeerError::NoKnock);
+        return Err(TrustError::NoKnock);
     }
     tls.send_close_notify();
     let mut bounded = Bounded::new(socket, by);
     while tls.wants_write() {
-        tls.write_tls(&mut bounded).map_err(PeerError::Gone)?;
+        tls.write_tls(&mut bounded).map_err(TrustError::Gone)?;
     }
     Ok(())
 }
@@ -90,11 +90,11 @@ pub fn hear_stranger(
     strangers: &Arc<Strangers>,
     protection: &Protection,
     socket: &TcpStream,
-) -> Result<(), PeerError> {
-    let visit = strangers.admit(socket).map_err(PeerError::Gone)?;
+) -> Result<(), TrustError> {
+    let visit = strangers.admit(socket).map_err(TrustError::Gone)?;
     hear(protection, socket, Instant::now() + crate::HANDSHAKE)?;
     if !visit.proved() {
-        return Err(PeerError::LostPlace);
+        return Err(TrustError::LostPlace);
     }
     Ok(())
 }

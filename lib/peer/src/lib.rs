@@ -23,7 +23,7 @@ pub mod strangers;
 mod tests;
 
 pub use bounded::Bounded;
-pub use error::PeerError;
+pub use error::TrustError;
 pub use neighbours::Neighbours;
 pub use protection::{HOST_NAME, Protection};
 pub use strangers::{Strangers, Visit};

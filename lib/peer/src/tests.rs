@@ -1,7 +1,7 @@
 //! Strangers over real connections.
 
 use crate::knock::{hear, hear_stranger, knock};
-use crate::{HANDSHAKE, HOST_NAME, PeerError, Protection, Strangers};
+use crate::{HANDSHAKE, HOST_NAME, Protection, Strangers, TrustError};
 use quasar_abi::control::migrator::{FRAME_HEADER, OFFER, STREAM_MAGIC, Security};
 use quasar_abi::words::whole;
 use rustls::{ClientConnection, Connection};
@@ -71,7 +71,7 @@ fn both(
         });
         let knocked = knock(caller, &to, soon());
         drop(to);
-        let words = |error: PeerError| whole(&error);
+        let words = |error: TrustError| whole(&error);
         (knocked.map_err(words), heard.join().expect("thread").map_err(words))
     })
 }
@@ -106,7 +106,7 @@ fn a_host_that_is_older_is_understood_when_it_is_called_and_refused_when_it_call
     std::thread::scope(|scope| {
         let older = scope.spawn(|| ours.secure(&to, true, soon()));
         let error = hear(&ours, &from, soon()).expect_err("it did not knock");
-        assert!(matches!(error, PeerError::NoKnock), "{error}");
+        assert!(matches!(error, TrustError::NoKnock), "{error}");
         drop(older.join());
     });
 }
@@ -144,7 +144,7 @@ fn the_whole_proof_has_one_deadline_however_slowly_it_comes() {
             });
             let by = begun + Duration::from_millis(400);
             let late = hear(protection, &from, by).expect_err("it came too slowly");
-            assert!(matches!(late, PeerError::Unproved { .. } | PeerError::NoMigrator(_)), "{late}");
+            assert!(matches!(late, TrustError::Unproved { .. } | TrustError::NoMigrator(_)), "{late}");
             drop(from);
         });
         assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());

@@ -1,7 +1,7 @@
 //! Why there is no link.
 
 use super::wire::{VERSIONS, WireError};
-use quasar_peer::PeerError;
+use quasar_peer::TrustError;
 use std::io;
 
 /// A link, or a place where links are taken, cannot be kept.
@@ -20,7 +20,7 @@ pub enum LinkError {
     },
     /// The keys cannot be used.
     #[error("{0}")]
-    Keys(#[from] PeerError),
+    Keys(#[from] TrustError),
     /// The address is not ours, or in use.
     #[error("cannot listen at {address}")]
     Listen {
@@ -51,7 +51,7 @@ pub enum GreetError {
     Connection(#[from] io::Error),
     /// It is no host of ours, or has not proved it in time.
     #[error("{0}")]
-    Peer(#[from] PeerError),
+    Untrusted(#[from] TrustError),
     /// It ended TLS instead of saying something.
     #[error("it does not take us for a host of its authority, or is none of ours")]
     NotTaken(#[source] io::Error),

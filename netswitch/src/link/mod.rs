@@ -5,14 +5,17 @@
 //! the networks that it shares with us; what it sends is checked like a stranger's all the same.
 
 mod error;
+mod networks;
 pub mod outbox;
+mod port;
 pub mod secure;
 pub mod session;
 pub mod wire;
 
 pub use error::{GreetError, LinkError};
+pub use networks::{Networks, Way};
+pub use port::LinkPort;
 
-use crate::switch::Switch;
 use nix::poll::{PollFd, PollFlags};
 use parking_lot::Mutex;
 use quasar_abi::control::migrator::Security;
@@ -20,7 +23,7 @@ use quasar_abi::control::netswitch::NetworkEvent;
 use quasar_abi::eintr::poll;
 use quasar_abi::report::{Direction, LinkReport};
 use quasar_abi::words::whole;
-use quasar_peer::{HANDSHAKE, PeerError, Protection, Strangers, Visit};
+use quasar_peer::{HANDSHAKE, Protection, Strangers, TrustError, Visit};
 use secure::secure;
 use session::Session;
 use std::collections::{BTreeMap, HashMap};
@@ -80,6 +83,13 @@ impl Default for Links {
     }
 }
 
+/// This end of every link.
+#[derive(Clone)]
+struct End {
+    links: Arc<Links>,
+    networks: Arc<dyn Networks>,
+}
+
 /// Two hosts may have connected to each other both ways: which of two connections goes on. Both sides answer
 /// the same. Of two that the same side made, the side that was called believes the newer one (the older may be
 /// half dead), and the caller keeps what it has.
@@ -93,8 +103,8 @@ impl Links {
     /// # Errors
     /// When the address is not ours or in use, or the certificates cannot be read.
     pub fn listen(
-        &self,
-        switch: &Arc<Switch>,
+        self: &Arc<Self>,
+        networks: Arc<dyn Networks>,
         address: &str,
         security: &Security,
     ) -> Result<SocketAddr, LinkError> {
@@ -114,8 +124,9 @@ impl Links {
         }
         socket.set_nonblocking(true).map_err(unheard)?;
         let stop = Arc::new(AtomicBool::new(false));
-        let (flag, switch) = (Arc::clone(&stop), Arc::clone(switch));
-        let accept = move || accept(&switch, &socket, &protection, &flag);
+        let end = End { links: Arc::clone(self), networks };
+        let flag = Arc::clone(&stop);
+        let accept = move || accept(&end, &socket, &protection, &flag);
         std::thread::Builder::new().name("link listener".into()).spawn(accept).map_err(LinkError::Thread)?;
         let listener = Listener { security: security.clone(), address: actual, stop };
         listeners.insert(address.to_owned(), listener);
@@ -127,8 +138,8 @@ impl Links {
     /// # Errors
     /// When a link of that name goes elsewhere, or the certificates cannot be read.
     pub fn add(
-        &self,
-        switch: &Arc<Switch>,
+        self: &Arc<Self>,
+        networks: Arc<dyn Networks>,
         name: &str,
         to: &str,
         security: &Security,
@@ -156,10 +167,10 @@ impl Links {
             session: Arc::clone(&dialler.session),
             state: Arc::clone(&dialler.state),
         };
-        let switch = Arc::clone(switch);
+        let end = End { links: Arc::clone(self), networks };
         std::thread::Builder::new()
             .name(format!("link {name}"))
-            .spawn(move || dial.keep(&switch))
+            .spawn(move || dial.keep(&end))
             .map_err(LinkError::Thread)?;
         diallers.insert(name.to_owned(), dialler);
         Ok(())
@@ -189,10 +200,10 @@ impl Links {
     }
 
     /// The networks of the switch have changed.
-    pub fn reconcile(&self, switch: &Arc<Switch>) {
+    pub fn reconcile(&self, networks: &dyn Networks) {
         let sessions: Vec<_> = self.sessions.lock().values().cloned().collect();
         for session in sessions {
-            session.reconcile(switch);
+            session.reconcile(networks);
         }
     }
 
@@ -254,7 +265,7 @@ impl Links {
     }
 }
 
-fn accept(switch: &Arc<Switch>, listener: &TcpListener, protection: &Protection, stop: &Arc<AtomicBool>) {
+fn accept(end: &End, listener: &TcpListener, protection: &Protection, stop: &Arc<AtomicBool>) {
     while !stop.load(Ordering::Acquire) {
         let mut fds = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
         // An error shows again at the accept.
@@ -270,13 +281,13 @@ fn accept(switch: &Arc<Switch>, listener: &TcpListener, protection: &Protection,
             }
         };
         // It may be gone again already.
-        let Ok(visit) = switch.links.strangers.admit(&socket) else { continue };
-        let (switch, protection, stop) = (Arc::clone(switch), protection.clone(), Arc::clone(stop));
-        let serve = move || match answer(&switch, socket, visit, &protection, from, &stop) {
+        let Ok(visit) = end.links.strangers.admit(&socket) else { continue };
+        let (end, protection, stop) = (end.clone(), protection.clone(), Arc::clone(stop));
+        let serve = move || match answer(&end.links, socket, visit, &protection, from, &stop) {
             Ok(Some((session, records))) => {
                 log::info!("link from {from}: connected");
-                let why = session.run(&switch, records);
-                switch.links.delist(&session);
+                let why = session.run(&end.networks, records);
+                end.links.delist(&session);
                 log::info!("link from {from}: {why}");
             }
             Ok(None) => {}
@@ -291,7 +302,7 @@ fn accept(switch: &Arc<Switch>, listener: &TcpListener, protection: &Protection,
 type Greeted = Option<(Arc<Session>, wire::Records)>;
 
 fn answer(
-    switch: &Arc<Switch>,
+    links: &Links,
     socket: TcpStream,
     visit: Visit,
     protection: &Protection,
@@ -299,7 +310,6 @@ fn answer(
     stop: &AtomicBool,
 ) -> Result<Greeted, GreetError> {
     socket.set_nonblocking(false)?;
-    let links = &switch.links;
     let channel = secure(protection, socket, false, Instant::now() + HANDSHAKE)?;
     session::say_hello(&channel, links.instance)?;
     let by = Instant::now() + HELLO;
@@ -311,7 +321,7 @@ fn answer(
     };
     if !visit.proved() {
         channel.close();
-        return Err(PeerError::LostPlace.into());
+        return Err(TrustError::LostPlace.into());
     }
     let session = Session::new(from.to_string(), (greeting.peer, greeting.version), false, channel);
     if !links.enlist(&session) {
@@ -336,46 +346,46 @@ impl Dial {
     }
 
     /// Tells the supervisor what is new: whether it carries frames, and why not.
-    fn tell(&self, switch: &Switch, told: &mut Option<Result<(), String>>, news: Result<(), &str>) {
+    fn tell(&self, networks: &dyn Networks, told: &mut Option<Result<(), String>>, news: Result<(), &str>) {
         let news = news.map_err(ToOwned::to_owned);
         if told.as_ref() != Some(&news) {
             let (up, reason) = (news.is_ok(), news.clone().err().unwrap_or_default());
-            switch.tell(NetworkEvent::Link { name: self.name.clone(), up, reason });
+            networks.tell(NetworkEvent::Link { name: self.name.clone(), up, reason });
             *told = Some(news);
         }
     }
 
-    fn keep(&self, switch: &Arc<Switch>) {
+    fn keep(&self, end: &End) {
         let mut pause = RETRY.0;
         let (mut reported, mut peer, mut told) = (String::new(), None, None);
         while !self.stopped() {
-            let state = match self.call(switch, &mut peer) {
+            let state = match self.call(&end.links, &mut peer) {
                 Ok(Some((session, records))) => {
                     log::info!("link {}: connected to {}", self.name, self.to);
-                    self.tell(switch, &mut told, Ok(()));
+                    self.tell(&*end.networks, &mut told, Ok(()));
                     *self.state.lock() = "connected".into();
                     *self.session.lock() = Some(Arc::clone(&session));
                     if self.stopped() {
                         session.close();
                     }
                     let begun = Instant::now();
-                    let why = session.run(switch, records);
-                    switch.links.delist(&session);
+                    let why = session.run(&end.networks, records);
+                    end.links.delist(&session);
                     *self.session.lock() = None;
                     reported.clear();
                     if begun.elapsed() > RETRY.1 {
                         pause = RETRY.0;
                     }
-                    self.tell(switch, &mut told, Err(&why));
+                    self.tell(&*end.networks, &mut told, Err(&why));
                     format!("broken: {why}; connecting again")
                 }
                 Ok(None) => {
-                    self.tell(switch, &mut told, Ok(()));
+                    self.tell(&*end.networks, &mut told, Ok(()));
                     "connected by the other side".into()
                 }
                 Err(error) => {
                     let why = whole(&error);
-                    self.tell(switch, &mut told, Err(&why));
+                    self.tell(&*end.networks, &mut told, Err(&why));
                     format!("no link to {}: {why}; trying again", self.to)
                 }
             };
@@ -394,8 +404,7 @@ impl Dial {
 
     /// Connects; nothing when the other side has connected to us already. `peer` is who was there last: while it is
     /// connected nobody is called.
-    fn call(&self, switch: &Arc<Switch>, peer: &mut Option<Instance>) -> Result<Greeted, GreetError> {
-        let links = &switch.links;
+    fn call(&self, links: &Links, peer: &mut Option<Instance>) -> Result<Greeted, GreetError> {
         if peer.is_some_and(|peer| !links.wanted(peer, true)) {
             return Ok(None);
         }

@@ -1,16 +1,14 @@
 //! One connection to another switch, from hello to its end.
 
 use super::GreetError;
+use super::networks::{Networks, Way};
 use super::outbox::Outbox;
+use super::port::LinkPort;
 use super::secure::Channel;
-use super::wire::{Instance, LEASES_SINCE, Message, Records, VERSIONS, encode};
-use crate::ethernet::Mac;
-use crate::port::Port;
-use crate::switch::{LinkWay, Switch};
+use super::wire::{Instance, Message, Records, VERSIONS, encode};
 use parking_lot::{Mutex, MutexGuard};
 use quasar_abi::control::netswitch::NetworkEvent;
 use std::collections::{BTreeMap, HashMap};
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -22,59 +20,6 @@ pub const DEAD_AFTER: Duration = Duration::from_secs(4);
 /// How often threads look whether they were told to end.
 const GLANCE: Duration = Duration::from_millis(100);
 
-/// A network's port to the other switch.
-pub struct LinkPort {
-    session: Arc<Session>,
-    /// The network's number here.
-    network: u32,
-}
-
-impl LinkPort {
-    /// Says something about the network.
-    pub fn say(&self, message: impl FnOnce(u32) -> Message<'static>) -> bool {
-        self.session.outbox.say(&message(self.network))
-    }
-
-    /// Says how a VM is known that is here, or that it is not here any more, if the other side understands that.
-    pub fn lease(&self, mac: Mac, lease: Option<(Ipv4Addr, &str)>) {
-        if self.session.version >= LEASES_SINCE {
-            let lease = lease.map(|(address, name)| (address, name.to_owned()));
-            self.say(|network| Message::Lease { network, mac, lease });
-        }
-    }
-
-    /// Sends a frame of the network; `directed` when the address table names this link.
-    pub fn frame(&self, frame: &[u8], directed: bool) -> bool {
-        self.session.outbox.frame(&Message::Frame { network: self.network, directed, frame }, directed)
-    }
-
-    /// Sends what a card had not taken when it moved.
-    pub fn forward(&self, mac: Mac, frame: &[u8]) -> bool {
-        self.session.outbox.say(&Message::Forward { network: self.network, mac, frame })
-    }
-
-    /// Sends a frame after a card that has moved, if there is room: who waits here reads no other link's frames.
-    pub fn forward_late(&self, mac: Mac, frame: &[u8]) -> bool {
-        self.session.outbox.frame(&Message::Forward { network: self.network, mac, frame }, false)
-    }
-}
-
-impl Port for LinkPort {
-    fn start(self: Arc<Self>) {}
-
-    fn send(&self, frame: &[u8], _patience: Duration) -> bool {
-        self.frame(frame, false)
-    }
-
-    fn settle(&self) {}
-
-    fn take_back(&self) -> Vec<Vec<u8>> {
-        vec![]
-    }
-
-    fn stop(&self) {}
-}
-
 #[derive(Default)]
 struct Shared {
     /// The other side's networks by its numbers.
@@ -82,7 +27,7 @@ struct Shared {
     /// What we told of ours.
     told: Option<BTreeMap<String, u32>>,
     /// Ways in of networks that both have.
-    ways: BTreeMap<String, LinkWay>,
+    ways: BTreeMap<String, Arc<dyn Way>>,
     ended: bool,
 }
 
@@ -97,7 +42,7 @@ pub struct Session {
     /// The newest version that both speak.
     version: u16,
     channel: Channel,
-    outbox: Outbox,
+    outbox: Arc<Outbox>,
     closed: AtomicBool,
     shared: Mutex<Shared>,
 }
@@ -161,7 +106,7 @@ impl Session {
             dialled,
             version,
             channel,
-            outbox: Outbox::default(),
+            outbox: Arc::default(),
             closed: AtomicBool::new(false),
             shared: Mutex::default(),
         })
@@ -194,8 +139,8 @@ impl Session {
     }
 
     /// Tells the other side our networks if they have changed, and gives every network that both have its port.
-    pub fn reconcile(self: &Arc<Self>, switch: &Arc<Switch>) {
-        let ours = switch.live_networks();
+    pub fn reconcile(&self, networks: &dyn Networks) {
+        let ours = networks.live();
         let mut shared = self.shared();
         if shared.ended {
             return;
@@ -205,7 +150,7 @@ impl Session {
         let gone: Vec<String> = shared.ways.keys().filter(|n| !both.contains_key(*n)).cloned().collect();
         for name in gone {
             if let Some(way) = shared.ways.remove(&name) {
-                switch.detach_link(&way);
+                way.leave();
             }
         }
         // The list goes first, so that the other side knows a number before it sees a frame of it.
@@ -218,27 +163,28 @@ impl Session {
             if shared.ways.contains_key(&name) {
                 continue;
             }
-            let port = Arc::new(LinkPort { session: Arc::clone(self), network });
-            match switch.attach_link((&name, network), &self.port_name(&name), port) {
-                Ok(way) => {
+            let outbox = Arc::clone(&self.outbox);
+            let port = Arc::new(LinkPort { outbox, version: self.version, network });
+            match networks.join((&name, network), &self.port_name(&name), port) {
+                Some(way) => {
                     way.introduce();
                     shared.ways.insert(name, way);
                 }
-                Err(error) => log::error!("link {}: {error}", self.name),
+                None => log::error!("link {}: network {name} is not here any more", self.name),
             }
         }
     }
 
     /// Carries frames until the connection ends; returns why.
-    pub fn run(self: &Arc<Self>, switch: &Arc<Switch>, records: Records) -> String {
-        self.reconcile(switch);
+    pub fn run(self: &Arc<Self>, networks: &Arc<dyn Networks>, records: Records) -> String {
+        self.reconcile(&**networks);
         let writer = {
-            let (me, switch) = (Arc::clone(self), Arc::clone(switch));
-            std::thread::Builder::new().name("link out".into()).spawn(move || me.write(&switch))
+            let (me, networks) = (Arc::clone(self), Arc::clone(networks));
+            std::thread::Builder::new().name("link out".into()).spawn(move || me.write(&*networks))
         };
         let why = match writer {
             Ok(writer) => {
-                let why = self.read(switch, records);
+                let why = self.read(&**networks, records);
                 self.close();
                 let ended = writer.join().unwrap_or_else(|_| Some("its writer panicked".into()));
                 ended.unwrap_or(why)
@@ -249,12 +195,12 @@ impl Session {
         let mut shared = self.shared();
         shared.ended = true;
         for way in std::mem::take(&mut shared.ways).into_values() {
-            switch.detach_link(&way);
+            way.leave();
         }
         why
     }
 
-    fn write(self: &Arc<Self>, switch: &Arc<Switch>) -> Option<String> {
+    fn write(&self, networks: &dyn Networks) -> Option<String> {
         let mut batch = vec![];
         loop {
             let open = self.outbox.take(&mut batch, HEARTBEAT);
@@ -265,7 +211,7 @@ impl Session {
                     return (!closed).then(|| "it asks for more than it takes".into());
                 }
                 // Moved cards are remembered for a while and networks end with them: a look now and then.
-                self.reconcile(switch);
+                self.reconcile(networks);
                 batch = encode(&Message::Heartbeat);
             }
             if let Err(error) = self.channel.write_all(&batch, DEAD_AFTER) {
@@ -276,13 +222,13 @@ impl Session {
         }
     }
 
-    fn read(self: &Arc<Self>, switch: &Arc<Switch>, mut records: Records) -> String {
+    fn read(&self, networks: &dyn Networks, mut records: Records) -> String {
         let (mut space, mut heard) = (vec![0; 64 * 1024], Instant::now());
         loop {
             loop {
                 match records.next_message() {
                     Ok(Some(message)) => {
-                        if let Err(why) = self.take(switch, message) {
+                        if let Err(why) = self.take(networks, message) {
                             return why;
                         }
                     }
@@ -306,23 +252,23 @@ impl Session {
         }
     }
 
-    fn named_way(&self, network: u32) -> Option<(String, LinkWay)> {
+    fn named_way(&self, network: u32) -> Option<(String, Arc<dyn Way>)> {
         let shared = self.shared();
         let name = shared.theirs.get(&network)?;
         Some((name.clone(), shared.ways.get(name)?.clone()))
     }
 
-    fn way(&self, network: u32) -> Option<LinkWay> {
+    fn way(&self, network: u32) -> Option<Arc<dyn Way>> {
         let shared = self.shared();
         shared.ways.get(shared.theirs.get(&network)?).cloned()
     }
 
-    fn take(self: &Arc<Self>, switch: &Arc<Switch>, message: Message<'_>) -> Result<(), String> {
+    fn take(&self, networks: &dyn Networks, message: Message<'_>) -> Result<(), String> {
         // A network that one side has just dropped may still be spoken of.
         match message {
             Message::Networks(list) => {
                 self.shared().theirs = list.into_iter().collect();
-                self.reconcile(switch);
+                self.reconcile(networks);
             }
             Message::Frame { network, directed, frame } => {
                 if let Some(way) = self.way(network) {
@@ -343,14 +289,14 @@ impl Session {
                 if let Some((name, way)) = self.named_way(network)
                     && way.ended(mac)
                 {
-                    switch.tell(NetworkEvent::Ended { network: name, mac: mac.0 });
+                    networks.tell(NetworkEvent::Ended { network: name, mac: mac.0 });
                 }
             }
             Message::Lease { network, mac, lease } => {
                 if let Some(way) = self.way(network) {
                     let lease = lease.as_ref().map(|(address, name)| (*address, name.as_str()));
                     for (port, address) in way.lease(mac, lease) {
-                        switch.tell(NetworkEvent::Leased { port, address: address.octets() });
+                        networks.tell(NetworkEvent::Leased { port, address: address.octets() });
                     }
                 }
             }

@@ -12,9 +12,8 @@ pub mod leases;
 pub mod packet;
 
 use crate::ethernet::{HEADER_BYTES, Mac};
-use crate::network::Inside;
 use leases::Leases;
-use parking_lot::MutexGuard;
+use parking_lot::MappedMutexGuard;
 use quasar_abi::address_plan::{GATEWAY, MASK, RESOLVER, SWITCH_MAC, gateway_mac};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -73,9 +72,9 @@ pub fn look<'n>(
     frame: &[u8],
     client: Client,
     network: &str,
-    inside: impl FnOnce() -> MutexGuard<'n, Inside>,
+    leases: impl FnOnce() -> MappedMutexGuard<'n, Leases>,
 ) -> Verdict {
-    if concerns_us(frame) { decide(frame, client, network, &inside().leases) } else { Verdict::Pass }
+    if concerns_us(frame) { decide(frame, client, network, &leases()) } else { Verdict::Pass }
 }
 
 /// Whether a frame of its VM goes to an uplink that is one VM's. The program behind it takes every address of the network for

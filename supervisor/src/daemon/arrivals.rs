@@ -10,7 +10,7 @@ use anyhow::bail;
 use quasar_abi::control::migrator::Security;
 use quasar_abi::words::whole;
 use quasar_peer::knock::hear_stranger;
-use quasar_peer::{Neighbours, PeerError, Protection};
+use quasar_peer::{Neighbours, Protection, TrustError};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ impl<'h> Arrivals<'h> {
         let mut arrivals = Self { door: None, host };
         let Some((address, security)) = listen.zip(security.clone()) else { return Ok(arrivals) };
         let at = address.to_string();
-        let keys = |error: PeerError| std::io::Error::other(whole(&error));
+        let keys = |error: TrustError| std::io::Error::other(whole(&error));
         let protection = Protection::load(&security).map_err(keys);
         let protection = protection.map_err(io("cannot take VMs at", Path::new(&at)))?;
         let listener = TcpListener::bind(address).await.map_err(io("cannot listen on", Path::new(&at)))?;
