@@ -13,6 +13,7 @@ pub mod hart;
 pub mod isa;
 pub mod listing;
 pub mod mem;
+mod privilege;
 pub mod run;
 pub mod sbi;
 pub mod trap;

@@ -1,9 +1,8 @@
 //! Control and status registers (RISC-V Privileged 1.13, chapters 2, 3 and 12; Sstc; Svadu).
 //!
-//! [`Csrs`] keeps the state, [`read`] and [`write`] say what each register shows and takes, [`access`] is
-//! the CSR instructions' checks.
+//! [`Csrs`] keeps the state, [`read`] and [`write`] say what each register shows and takes, and what of the hart has to
+//! be looked at again. The instructions that reach them are the hart's ([`crate::hart::Hart::csr_instruction`]).
 
-pub mod access;
 pub(crate) mod pmp;
 mod read;
 pub mod status;
@@ -11,8 +10,6 @@ mod write;
 
 use crate::trap::{SEIP, SSIP, STIP};
 use quasar_abi::hart::{HartState, PMP_ENTRIES};
-
-pub use access::CsrOp;
 
 /// What registers show that is not the hart's own.
 pub trait CsrEnv {
@@ -57,6 +54,26 @@ impl std::ops::BitOr for CsrEffects {
     fn bitor(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
+}
+
+/// What CSRRW, CSRRS and CSRRC (and their immediate forms) do to the register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CsrOp {
+    /// Write.
+    Write,
+    /// Set bits.
+    Set,
+    /// Clear bits.
+    Clear,
+}
+
+/// A saved word that its register cannot hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unfit {
+    /// The register.
+    pub field: &'static str,
+    /// The word.
+    pub value: u64,
 }
 
 /// Exceptions that S-mode may be given: all but `ecall` from M-mode and the reserved codes.
@@ -189,8 +206,8 @@ impl Csrs {
     }
 
     /// Takes saved registers; see [`crate::hart::Hart::load`].
-    pub(crate) fn load(index: u8, state: &HartState) -> Result<Self, crate::hart::LoadError> {
-        let illegal = |field, value| crate::hart::LoadError::Illegal { field, value };
+    pub(crate) fn load(index: u8, state: &HartState) -> Result<Self, Unfit> {
+        let illegal = |field, value| Unfit { field, value };
         let within = |field, value: u64, mask: u64| {
             if value & !mask == 0 { Ok(value) } else { Err(illegal(field, value)) }
         };

@@ -1,9 +1,8 @@
 //! What each register shows.
 
 use super::{CsrEnv, Csrs};
-use crate::hart::Hart;
 use crate::isa::csr as n;
-use crate::trap::SEIP;
+use crate::trap::{MEIP, MSIP, MTIP, SEIP, STIP};
 
 /// RV64 with extensions A B C D F I M, S-mode and U-mode; cannot be changed.
 pub const MISA: u64 = 2 << 62 | extensions(b"abcdfimsu");
@@ -38,54 +37,49 @@ impl Csrs {
             retired.wrapping_add(self.minstret_offset)
         }
     }
-}
 
-impl Hart {
-    /// The register's value, or nothing when there is no such register.
-    pub(super) fn read_csr(&self, number: u16, env: &dyn CsrEnv) -> Option<u64> {
-        let csr = &self.csr;
+    /// The register's value when so many instructions have retired, or nothing when there is no such register. The
+    /// floating-point ones are the hart's own.
+    pub(crate) fn read(&self, number: u16, retired: u64, env: &dyn CsrEnv) -> Option<u64> {
         Some(match number {
-            n::FFLAGS => self.fflags.into(),
-            n::FRM => self.frm.into(),
-            n::FCSR => u64::from(self.frm) << 5 | u64::from(self.fflags),
-            n::CYCLE | n::MCYCLE => csr.mcycle(self.retired),
+            n::CYCLE | n::MCYCLE => self.mcycle(retired),
             n::TIME => env.time(),
-            n::INSTRET | n::MINSTRET => csr.minstret(self.retired),
+            n::INSTRET | n::MINSTRET => self.minstret(retired),
             n::HPMCOUNTER3..=n::HPMCOUNTER31 => 0,
 
-            n::SSTATUS => csr.sstatus_view(),
-            n::SIE => csr.mie & csr.mideleg,
-            n::STVEC => csr.stvec,
-            n::SCOUNTEREN => csr.scounteren,
-            n::SENVCFG => csr.senvcfg,
-            n::SSCRATCH => csr.sscratch,
-            n::SEPC => csr.sepc,
-            n::SCAUSE => csr.scause,
-            n::STVAL => csr.stval,
-            n::SIP => self.mip(env) & csr.mideleg,
-            n::STIMECMP => csr.stimecmp,
-            n::SATP => csr.satp,
+            n::SSTATUS => self.sstatus_view(),
+            n::SIE => self.mie & self.mideleg,
+            n::STVEC => self.stvec,
+            n::SCOUNTEREN => self.scounteren,
+            n::SENVCFG => self.senvcfg,
+            n::SSCRATCH => self.sscratch,
+            n::SEPC => self.sepc,
+            n::SCAUSE => self.scause,
+            n::STVAL => self.stval,
+            n::SIP => self.mip(env) & self.mideleg,
+            n::STIMECMP => self.stimecmp,
+            n::SATP => self.satp,
 
             n::MVENDORID | n::MARCHID | n::MIMPID | n::MCONFIGPTR => 0,
-            n::MHARTID => csr.mhartid,
-            n::MSTATUS => csr.mstatus_view(),
+            n::MHARTID => self.mhartid,
+            n::MSTATUS => self.mstatus_view(),
             n::MISA => MISA,
-            n::MEDELEG => csr.medeleg,
-            n::MIDELEG => csr.mideleg,
-            n::MIE => csr.mie,
-            n::MTVEC => csr.mtvec,
-            n::MCOUNTEREN => csr.mcounteren,
-            n::MENVCFG => csr.menvcfg,
-            n::MCOUNTINHIBIT => csr.mcountinhibit,
+            n::MEDELEG => self.medeleg,
+            n::MIDELEG => self.mideleg,
+            n::MIE => self.mie,
+            n::MTVEC => self.mtvec,
+            n::MCOUNTEREN => self.mcounteren,
+            n::MENVCFG => self.menvcfg,
+            n::MCOUNTINHIBIT => self.mcountinhibit,
             n::MHPMEVENT3..=n::MHPMEVENT31 | n::MHPMCOUNTER3..=n::MHPMCOUNTER31 => 0,
-            n::MSCRATCH => csr.mscratch,
-            n::MEPC => csr.mepc,
-            n::MCAUSE => csr.mcause,
-            n::MTVAL => csr.mtval,
+            n::MSCRATCH => self.mscratch,
+            n::MEPC => self.mepc,
+            n::MCAUSE => self.mcause,
+            n::MTVAL => self.mtval,
             n::MIP => self.mip(env),
-            n::PMPCFG0 => csr.pmpcfg[0],
-            n::PMPCFG2 => csr.pmpcfg[1],
-            n::PMPADDR0..=n::PMPADDR15 => csr.pmpaddr[usize::from(number - n::PMPADDR0)],
+            n::PMPCFG0 => self.pmpcfg[0],
+            n::PMPCFG2 => self.pmpcfg[1],
+            n::PMPADDR0..=n::PMPADDR15 => self.pmpaddr[usize::from(number - n::PMPADDR0)],
             // One trigger slot of type 0: there is no trigger (RISC-V Debug, 5.7.1).
             n::TSELECT | n::TDATA1 | n::TDATA2 | n::TDATA3 => 0,
             _ => return None,
@@ -94,10 +88,29 @@ impl Hart {
 
     /// The value that CSRRS and CSRRC start from: what is shown, except that SEIP counts as what software
     /// wrote, without the interrupt controller's line (RISC-V Privileged 1.13, 3.1.9).
-    pub(super) const fn rmw_base(&self, number: u16, shown: u64) -> u64 {
+    pub(crate) const fn rmw_base(&self, number: u16, shown: u64) -> u64 {
         match number {
-            n::MIP => shown & !SEIP | self.csr.mip_sw & SEIP,
+            n::MIP => shown & !SEIP | self.mip_sw & SEIP,
             _ => shown,
         }
+    }
+
+    /// mip as it reads now: software bits, device lines and timers (RISC-V Privileged 1.13, 3.1.9; Sstc).
+    #[must_use]
+    pub fn mip(&self, env: &dyn CsrEnv) -> u64 {
+        let time = env.time();
+        let mut mip = env.lines() & (MEIP | SEIP | MSIP);
+        if time >= env.mtimecmp() {
+            mip |= MTIP;
+        }
+        if self.sstc() {
+            mip |= self.mip_sw & !STIP;
+            if time >= self.stimecmp {
+                mip |= STIP;
+            }
+        } else {
+            mip |= self.mip_sw;
+        }
+        mip
     }
 }

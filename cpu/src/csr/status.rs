@@ -1,7 +1,7 @@
 //! mstatus and its view sstatus (RISC-V Privileged 1.13, 3.1.6, 12.1.1).
 
 use super::Csrs;
-use crate::hart::Privilege;
+use crate::privilege::Privilege;
 
 /// Supervisor interrupts enabled.
 pub const SIE: u64 = 1 << 1;

@@ -1,20 +1,10 @@
 //! The CSR instructions (Zicsr): who may access which register, and when an access reads or writes.
 
-use super::{CsrEffects, CsrEnv};
-use crate::hart::{Hart, Privilege};
+use super::{Hart, Privilege};
+use crate::csr::{CsrEffects, CsrEnv, CsrOp, status};
+use crate::isa::csr as n;
 use crate::isa::{self, Inst, Op};
 use crate::trap::Trap;
-
-/// What CSRRW, CSRRS and CSRRC (and their immediate forms) do to the register.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CsrOp {
-    /// Write.
-    Write,
-    /// Set bits.
-    Set,
-    /// Clear bits.
-    Clear,
-}
 
 impl Hart {
     /// Executes a decoded CSR instruction whole, but for the advance of pc and `retired`.
@@ -59,7 +49,7 @@ impl Hart {
         let shown = self.read_csr(number, env)?;
         let mut effects = CsrEffects::NONE;
         if let Some(source) = source {
-            let base = self.rmw_base(number, shown);
+            let base = self.csr.rmw_base(number, shown);
             let value = match op {
                 CsrOp::Write => source,
                 CsrOp::Set => base | source,
@@ -73,13 +63,44 @@ impl Hart {
         Some(effects)
     }
 
+    /// The register's value, or nothing when there is no such register.
+    fn read_csr(&self, number: u16, env: &dyn CsrEnv) -> Option<u64> {
+        match number {
+            n::FFLAGS => Some(self.fflags.into()),
+            n::FRM => Some(self.frm.into()),
+            n::FCSR => Some(u64::from(self.frm) << 5 | u64::from(self.fflags)),
+            _ => self.csr.read(number, self.retired, env),
+        }
+    }
+
+    /// Writes a register that exists and may be written.
+    fn write_csr(&mut self, number: u16, value: u64) -> CsrEffects {
+        if let n::FFLAGS..=n::FCSR = number {
+            self.write_fcsr(number, value);
+            return CsrEffects::NONE;
+        }
+        self.csr.write(number, value, self.retired)
+    }
+
+    fn write_fcsr(&mut self, number: u16, value: u64) {
+        let low5 = (value & 0x1f) as u8;
+        match number {
+            n::FFLAGS => self.fflags = low5,
+            n::FRM => self.frm = low5 & 7,
+            _ => {
+                self.fflags = low5;
+                self.frm = (value >> 5 & 7) as u8;
+            }
+        }
+        self.mark_fp_dirty();
+    }
+
     /// Checks that go beyond the number's own privilege bits.
     fn allows(&self, number: u16) -> bool {
-        use crate::isa::csr as n;
         match number {
             n::FFLAGS..=n::FCSR => self.fp_enabled(),
             n::CYCLE..=n::HPMCOUNTER31 => self.counter_enabled(number - n::CYCLE),
-            n::SATP => self.privilege == Privilege::M || self.csr.mstatus & super::status::TVM == 0,
+            n::SATP => self.privilege == Privilege::M || self.csr.mstatus & status::TVM == 0,
             n::STIMECMP => {
                 self.privilege == Privilege::M
                     || self.csr.sstc() && self.csr.mcounteren >> (n::TIME - n::CYCLE) & 1 != 0

@@ -1,40 +1,14 @@
 //! One hart's architectural state as the engines work on it, and its way into and out of shared memory.
 
-use crate::csr::Csrs;
+mod traps;
+mod zicsr;
+
 use crate::csr::status::FS;
+use crate::csr::{Csrs, Unfit};
 use quasar_abi::hart::{HART_STATE_VERSION, HartState};
 use std::mem::offset_of;
 
-/// Privilege modes (RISC-V Privileged 1.13, table 1.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum Privilege {
-    /// User.
-    U = 0,
-    /// Supervisor.
-    S = 1,
-    /// Machine.
-    M = 3,
-}
-
-impl Privilege {
-    /// The mode with this encoding; 2 is reserved.
-    #[must_use]
-    pub const fn from_bits(bits: u64) -> Option<Self> {
-        match bits {
-            0 => Some(Self::U),
-            1 => Some(Self::S),
-            3 => Some(Self::M),
-            _ => None,
-        }
-    }
-
-    /// The encoding.
-    #[must_use]
-    pub const fn bits(self) -> u64 {
-        self as u64
-    }
-}
+pub use crate::privilege::Privilege;
 
 /// What LR reserved (RISC-V Unprivileged, Zalrsc).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +84,12 @@ pub enum LoadError {
         /// Its word.
         value: u64,
     },
+}
+
+impl From<Unfit> for LoadError {
+    fn from(Unfit { field, value }: Unfit) -> Self {
+        Self::Illegal { field, value }
+    }
 }
 
 impl Hart {
