@@ -3,7 +3,7 @@
 use super::int;
 use crate::context::ExecContext;
 use crate::isa::Inst;
-use crate::mem::{AmoOp, Fault};
+use crate::mem::{AmoOp, AmoWidth, Fault};
 
 fn source(context: &ExecContext, register: u8) -> u64 {
     context.hart.x[usize::from(register & 31)]
@@ -33,20 +33,11 @@ pub(super) fn store_conditional(context: &mut ExecContext, inst: &Inst, len: u8)
     Ok(())
 }
 
-/// An AMO on 32 bits.
+/// An AMO on a word of this width.
 #[inline(never)]
-pub(super) fn word(context: &mut ExecContext, inst: &Inst, op: AmoOp) -> Result<(), Fault> {
+pub(super) fn amo<W: AmoWidth>(context: &mut ExecContext, inst: &Inst, op: AmoOp) -> Result<(), Fault> {
     let (va, operand) = (source(context, inst.rs1), source(context, inst.rs2));
-    let old = context.memory.amo32(va, op, operand)?;
-    set(context, inst, old);
-    Ok(())
-}
-
-/// An AMO on 64 bits.
-#[inline(never)]
-pub(super) fn double(context: &mut ExecContext, inst: &Inst, op: AmoOp) -> Result<(), Fault> {
-    let (va, operand) = (source(context, inst.rs1), source(context, inst.rs2));
-    let old = context.memory.amo64(va, op, operand)?;
+    let old = context.memory.amo::<W>(va, op, operand)?;
     set(context, inst, old);
     Ok(())
 }

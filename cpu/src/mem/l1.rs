@@ -4,6 +4,7 @@
 //! a whole page of RAM that `ram` keeps mapped; a lookup matches only an aligned access inside that page.
 
 use quasar_abi::GuestRam;
+use quasar_abi::le::{AtomicLe32, AtomicLe64, ShmLayout};
 use quasar_abi::ram::PAGE_SHIFT;
 use std::mem::offset_of;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
@@ -99,6 +100,20 @@ width!(u16, AtomicU16, 2);
 width!(u32, AtomicU32, 4);
 width!(u64, AtomicU64, 8);
 
+/// A width of which words are changed atomically.
+pub trait Word: Width {
+    /// Such a word in memory: an atomic of its size, without any padding.
+    type Cell: ShmLayout;
+}
+
+impl Word for u32 {
+    type Cell = AtomicLe32;
+}
+
+impl Word for u64 {
+    type Cell = AtomicLe64;
+}
+
 #[inline(always)]
 const fn index(va: u64) -> usize {
     (va >> PAGE_SHIFT) as usize & (SLOTS - 1)
@@ -132,6 +147,18 @@ impl L1 {
             unsafe { W::store(va.wrapping_add(slot.to), value) };
         }
         hit
+    }
+
+    /// An aligned word, when its page is known to be writable.
+    #[inline(always)]
+    pub fn cell<W: Word>(&self, context: Context, va: u64) -> Option<&W::Cell> {
+        const { assert!(size_of::<W::Cell>() as u64 == W::BYTES && align_of::<W::Cell>() as u64 == W::BYTES) };
+        let slot = &self.write[index(va)];
+        (slot.tag == va & (PAGE_MASK | (W::BYTES - 1)) | context.0).then(|| {
+            let at = std::ptr::with_exposed_provenance::<W::Cell>(va.wrapping_add(slot.to) as usize);
+            // SAFETY: as for `load`; every value of its bytes is one of the type, which is atomic, and `ram` keeps it mapped.
+            unsafe { &*at }
+        })
     }
 
     /// The guest-physical address of `va` when its page is known to be readable (or writable).

@@ -21,8 +21,8 @@ mod slow;
 mod store;
 mod translate;
 
-pub use atomic::AmoOp;
-pub use l1::Width;
+pub use atomic::{AmoOp, AmoWidth};
+pub use l1::{Width, Word};
 pub use store::HartRam;
 
 use crate::trap::Trap;

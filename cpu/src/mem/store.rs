@@ -2,7 +2,7 @@
 //! writes for it. Whatever must know of a store (the dirty log, `tohost`) hears of it here.
 //!
 //! A store goes by L1 where that knows the page to be writable. It knows so only as long as nobody needs to hear: the
-//! page is marked in this epoch, and `tohost` is not in it ([`Memory`]'s `enter`).
+//! page is marked in this epoch, and `tohost` is not in it ([`Memory`]'s `enter`). So does an AMO ([`Memory::amo`]).
 
 use super::l1::Width;
 use super::{Fault, Memory, Target};
