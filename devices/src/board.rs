@@ -4,13 +4,13 @@ use crate::access::{Access, Tag};
 use crate::aclint::Aclint;
 use crate::console::ConsolePort;
 use crate::error::DevicesError;
-use crate::host::Host;
+use crate::host::DeviceHost;
 use crate::plic::{IrqLine, Plic};
 use crate::rtc::Rtc;
 use crate::saved::Slot;
 use crate::syscon;
 use crate::uart::Uart;
-use crate::virtio::Card;
+use crate::virtio::VirtioCard;
 use quasar_abi::console::UART_CONSOLE;
 use quasar_abi::machine::{self, Region, VIRTIO_SLOTS, VIRTIO_STRIDE, VirtioDevice};
 use quasar_abi::party::PartyId;
@@ -56,12 +56,12 @@ fn harts_sleep(vm: &Vm) -> bool {
 /// All devices of a VM.
 #[derive(Debug)]
 pub struct Board {
-    host: Host,
+    host: DeviceHost,
     plic: Arc<Plic>,
     aclint: Aclint,
     uart: Uart,
     rtc: Rtc,
-    cards: Vec<Arc<Card>>,
+    cards: Vec<Arc<VirtioCard>>,
 }
 
 impl Board {
@@ -69,7 +69,7 @@ impl Board {
     ///
     /// # Errors
     /// [`DevicesError`]: nothing runs then.
-    pub fn new(host: &Host, virtio: &[VirtioDevice]) -> Result<Self, DevicesError> {
+    pub fn new(host: &DeviceHost, virtio: &[VirtioDevice]) -> Result<Self, DevicesError> {
         if virtio.len() > VIRTIO_SLOTS {
             return Err(DevicesError::TooManyDevices { devices: virtio.len(), slots: VIRTIO_SLOTS });
         }
@@ -78,7 +78,7 @@ impl Board {
         let console = ConsolePort::new(&host.consoles, UART_CONSOLE)?;
         let cards = (0u32..)
             .zip(virtio)
-            .map(|(slot, device)| Card::new(host, slot, device, line(machine::IRQ_VIRTIO + slot)))
+            .map(|(slot, device)| VirtioCard::new(host, slot, device, line(machine::IRQ_VIRTIO + slot)))
             .collect::<Result<_, _>>()?;
         Ok(Self {
             aclint: Aclint::new(host.vm.clone(), &host.saved)?,
@@ -92,7 +92,7 @@ impl Board {
 
     /// The virtio cards, by slot.
     #[must_use]
-    pub fn cards(&self) -> &[Arc<Card>] {
+    pub fn cards(&self) -> &[Arc<VirtioCard>] {
         &self.cards
     }
 

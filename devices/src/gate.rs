@@ -13,12 +13,12 @@ struct Inside {
 /// the gate is closed and nobody is inside, no worker changes guest memory, saved state or a disk. It is
 /// closed at first.
 #[derive(Debug)]
-pub struct Gate {
+pub struct WorkerGate {
     inside: Mutex<Inside>,
     changed: Condvar,
 }
 
-impl Default for Gate {
+impl Default for WorkerGate {
     fn default() -> Self {
         let inside = Inside { closed: true, stopped: false, workers: 0 };
         Self { inside: Mutex::new(inside), changed: Condvar::new() }
@@ -27,7 +27,7 @@ impl Default for Gate {
 
 /// Leave to work; dropping it gives it back.
 #[derive(Debug)]
-pub struct Pass<'a>(&'a Gate);
+pub struct Pass<'a>(&'a WorkerGate);
 
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
@@ -36,7 +36,7 @@ impl Drop for Pass<'_> {
     }
 }
 
-impl Gate {
+impl WorkerGate {
     /// Worker: waits until the gate is open. `None` when the work is over for ever.
     ///
     /// Never call this while holding a device's lock: the server takes those with the gate closed.

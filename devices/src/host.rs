@@ -2,7 +2,7 @@
 
 use crate::dma::Dma;
 use crate::error::DevicesError;
-use crate::gate::Gate;
+use crate::gate::WorkerGate;
 use quasar_abi::dirty::PageMaps;
 use quasar_abi::machine::{self, VmSegments};
 use quasar_abi::saved::{DEVICE_SLOTS, DeviceSlot};
@@ -13,20 +13,20 @@ use std::sync::atomic::Ordering;
 
 /// What every device may need of its VM.
 #[derive(Clone, Debug)]
-pub struct Host {
+pub struct DeviceHost {
     /// The control block.
     pub vm: Vm,
     /// Guest memory.
     pub dma: Arc<Dma>,
     /// What brings workers to rest.
-    pub gate: Arc<Gate>,
+    pub gate: Arc<WorkerGate>,
     /// Saved state.
     pub saved: Arc<Segment>,
     /// Consoles.
     pub consoles: Arc<Segment>,
 }
 
-impl Host {
+impl DeviceHost {
     /// Attaches to a VM.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 //! Each device is a pure state machine over a little-endian structure (`state.rs`, `registers.rs`), wrapped
 //! by a few lines that hold its host resources. [`server::Server`] answers register accesses that harts post
 //! in shared memory and is the only thread that decides about pauses and epochs; block devices and network
-//! cards have one worker each, which [`gate::Gate`] brings to rest.
+//! cards have one worker each, which [`gate::WorkerGate`] brings to rest.
 
 #![forbid(unsafe_code)]
 

@@ -3,7 +3,7 @@
 use crate::access::Tag;
 use crate::board::Board;
 use crate::error::DevicesError;
-use crate::host::Host;
+use crate::host::DeviceHost;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
 use quasar_abi::control::devices::DevicesReply;
 use quasar_abi::doorbell::default_spins;
@@ -87,13 +87,13 @@ impl ServerHandle {
 /// The devices of one VM and the thread that serves them.
 #[derive(Debug)]
 pub struct Server {
-    host: Host,
+    host: DeviceHost,
     board: Board,
     wishes: Receiver<(Wish, Sender<Answer>)>,
     served: u64,
     unanswerable: u64,
     /// A process before this one may have left work undone that it was notified of.
-    bereft: bool,
+    left_undone: bool,
 }
 
 impl Server {
@@ -105,10 +105,10 @@ impl Server {
         segments: &VmSegments,
         virtio: &[VirtioDevice],
     ) -> Result<(Self, ServerHandle), DevicesError> {
-        let host = Host::attach(segments)?;
+        let host = DeviceHost::attach(segments)?;
         let mut board = Board::new(&host, virtio)?;
         let mut served = 0;
-        let bereft = pending(&host.vm).next().is_some();
+        let left_undone = pending(&host.vm).next().is_some();
         for (tag, mail) in pending(&host.vm) {
             let reply = board.reply_to(mail.gpa.get(), mail.len.get(), tag);
             if let Some(value) = reply {
@@ -122,7 +122,7 @@ impl Server {
         party.generation.fetch_add(1, Ordering::SeqCst);
         let (sender, wishes) = unbounded();
         let handle = ServerHandle { vm: host.vm.clone(), wishes: sender };
-        Ok((Self { host, board, wishes, served, unanswerable: 0, bereft }, handle))
+        Ok((Self { host, board, wishes, served, unanswerable: 0, left_undone }, handle))
     }
 
     /// Serves until it is told to shut down or every handle is gone.
@@ -233,7 +233,7 @@ impl Server {
         self.host.gate.open();
         // Notifications may have been lost with a process or left on another host. In deterministic mode they are
         // waited for, so that only a killed process loses one; and what nobody was notified of yet must wait.
-        if !vm.clock.is_deterministic() || std::mem::take(&mut self.bereft) {
+        if !vm.clock.is_deterministic() || std::mem::take(&mut self.left_undone) {
             for card in self.board.cards() {
                 card.notify(u64::MAX);
             }

@@ -14,7 +14,7 @@ use crate::message::{
     self, Accepted, Door, Final, HandOver, Machine, Offer, RoundEnd, Running, StatePayload,
 };
 use crate::pump::{Area, Inlet};
-use crate::source::Attached;
+use crate::source::AttachedVm;
 use crate::state::{Ticks, apply, restart_clock};
 use anyhow::{Context, bail};
 use parking_lot::{Condvar, Mutex};
@@ -94,7 +94,7 @@ fn receive_whole(
     let machine: Machine = peer.expect(Kind::Machine)?;
     peer.finish_by(None);
     let local = prepare(&machine)?;
-    let mut attached = Attached::open(&local, true)?;
+    let mut attached = AttachedVm::open(&local, true)?;
     if attached.machine(&local) != machine {
         // The description may be the supervisor's own; sizes may not differ.
         let ours = Machine { description: machine.description.clone(), ..attached.machine(&local) };
@@ -104,10 +104,10 @@ fn receive_whole(
     }
     let areas = Arc::new(std::mem::take(&mut attached.areas));
     let inlet = Arc::new(Inlet::new(Arc::clone(&areas)));
-    let mut _doorman = None;
+    let mut _listener = None;
     if agreement.version >= message::LANES_SINCE {
         let door = doorway.as_ref().map_or(Door { port: 0, key: [0; 16] }, Doorway::door);
-        _doorman = doorway.map(|doorway| doorway.open(&inlet));
+        _listener = doorway.map(|doorway| doorway.open(&inlet));
         peer.tell(Kind::Ready, &door)?;
     } else {
         peer.tell(Kind::Ready, &())?;
@@ -157,7 +157,11 @@ pub fn keep_disks(local: &LocalVm) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// When the copy is not exact, or the state is not for this build.
-pub fn put_in_force(attached: &Attached, areas: &[Area], stream: Taken) -> anyhow::Result<([u8; 32], Ticks)> {
+pub fn put_in_force(
+    attached: &AttachedVm,
+    areas: &[Area],
+    stream: Taken,
+) -> anyhow::Result<([u8; 32], Ticks)> {
     let hash = hash::whole(areas.iter().map(|a| &a.hashes), stream.encoded.iter().map(Vec::as_slice));
     if hash != stream.last.hash {
         bail!("the hash over RAM and state is not the source's: the copy is damaged and was dropped");

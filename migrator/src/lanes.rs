@@ -44,7 +44,7 @@ pub struct Lanes<'a> {
 }
 
 struct State {
-    judge: Judge,
+    policy: LanePolicy,
     resting: Vec<Lane>,
 }
 
@@ -52,7 +52,7 @@ impl<'a> Lanes<'a> {
     /// One connection alone.
     #[must_use]
     pub fn none() -> Self {
-        Self { way: None, state: Mutex::new(State { judge: Judge::new(1), resting: vec![] }) }
+        Self { way: None, state: Mutex::new(State { policy: LanePolicy::new(1), resting: vec![] }) }
     }
 
     /// At most `most` connections, the first included, by way of `door`.
@@ -61,7 +61,7 @@ impl<'a> Lanes<'a> {
         if door.port == 0 {
             return Self::none();
         }
-        let state = State { judge: Judge::new(most), resting: vec![] };
+        let state = State { policy: LanePolicy::new(most), resting: vec![] };
         Self { way: Some((connect, door, Arc::clone(cancelled))), state: Mutex::new(state) }
     }
 
@@ -71,7 +71,7 @@ impl<'a> Lanes<'a> {
 
     /// Connections there are, the first included.
     pub fn connections(&self) -> u16 {
-        self.state().judge.connections
+        self.state().policy.connections
     }
 
     /// Bytes that went over resting lanes: all of them between rounds.
@@ -82,7 +82,7 @@ impl<'a> Lanes<'a> {
     /// The lanes there are, to carry a round.
     pub fn wake(&self) -> Vec<Lane> {
         let mut state = self.state();
-        state.judge.begin(Instant::now());
+        state.policy.begin(Instant::now());
         std::mem::take(&mut state.resting)
     }
 
@@ -94,20 +94,20 @@ impl<'a> Lanes<'a> {
     /// Notes what one connection has written, and how long that took.
     pub fn wrote(&self, bytes: u64, took: Duration) {
         if self.way.is_some() {
-            self.state().judge.wrote(bytes, took);
+            self.state().policy.wrote(bytes, took);
         }
     }
 
     /// Whether another lane is to be opened now. Who is told so calls [`Self::open`].
     pub fn another(&self) -> bool {
-        self.way.is_some() && self.state().judge.another(Instant::now())
+        self.way.is_some() && self.state().policy.another(Instant::now())
     }
 
     /// Opens another lane; nothing when that fails, which is not tried again.
     pub fn open(&self) -> Option<Lane> {
         let (connect, door, cancelled) = self.way.as_ref()?;
         let lane = knock(connect(door.port), door, cancelled);
-        self.state().judge.opened(lane.is_ok(), Instant::now());
+        self.state().policy.opened(lane.is_ok(), Instant::now());
         lane.inspect_err(|error| {
             log::warn!(
                 "no further connection to the other host: {}",
@@ -131,7 +131,7 @@ fn knock(
 }
 
 /// Decides how many connections there should be by what those there are carry.
-struct Judge {
+struct LanePolicy {
     most: u16,
     connections: u16,
     begun: Instant,
@@ -144,7 +144,7 @@ struct Judge {
     content: bool,
 }
 
-impl Judge {
+impl LanePolicy {
     fn new(most: u16) -> Self {
         Self {
             most,
@@ -224,11 +224,11 @@ impl Doorway {
 
     /// Takes lanes in until the answer is dropped.
     #[must_use]
-    pub fn open(self, inlet: &Arc<Inlet>) -> Doorman {
+    pub fn open(self, inlet: &Arc<Inlet>) -> LaneListener {
         let stop = Arc::<AtomicBool>::default();
         let (inlet, stopped) = (Arc::clone(inlet), Arc::clone(&stop));
         let thread = std::thread::spawn(move || self.watch(&inlet, &stopped));
-        Doorman { stop, thread: Some(thread) }
+        LaneListener { stop, thread: Some(thread) }
     }
 
     fn watch(&self, inlet: &Inlet, stop: &Arc<AtomicBool>) {
@@ -300,12 +300,12 @@ fn bring(peer: &mut Peer, inlet: &Inlet) -> Option<PumpError> {
 }
 
 /// Keeps the way for lanes open; dropped, it ends them all.
-pub struct Doorman {
+pub struct LaneListener {
     stop: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
-impl Drop for Doorman {
+impl Drop for LaneListener {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take() {
@@ -322,18 +322,18 @@ mod tests {
     /// Connections that come to exist over a link of which one connection gets `each` KB/s, all of them `all`, while they
     /// wait for it so many milliseconds in ten.
     fn connections(each: u64, all: u64, waiting: u64) -> u16 {
-        let mut judge = Judge::new(8);
+        let mut policy = LanePolicy::new(8);
         let mut now = Instant::now();
-        judge.begin(now);
+        policy.begin(now);
         for _ in 0..200 {
             now += Duration::from_millis(10);
-            let rate = u64::min(each * u64::from(judge.connections), all);
-            judge.wrote(rate * 10, Duration::from_millis(waiting * u64::from(judge.connections)));
-            if judge.another(now) {
-                judge.opened(true, now);
+            let rate = u64::min(each * u64::from(policy.connections), all);
+            policy.wrote(rate * 10, Duration::from_millis(waiting * u64::from(policy.connections)));
+            if policy.another(now) {
+                policy.opened(true, now);
             }
         }
-        judge.connections
+        policy.connections
     }
 
     #[test]
@@ -346,14 +346,14 @@ mod tests {
 
     #[test]
     fn one_that_cannot_be_opened_is_not_tried_again() {
-        let mut judge = Judge::new(8);
+        let mut policy = LanePolicy::new(8);
         let start = Instant::now();
-        judge.begin(start);
-        judge.wrote(1000, WINDOW);
-        assert!(judge.another(start + WINDOW));
-        assert!(!judge.another(start + WINDOW * 2), "while it is being opened");
-        judge.opened(false, start + WINDOW * 2);
-        judge.wrote(1000, WINDOW);
-        assert!(!judge.another(start + WINDOW * 4));
+        policy.begin(start);
+        policy.wrote(1000, WINDOW);
+        assert!(policy.another(start + WINDOW));
+        assert!(!policy.another(start + WINDOW * 2), "while it is being opened");
+        policy.opened(false, start + WINDOW * 2);
+        policy.wrote(1000, WINDOW);
+        assert!(!policy.another(start + WINDOW * 4));
     }
 }

@@ -6,7 +6,7 @@ use crate::frame::{FrameReader, Kind};
 use crate::message::{self, Final, Machine, RoundEnd, StatePayload};
 use crate::pages::Unpacker;
 use crate::pump::Inlet;
-use crate::source::Attached;
+use crate::source::AttachedVm;
 use crate::state::restart_clock;
 use anyhow::{Context, bail};
 use quasar_abi::control::migrator::LocalVm;
@@ -47,7 +47,7 @@ pub fn resume(file: &Path, prepare: impl FnOnce(&Machine) -> anyhow::Result<Loca
     let mut input = open(file)?;
     let machine = machine(&mut input).with_context(damaged)?;
     let local = prepare(&machine)?;
-    let mut attached = Attached::open(&local, true)?;
+    let mut attached = AttachedVm::open(&local, true)?;
     let ours = Machine { description: machine.description.clone(), ..attached.machine(&local) };
     if ours != machine {
         bail!("the VM made here ({ours:?}) is not the one in the file");

@@ -7,7 +7,7 @@ use crate::frame::{FrameWriter, Kind};
 use crate::message::{self, Codec, Final, RoundEnd};
 use crate::pages::BATCH_PAGES;
 use crate::pump::{Guest, Outlet};
-use crate::source::Attached;
+use crate::source::AttachedVm;
 use crate::state::gather;
 use crate::target::Target;
 use quasar_abi::control::migrator::{LocalVm, Suspended};
@@ -29,7 +29,7 @@ const FILE_LEVEL: i32 = 3;
 /// # Errors
 /// When the VM cannot be read or the file cannot be written.
 pub fn suspend(local: &LocalVm, file: &Path, cancelled: &Arc<AtomicBool>) -> anyhow::Result<Suspended> {
-    let attached = Attached::open(local, false)?;
+    let attached = AttachedVm::open(local, false)?;
     attached.vm.pause(pause::MIGRATOR);
     let result = Target::create(file).and_then(|target| {
         let done = write(&attached, local, target.file(), cancelled)?;
@@ -43,7 +43,7 @@ pub fn suspend(local: &LocalVm, file: &Path, cancelled: &Arc<AtomicBool>) -> any
 }
 
 fn write(
-    attached: &Attached,
+    attached: &AttachedVm,
     local: &LocalVm,
     target: &File,
     cancelled: &Arc<AtomicBool>,

@@ -16,7 +16,7 @@ use quasar_abi::doorbell::default_spins;
 use quasar_abi::hart_mmu::mmu_status;
 use quasar_abi::machine::RAM_BASE;
 use quasar_abi::tlb::access;
-use quasar_mmu::fill::Keeper;
+use quasar_mmu::fill::TlbFiller;
 use quasar_mmu::pmp::{Pmp, PmpWords};
 use quasar_mmu::request::Request;
 use quasar_mmu::walk::pte;
@@ -56,7 +56,7 @@ fn report(what: &str, nanoseconds: f64) {
 fn in_this_process(vm: &TestVm) {
     let tlb = vm.cache(0);
     let pmp = Pmp::new(PmpWords::of(&vm.vm.pmp[0]));
-    let keeper = Keeper { ram: &vm.ram, maps: &vm.maps, control: &vm.vm, tlb, pmp: &pmp };
+    let filler = TlbFiller { ram: &vm.ram, maps: &vm.maps, control: &vm.vm, tlb, pmp: &pmp };
     let mail = &vm.vm.mmu_mail[0];
     let ask = Ask::read(VA);
     mail.space.set(ask.space);
@@ -66,7 +66,7 @@ fn in_this_process(vm: &TestVm) {
     mail.len.set(ask.len);
     let answer = |va: u64| {
         mail.va.set(va);
-        Request::try_from(mail).map(|request| keeper.answer(&request))
+        Request::try_from(mail).map(|request| filler.answer(&request))
     };
     let walks = each(200_000, |n| {
         black_box(answer(VA + u64::from(n) % PAGES * 4096)).ok();

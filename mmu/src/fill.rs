@@ -45,7 +45,7 @@ pub struct Effects {
 
 /// Everything that a request of one hart is answered from.
 #[derive(Clone, Copy, Debug)]
-pub struct Keeper<'a> {
+pub struct TlbFiller<'a> {
     /// RAM.
     pub ram: &'a GuestRam,
     /// Dirty and residency maps.
@@ -81,7 +81,7 @@ struct Moment {
     residency: bool,
 }
 
-impl Keeper<'_> {
+impl TlbFiller<'_> {
     /// Answers a request and fills the hart's cache.
     pub fn answer(&self, request: &Request) -> (Answer, Effects) {
         let mut effects = Effects::default();

@@ -1,4 +1,4 @@
-//! The keeper of a VM's memory: page walks, protection, dirtiness, residency.
+//! A VM's memory management unit: page walks, protection, dirtiness, residency.
 //!
 //! Harts look into their translation caches in shared memory ([`quasar_abi::tlb`]) themselves. What they
 //! don't find there they ask for through their mailbox; [`server`] answers, [`fill`] decides and puts the

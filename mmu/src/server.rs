@@ -1,6 +1,6 @@
 //! The loop over the harts' mailboxes.
 
-use crate::fill::{Answer, Effects, Keeper};
+use crate::fill::{Answer, Effects, TlbFiller};
 use crate::pmp::{Pmp, PmpWords};
 use crate::request::Request;
 use crate::tables::Trail;
@@ -188,8 +188,8 @@ impl Server {
         }
         let (answer, effects) = match (Request::try_from(mail), self.tlb.view(hart * size_of::<HartTlb>())) {
             (Ok(request), Ok(tlb)) => {
-                let keeper = Keeper { ram: &self.ram, maps: &self.maps, control: &self.vm, tlb, pmp };
-                keeper.answer(&request)
+                let filler = TlbFiller { ram: &self.ram, maps: &self.maps, control: &self.vm, tlb, pmp };
+                filler.answer(&request)
             }
             (Err(bad), _) => {
                 if !self.complained.swap(true, Ordering::Relaxed) {

@@ -1,6 +1,6 @@
 //! Dirty rounds: every interleaving of a hart that stores and a collector that copies.
 //!
-//! The hart goes through the real cache and the real keeper, which writes page tables, and marks what it stores
+//! The hart goes through the real cache and the real filler, which writes page tables, and marks what it stores
 //! to as `Memory::translate` in quasar-cpu does; the collector goes through the real maps. After the last round
 //! the copy must equal the memory. The order of `abi::dirty` never loses a write; copying before the
 //! acknowledgement, which looks just as good, does.
@@ -14,7 +14,7 @@ use quasar_abi::machine::RAM_BASE;
 use quasar_abi::party::PartyId;
 use quasar_abi::ram::PAGE_BYTES;
 use quasar_abi::tlb::{HartTlb, access, flag};
-use quasar_mmu::fill::{Answer, Keeper};
+use quasar_mmu::fill::{Answer, TlbFiller};
 use quasar_mmu::pmp::{Pmp, PmpWords};
 use quasar_mmu::request::Request;
 use quasar_mmu::walk::pte;
@@ -173,8 +173,8 @@ impl<'a> World<'a> {
         mail.len.set(ask.len);
         let request = Request::try_from(mail).expect("sensible");
         let (test, pmp) = (self.test, &self.pmp);
-        let keeper = Keeper { ram: &test.ram, maps: &test.maps, control: &test.vm, tlb, pmp };
-        match keeper.answer(&request).0 {
+        let filler = TlbFiller { ram: &test.ram, maps: &test.maps, control: &test.vm, tlb, pmp };
+        match filler.answer(&request).0 {
             Answer::Ok(flags) => {
                 assert_ne!(flags & flag::D, 0);
                 flags & flag::GPA

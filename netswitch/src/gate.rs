@@ -32,12 +32,12 @@ struct Inside {
 
 /// A gate. While it is open a frame pays for one relaxed load.
 #[derive(Debug)]
-pub struct Gate {
+pub struct PortGate {
     shut: AtomicBool,
     inside: Mutex<Inside>,
 }
 
-impl Gate {
+impl PortGate {
     /// A gate at a stage.
     #[must_use]
     pub fn new(stage: Stage) -> Self {
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn frames_wait_from_the_arrival_on_and_leave_in_order() {
-        let gate = Gate::new(Stage::Expecting);
+        let gate = PortGate::new(Stage::Expecting);
         let never = |_: &[u8]| panic!("passed a shut gate");
         assert!(!gate.pass(&[0; 60], never));
         assert!(gate.arrive() && !gate.arrive());
@@ -166,11 +166,11 @@ mod tests {
 
     #[test]
     fn what_waits_is_bounded_by_frames_and_by_bytes() {
-        let gate = Gate::new(Stage::Expecting);
+        let gate = PortGate::new(Stage::Expecting);
         gate.arrive();
         let taken = (0..HELD_FRAMES + 10).filter(|_| gate.pass(&[0; 60], |_| true)).count();
         assert_eq!((taken, gate.held()), (HELD_FRAMES, HELD_FRAMES));
-        let gate = Gate::new(Stage::Expecting);
+        let gate = PortGate::new(Stage::Expecting);
         gate.arrive();
         let taken = (0..HELD_FRAMES).filter(|_| gate.pass(&[0; 65_536], |_| true)).count();
         assert_eq!(taken, HELD_BYTES / 65_536);

@@ -14,7 +14,7 @@ use crate::announce::{gratuitous_arp, reverse_arp};
 use crate::ethernet::Mac;
 use crate::gate::Stage;
 use crate::link::wire::Message;
-use crate::network::{Attached, Card, Departed, MOURNED, Network, REMEMBERED, Role};
+use crate::network::{AttachedPort, Departed, ENDED_REPEATED, Network, REMEMBERED, Role, VmCard};
 use crate::service::may_claim;
 use crate::table::PortId;
 use std::net::Ipv4Addr;
@@ -74,7 +74,7 @@ impl Network {
     }
 
     /// Delivers what waited for a VM that runs here, and announces the place.
-    pub fn release(self: &Arc<Self>, id: PortId, port: &Arc<Attached>, addresses: &[Ipv4Addr]) {
+    pub fn release(self: &Arc<Self>, id: PortId, port: &Arc<AttachedPort>, addresses: &[Ipv4Addr]) {
         let Some(card) = port.card() else { return };
         self.arrive(id, false);
         for address in addresses {
@@ -110,7 +110,7 @@ impl Network {
         let addresses = {
             let inside = self.inside();
             let Some(port) = inside.ports.get(&id) else { return false };
-            let here = |card: &&Arc<Card>| {
+            let here = |card: &&Arc<VmCard>| {
                 card.gate.stage() == Stage::Open && card.foreseen(Instant::now()).is_none()
             };
             let Some(card) = port.card().filter(here) else { return false };
@@ -134,7 +134,7 @@ impl Network {
     }
 
     /// The VM has left this host: its port goes, and what was for it is sent after it.
-    pub fn depart(&self, id: PortId, port: &Arc<Attached>) -> Vec<Ipv4Addr> {
+    pub fn depart(&self, id: PortId, port: &Arc<AttachedPort>) -> Vec<Ipv4Addr> {
         let Some(card) = port.card() else { return vec![] };
         // Its last words go first. Then what it has not taken, in part ahead of the lock, so that nobody who
         // waits for room in its ring keeps the passage.
@@ -184,7 +184,7 @@ impl Network {
     pub fn end(&self, id: PortId) {
         let mut inside = self.inside();
         let Some(mac) = inside.ports.get(&id).and_then(|port| Some(port.card()?.mac)) else { return };
-        inside.ended.insert(mac, Instant::now() + MOURNED);
+        inside.ended.insert(mac, Instant::now() + ENDED_REPEATED);
         for link in inside.links() {
             link.say(|network| Message::Ended { network, mac });
         }

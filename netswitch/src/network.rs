@@ -6,7 +6,7 @@
 
 use crate::announce::{Addresses, sender_address};
 use crate::ethernet::{Header, Mac};
-use crate::gate::{Gate, Stage};
+use crate::gate::{PortGate, Stage};
 use crate::link::LinkPort;
 use crate::link::wire::Message;
 use crate::port::Port;
@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 /// How long a VM that left is remembered: late frames for it are sent after it.
 pub const REMEMBERED: Duration = Duration::from_secs(60);
 /// How long it is repeated to new links that a VM has ended here.
-pub const MOURNED: Duration = Duration::from_secs(600);
+pub const ENDED_REPEATED: Duration = Duration::from_secs(600);
 /// How long a frame of this host waits for a receiver that has no room: it holds up its own sender alone.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// The same for a frame that came over a link, which holds up every sender behind the link.
@@ -49,13 +49,13 @@ pub struct Counters {
 }
 
 /// A VM's card.
-pub struct Card {
+pub struct VmCard {
     /// Its address: the only source accepted from it.
     pub mac: Mac,
     /// Whether the switch answers it, and whether its VM has a way out.
     pub served: Option<Client>,
     /// Where frames wait while the VM is on its way.
-    pub gate: Gate,
+    pub gate: PortGate,
     /// IPv4 addresses that it uses.
     pub addresses: Mutex<Addresses>,
     /// A link over which the VM was said to run there, and when.
@@ -65,14 +65,14 @@ pub struct Card {
     pub overlap: Mutex<Option<Instant>>,
 }
 
-impl Card {
+impl VmCard {
     /// A card behind a gate.
     #[must_use]
     pub fn new(mac: Mac, served: Option<Client>, stage: Stage) -> Self {
         Self {
             mac,
             served,
-            gate: Gate::new(stage),
+            gate: PortGate::new(stage),
             addresses: Mutex::default(),
             there_already: Mutex::default(),
             overlap: Mutex::default(),
@@ -89,7 +89,7 @@ impl Card {
 /// What a port leads to.
 pub enum Role {
     /// A VM.
-    Card(Arc<Card>),
+    Card(Arc<VmCard>),
     /// Out of the network: for everyone, or for one VM alone.
     Uplink(Option<Mac>),
     /// Another host's part of the network.
@@ -97,7 +97,7 @@ pub enum Role {
 }
 
 /// A port in its network.
-pub struct Attached {
+pub struct AttachedPort {
     /// Its name.
     pub name: String,
     /// Its kind, for people.
@@ -110,9 +110,9 @@ pub struct Attached {
     pub port: Arc<dyn Port>,
 }
 
-impl Attached {
+impl AttachedPort {
     /// The card, if it is one.
-    pub fn card(&self) -> Option<&Arc<Card>> {
+    pub fn card(&self) -> Option<&Arc<VmCard>> {
         match &self.role {
             Role::Card(card) => Some(card),
             Role::Uplink(_) | Role::Link(_) => None,
@@ -168,7 +168,7 @@ pub struct Inside {
     /// Who is where.
     pub table: AddressTable,
     /// Ports.
-    pub ports: BTreeMap<PortId, Arc<Attached>>,
+    pub ports: BTreeMap<PortId, Arc<AttachedPort>>,
     /// VMs that have left a while ago at most.
     pub departed: HashMap<Mac, Departed>,
     /// VMs that have ended here, until when that is told.
@@ -191,7 +191,7 @@ pub struct Network {
 /// Where a frame goes.
 #[derive(Default)]
 struct Ways {
-    targets: Vec<Arc<Attached>>,
+    targets: Vec<Arc<AttachedPort>>,
     /// Whether the address table named the one target.
     directed: bool,
     /// Links that get the frame as one for a VM that has left.
@@ -205,8 +205,8 @@ impl Inside {
     }
 
     /// The port of a card.
-    pub fn port_of(&self, mac: Mac) -> Option<(PortId, Arc<Attached>)> {
-        let is = |p: &Attached| p.card().is_some_and(|card| card.mac == mac);
+    pub fn port_of(&self, mac: Mac) -> Option<(PortId, Arc<AttachedPort>)> {
+        let is = |p: &AttachedPort| p.card().is_some_and(|card| card.mac == mac);
         self.ports.iter().find(|(_, p)| is(p)).map(|(id, p)| (*id, Arc::clone(p)))
     }
 
@@ -229,8 +229,8 @@ impl Inside {
 
     /// Ports of this host that a flood reaches. A VM that is about to go or has just come is reached at one of its two
     /// places.
-    fn local_flood(&self, from: PortId, over_link: bool, now: Instant) -> Vec<Arc<Attached>> {
-        let takes_part = |p: &&Arc<Attached>| match &p.role {
+    fn local_flood(&self, from: PortId, over_link: bool, now: Instant) -> Vec<Arc<AttachedPort>> {
+        let takes_part = |p: &&Arc<AttachedPort>| match &p.role {
             Role::Link(_) => false,
             Role::Uplink(_) => true,
             Role::Card(card) => {
@@ -310,7 +310,7 @@ impl Network {
     }
 
     /// A port joins.
-    pub fn join(&self, id: PortId, port: Attached) {
+    pub fn join(&self, id: PortId, port: AttachedPort) {
         let mut inside = self.inside();
         if let Some(card) = port.card()
             && card.gate.stage() == Stage::Open
@@ -327,7 +327,7 @@ impl Network {
     }
 
     /// A port leaves.
-    pub fn leave(&self, id: PortId) -> Option<Arc<Attached>> {
+    pub fn leave(&self, id: PortId) -> Option<Arc<AttachedPort>> {
         let mut inside = self.inside();
         inside.table.forget_port(id);
         let gone = inside.ports.remove(&id);
@@ -349,7 +349,7 @@ impl Network {
     }
 
     /// A frame of a VM's card: checked, and listened to.
-    pub fn frame_of_card(&self, from: PortId, card: &Card, frame: &[u8]) {
+    pub fn frame_of_card(&self, from: PortId, card: &VmCard, frame: &[u8]) {
         if Header::parse(frame).is_none_or(|header| header.source != card.mac) {
             if let Some(port) = self.inside().ports.get(&from) {
                 port.counters.refused.fetch_add(1, Ordering::Relaxed);

@@ -2,13 +2,13 @@
 
 use crate::ethernet::Mac;
 use crate::gate::Stage;
-use crate::network::{Attached, Network};
+use crate::network::{AttachedPort, Network};
 use crate::switch::Switch;
 use quasar_abi::report::{AddressReport, NetworkReport, NetworksReport, PortReport, PortState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-fn port(attached: &Attached) -> PortReport {
+fn port(attached: &AttachedPort) -> PortReport {
     let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let (card, counters) = (attached.card(), &attached.counters);
     PortReport {

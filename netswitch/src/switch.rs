@@ -4,7 +4,7 @@ use crate::announce::MOST_ADDRESSES;
 use crate::ethernet::Mac;
 use crate::gate::Stage;
 use crate::link::{LinkError, LinkPort, Links, Networks, Way};
-use crate::network::{Attached, Card, Counters, Network, Role};
+use crate::network::{AttachedPort, Counters, Network, Role, VmCard};
 use crate::port::{Ingress, Port, PortError};
 use crate::service::Client;
 use crate::table::PortId;
@@ -134,7 +134,7 @@ impl Networks for Switch {
     fn join(&self, network: (&str, u32), name: &str, link: Arc<LinkPort>) -> Option<Arc<dyn Way>> {
         let found = self.networks.lock().get(network.0).filter(|n| n.id == network.1).cloned()?;
         let id = PortId(self.next_port.fetch_add(1, Ordering::Relaxed));
-        let attached = Attached {
+        let attached = AttachedPort {
             name: name.to_owned(),
             kind: PortKind::Link,
             role: Role::Link(Arc::clone(&link)),
@@ -163,7 +163,7 @@ impl Switch {
         Arc::clone(self.networks.lock().entry(name.to_owned()).or_insert_with(new))
     }
 
-    fn find(&self, name: &str) -> Option<(String, Arc<Network>, PortId, Arc<Attached>)> {
+    fn find(&self, name: &str) -> Option<(String, Arc<Network>, PortId, Arc<AttachedPort>)> {
         self.networks.lock().iter().find_map(|(of, network)| {
             let inside = network.inside();
             let (id, port) = inside.ports.iter().find(|(_, p)| p.name == name)?;
@@ -171,7 +171,7 @@ impl Switch {
         })
     }
 
-    fn find_card(&self, name: &str) -> Result<(Arc<Network>, PortId, Arc<Attached>), SwitchError> {
+    fn find_card(&self, name: &str) -> Result<(Arc<Network>, PortId, Arc<AttachedPort>), SwitchError> {
         let (_, network, id, port) = self.find(name).ok_or_else(|| SwitchError::NoPort(name.to_owned()))?;
         match port.card() {
             Some(_) => Ok((network, id, port)),
@@ -216,7 +216,7 @@ impl Switch {
             Whose::Uplink(_) => (None, None),
             Whose::Vm(mac, lease) => {
                 let client = lease.as_ref().map(|lease| Client { mac: *mac, way_out: lease.way_out });
-                (Some(Arc::new(Card::new(*mac, client, stage))), lease.as_ref().map(|lease| (*mac, lease)))
+                (Some(Arc::new(VmCard::new(*mac, client, stage))), lease.as_ref().map(|lease| (*mac, lease)))
             }
         };
         let mut address = None;
@@ -245,7 +245,7 @@ impl Switch {
             (None, Whose::Uplink(owner)) => Role::Uplink(owner),
             (None, Whose::Vm(..)) => unreachable!("a VM's port has a card"),
         };
-        let attached = Attached {
+        let attached = AttachedPort {
             name: name.to_owned(),
             kind,
             role,

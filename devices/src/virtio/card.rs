@@ -2,7 +2,7 @@
 
 use crate::access::Access;
 use crate::error::DevicesError;
-use crate::host::Host;
+use crate::host::DeviceHost;
 use crate::plic::IrqLine;
 use crate::saved::Slot;
 use crate::virtio::block::Block;
@@ -33,24 +33,24 @@ struct Worker {
 }
 
 /// A virtio device in its slot.
-pub struct Card {
+pub struct VirtioCard {
     shared: Arc<Shared>,
     worker: Mutex<Option<Worker>>,
 }
 
-impl std::fmt::Debug for Card {
+impl std::fmt::Debug for VirtioCard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Card").field("shared", &self.shared).finish_non_exhaustive()
+        f.debug_struct("VirtioCard").field("shared", &self.shared).finish_non_exhaustive()
     }
 }
 
-impl Card {
+impl VirtioCard {
     /// Makes the device at `slot` from its configuration, and from its saved state when there is one.
     ///
     /// # Errors
     /// [`DevicesError`].
     pub fn new(
-        host: &Host,
+        host: &DeviceHost,
         slot: u32,
         device: &VirtioDevice,
         irq: IrqLine,
@@ -202,7 +202,7 @@ impl Card {
     }
 }
 
-impl Drop for Card {
+impl Drop for VirtioCard {
     fn drop(&mut self) {
         self.shared.host.gate.stop();
         if let Err(error) = self.finish() {

@@ -14,5 +14,5 @@ pub mod rng;
 pub mod shared;
 pub mod transport;
 
-pub use card::Card;
+pub use card::VirtioCard;
 pub use transport::registers::empty_slot;

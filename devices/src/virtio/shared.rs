@@ -1,7 +1,7 @@
 //! What a card and its worker share, and how work on the queues is begun and ended.
 
 use crate::error::{BadState, DevicesError};
-use crate::host::Host;
+use crate::host::DeviceHost;
 use crate::plic::IrqLine;
 use crate::saved::{Slot, index};
 use crate::virtio::device::Device;
@@ -37,7 +37,7 @@ pub(super) struct Core {
 #[derive(Debug)]
 pub struct Shared {
     /// The VM.
-    pub host: Host,
+    pub host: DeviceHost,
     /// Its virtio slot.
     pub slot: usize,
     irq: IrqLine,
@@ -51,7 +51,7 @@ pub struct Shared {
 
 impl Shared {
     pub(super) fn new(
-        host: &Host,
+        host: &DeviceHost,
         slot: u32,
         irq: IrqLine,
         device: Box<dyn Device>,
@@ -277,7 +277,7 @@ impl Core {
         self.transport.live() && self.transport.queues[index].ready.get() != 0
     }
 
-    fn queue<'a>(&'a mut self, host: &'a Host, index: usize) -> (Queue<'a>, &'a mut dyn Device) {
+    fn queue<'a>(&'a mut self, host: &'a DeviceHost, index: usize) -> (Queue<'a>, &'a mut dyn Device) {
         let event_idx = self.transport.agreed(F_EVENT_IDX);
         let indirect = self.transport.agreed(F_INDIRECT_DESC);
         let state = &mut self.transport.queues[index];
@@ -306,7 +306,7 @@ impl Core {
     }
 
     /// A saved queue must lie in this VM's RAM.
-    fn check_queues(&self, host: &Host) -> Result<(), DevicesError> {
+    fn check_queues(&self, host: &DeviceHost) -> Result<(), DevicesError> {
         for queue in &self.transport.queues {
             if queue.ready.get() != 0 && !queue.placed(|gpa, len| host.dma.contains(gpa, len)) {
                 let value = queue.desc.get();

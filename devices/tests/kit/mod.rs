@@ -17,7 +17,7 @@ use quasar_abi::{GuestRam, Segment, SegmentKind};
 use quasar_devices::DevicesError;
 use quasar_devices::access::Tag;
 use quasar_devices::board::Board;
-use quasar_devices::host::Host;
+use quasar_devices::host::DeviceHost;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -91,7 +91,7 @@ impl Machine {
     }
 
     pub fn try_board(&self, virtio: &[VirtioDevice]) -> Result<Rig<'_>, DevicesError> {
-        let host = Host::attach(&self.names)?;
+        let host = DeviceHost::attach(&self.names)?;
         let board = Board::new(&host, virtio)?;
         host.gate.open();
         Ok(Rig { machine: self, board, host })
@@ -125,7 +125,7 @@ pub fn port() -> Arc<Segment> {
 pub struct Rig<'a> {
     pub machine: &'a Machine,
     pub board: Board,
-    pub host: Host,
+    pub host: DeviceHost,
 }
 
 /// Whatever takes register accesses.

@@ -52,8 +52,8 @@ pub struct Outlet<'a> {
     pub copies: Option<Copies>,
     /// Connections beside the first.
     pub lanes: Lanes<'a>,
-    /// Desks that nobody works at.
-    desks: Mutex<Vec<Desk>>,
+    /// Encoders that nobody uses.
+    encoders: Mutex<Vec<Encoder>>,
     /// Memory of batches that have gone.
     spare: Mutex<Vec<Vec<u8>>>,
     codec: AtomicU8,
@@ -68,14 +68,14 @@ type Packed = Result<(Vec<Vec<u8>>, Sent), PumpError>;
 
 /// What one thread packs with, batch after batch and round after round: the last round, in the pause, must not begin with
 /// memory that the system has to find first.
-struct Desk {
+struct Encoder {
     read: Vec<u8>,
     whole: Batch,
     differences: Batch,
     packer: Packer,
 }
 
-impl Desk {
+impl Encoder {
     fn new(level: i32) -> Self {
         let differences = Batch { differences: true, ..Batch::default() };
         Self { read: vec![], whole: Batch::default(), differences, packer: Packer::new(level) }
@@ -135,7 +135,7 @@ impl<'a> Outlet<'a> {
             cancelled,
             copies: None,
             lanes: Lanes::none(),
-            desks: Mutex::default(),
+            encoders: Mutex::default(),
             spare: Mutex::default(),
             codec: AtomicU8::new(first as u8),
             write_ns: AtomicU64::new(0),
@@ -143,13 +143,13 @@ impl<'a> Outlet<'a> {
         }
     }
 
-    fn desks(&self) -> MutexGuard<'_, Vec<Desk>> {
-        self.desks.lock()
+    fn encoders(&self) -> MutexGuard<'_, Vec<Encoder>> {
+        self.encoders.lock()
     }
 
-    fn desk(&self) -> Desk {
-        let used = self.desks().pop();
-        used.unwrap_or_else(|| Desk::new(self.zstd_level))
+    fn encoder(&self) -> Encoder {
+        let used = self.encoders().pop();
+        used.unwrap_or_else(|| Encoder::new(self.zstd_level))
     }
 
     fn spare(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
@@ -193,10 +193,10 @@ impl<'a> Outlet<'a> {
     }
 
     /// Batches of these pages: those that travel whole, and those that travel as differences.
-    fn encode(&self, area: usize, indices: &[u64], desk: &mut Desk) -> Packed {
+    fn encode(&self, area: usize, indices: &[u64], encoder: &mut Encoder) -> Packed {
         let at = &self.areas[area];
         let copies = self.copies.as_ref().filter(|_| area == 0);
-        let Desk { read, whole, differences, packer } = desk;
+        let Encoder { read, whole, differences, packer } = encoder;
         for batch in [&mut *whole, &mut *differences] {
             batch.area = at.store.area();
             batch.clear();
@@ -305,12 +305,12 @@ impl<'a> Outlet<'a> {
         let traffic = Traffic::new(self.bandwidth);
         // Few pages (the pause!) are not worth waking threads for.
         if total <= SMALL_BATCH_PAGES * 2 {
-            let mut desk = self.desk();
+            let mut encoder = self.encoder();
             for (area, indices) in jobs {
-                let packed = self.encode(area, &indices, &mut desk)?;
+                let packed = self.encode(area, &indices, &mut encoder)?;
                 traffic.note(Ok(self.put(out, packed, &traffic)?));
             }
-            self.desks().push(desk);
+            self.encoders().push(encoder);
             return traffic.finish();
         }
         let (job_in, job_out): (Sender<Job>, Receiver<Job>) = bounded(workers * 4);
@@ -322,13 +322,13 @@ impl<'a> Outlet<'a> {
                     if guest == Guest::Running {
                         give_way();
                     }
-                    let mut desk = self.desk();
+                    let mut encoder = self.encoder();
                     for (area, indices) in jobs {
-                        if done.send(self.encode(area, &indices, &mut desk)).is_err() {
+                        if done.send(self.encode(area, &indices, &mut encoder)).is_err() {
                             return;
                         }
                     }
-                    self.desks().push(desk);
+                    self.encoders().push(encoder);
                 });
             }
             drop((job_out, done_in));

@@ -51,7 +51,7 @@ pub enum Outcome {
 }
 
 /// A VM on this host, attached.
-pub struct Attached {
+pub struct AttachedVm {
     /// Control block.
     pub vm: Vm,
     /// RAM, then disks.
@@ -60,7 +60,7 @@ pub struct Attached {
     console: Segment,
 }
 
-impl Attached {
+impl AttachedVm {
     /// Attaches to a VM. With `writable` disks are opened to be filled, otherwise to be read with their maps.
     ///
     /// # Errors
@@ -115,7 +115,7 @@ pub fn send(
     cancelled: &Arc<AtomicBool>,
     tell: &mut dyn FnMut(MigrationEvent),
 ) -> Outcome {
-    let attached = match Attached::open(local, false) {
+    let attached = match AttachedVm::open(local, false) {
         Ok(attached) => attached,
         Err(error) => return Outcome::StaysHere(error.context("the VM cannot be read")),
     };
@@ -148,7 +148,7 @@ pub fn send(
 }
 
 struct Attempt<'a> {
-    attached: &'a Attached,
+    attached: &'a AttachedVm,
     limits: &'a Limits,
     cancelled: &'a Arc<AtomicBool>,
     start: Instant,

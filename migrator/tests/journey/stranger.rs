@@ -11,7 +11,7 @@ use quasar_migrator::destination::{self, Obstacle};
 use quasar_migrator::frame::{FrameWriter, Kind};
 use quasar_migrator::message::{Codec, Final, HandOver, Machine, Offer, RoundEnd, StatePayload, encode};
 use quasar_migrator::pages::{Batch, Packer};
-use quasar_migrator::source::Attached;
+use quasar_migrator::source::AttachedVm;
 use quasar_migrator::state::gather;
 use serde::Serialize;
 use std::io::Write;
@@ -62,7 +62,7 @@ fn end(state: &[StatePayload]) -> Vec<Word> {
 
 /// What a guest is described as, and what its state is.
 fn honest(guest: &Guest) -> (Machine, Vec<StatePayload>) {
-    let attached = Attached::open(&guest.local, false).expect("attach");
+    let attached = AttachedVm::open(&guest.local, false).expect("attach");
     let state = gather(&attached.vm, &attached.state_segments()).expect("state");
     (attached.machine(&guest.local), state)
 }
