@@ -3,12 +3,13 @@
 //! passt forwards IPv6 as IPv6, which reaches nobody in a guest that has no such address or listens on IPv4 alone. So
 //! IPv6 ends at the host: this process takes connections and datagrams there, and carries their bytes.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
@@ -71,7 +72,7 @@ struct Peer {
 async fn datagrams(outer: UdpSocket, to: SocketAddr) -> io::Result<()> {
     let (outer, begun) = (Arc::new(outer), Instant::now());
     let peers = Arc::new(Mutex::new(HashMap::<SocketAddr, Arc<Peer>>::new()));
-    let known = || peers.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = || peers.lock();
     let mut under_way = JoinSet::new();
     let mut space = vec![0; 65_536];
     loop {
@@ -90,7 +91,7 @@ async fn datagrams(outer: UdpSocket, to: SocketAddr) -> io::Result<()> {
                 let (peers, outer, ours) = (Arc::clone(&peers), Arc::clone(&outer), Arc::clone(&peer));
                 under_way.spawn(async move {
                     answers(&ours, &outer, from, begun).await;
-                    peers.lock().unwrap_or_else(PoisonError::into_inner).remove(&from);
+                    peers.lock().remove(&from);
                 });
                 peer
             }

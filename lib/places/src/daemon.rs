@@ -1,10 +1,15 @@
 //! Where the daemon keeps what others find it by.
 
+use std::fs::OpenOptions;
+use std::io::Read;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 /// Longest path of a unix socket, in bytes: `sun_path` without its NUL (`unix(7)`).
 pub const LONGEST_SOCKET: usize = 107;
+
+/// Most that is read of a lock, in bytes: a process's number and a newline.
+const LONGEST_NUMBER: u64 = 11;
 
 /// A path that no socket can have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -79,6 +84,15 @@ impl Paths {
         self.directory().join(".scratch")
     }
 
+    /// The process that has taken the lock, when the daemon there says so; one that was killed may have.
+    #[must_use]
+    pub fn holder(&self) -> Option<u32> {
+        let file = crate::own_file(&self.lock(), OpenOptions::new().read(true)).ok()?;
+        let mut text = String::new();
+        file.take(LONGEST_NUMBER).read_to_string(&mut text).ok()?;
+        text.strip_suffix('\n')?.parse().ok()
+    }
+
     /// Refuses a place where something is that no daemon of ours has made: a daemon removes what it finds there.
     ///
     /// # Errors
@@ -94,7 +108,7 @@ impl Paths {
             return in_the_way(&self.socket, "there already, and no socket");
         }
         if let Ok(found) = self.lock().symlink_metadata()
-            && (!found.is_file() || found.len() > 0)
+            && (!found.is_file() || (found.len() > 0 && self.holder().is_none()))
         {
             return in_the_way(&self.lock(), "there already, and no lock of ours");
         }
@@ -142,6 +156,15 @@ mod tests {
         std::fs::write(fresh.lock(), "").expect("write");
         drop(UnixListener::bind(&fresh.socket).expect("bind"));
         fresh.check_free().expect("a dead daemon's");
+        assert_eq!(fresh.holder(), None, "it had not come to that");
+        std::fs::write(fresh.lock(), "4242\n").expect("write");
+        fresh.check_free().expect("a dead daemon's that had signed");
+        assert_eq!(fresh.holder(), Some(4242));
+        for other in ["4242", "42 42\n", "a user's\n", "42424242424242\n"] {
+            std::fs::write(fresh.lock(), other).expect("write");
+            assert_eq!(fresh.holder(), None, "{other}");
+            fresh.check_free().expect_err(other);
+        }
         for (name, other) in [("a.img", "a.img"), ("b.sock", "b.lock"), ("cron", "cron.d/job"), ("d", "d/e")]
         {
             let file = base.path().join(other);

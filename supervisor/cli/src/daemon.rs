@@ -16,8 +16,6 @@ use std::time::{Duration, Instant};
 const DEADLINE: Duration = Duration::from_secs(100);
 /// How often it is asked.
 const LOOK: Duration = Duration::from_millis(20);
-/// How long an idle daemon is left alone: whoever asks it holds it, and it ends a second after the last.
-const ROOM: Duration = Duration::from_millis(1500);
 /// Most that is shown of what a daemon said that ended at once, in bytes.
 const LONGEST_WORDS: u64 = 4096;
 /// Daemons that end before they answer until that is taken for a fault: another one was quicker, and ended.
@@ -57,7 +55,7 @@ fn open_log(client: &Client) -> anyhow::Result<File> {
 /// `quasar host --detach`: starts a daemon with the options that this command has, and returns when it serves.
 ///
 /// # Errors
-/// When it does not serve, with what it said.
+/// When it does not serve, with what it said; or when it neither ends nor serves.
 pub async fn detach(client: &Client) -> anyhow::Result<()> {
     let (path, mut log) = (client.paths.log(), open_log(client)?);
     let before = log.seek(SeekFrom::End(0))?;
@@ -70,6 +68,7 @@ pub async fn detach(client: &Client) -> anyhow::Result<()> {
         command.arg("--socket").arg(&client.paths.socket);
     }
     let mut daemon = spawn(&mut command, &log)?;
+    let begin = Instant::now();
     loop {
         tokio::time::sleep(LOOK).await;
         if let Some(status) = daemon.try_wait()? {
@@ -79,14 +78,24 @@ pub async fn detach(client: &Client) -> anyhow::Result<()> {
             log.take(LONGEST_WORDS).read_to_string(&mut said)?;
             bail!("the daemon ended ({status}):\n{}", said.trim_end());
         }
+        if begin.elapsed() > DEADLINE {
+            daemon.kill()?;
+            bail!(
+                "the daemon did not serve within {DEADLINE:?}, and was killed; its log is {}",
+                path.display()
+            );
+        }
+        // One before it may be on its way out: it is not asked, since whoever asks keeps it.
+        if client.paths.holder() != Some(daemon.id()) {
+            continue;
+        }
         match client.hold().await {
             Ok(hold) if hold.host.pid == daemon.id() => {
                 let (socket, log) = (client.paths.socket.display(), path.display());
                 note!("quasar: serving {socket} (pid {}); its log is {log}", daemon.id());
                 return Ok(());
             }
-            // Another one, which makes room when nobody has asked it anything for a while.
-            Ok(_) => tokio::time::sleep(ROOM).await,
+            Ok(_) => {}
             Err(error) if error.is_absence() => {}
             Err(error) => return Err(error.into()),
         }

@@ -1,10 +1,12 @@
 //! Which program stands for each kind of process, and where other builds of it are found.
 
 use super::exec::{Arch, Executable};
+use super::watch::PATIENCE;
 use quasar_abi::control::{ProcessKind, Transport};
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Where the programs are and how commands reach them.
 #[derive(Clone, Debug)]
@@ -20,6 +22,8 @@ pub struct Launcher {
     /// Where programs put what is for a moment, and what is left there when one is killed: the system's directory
     /// for that, unless said otherwise.
     pub scratch: Option<PathBuf>,
+    /// For how long a process may be stopped, or be waited for without working ([`crate::children::watch`]).
+    pub patience: Duration,
 }
 
 /// A program of another kind of build that is not there.
@@ -53,7 +57,14 @@ impl Launcher {
     /// Programs in one directory.
     #[must_use]
     pub fn new(directory: PathBuf, transport: Transport) -> Self {
-        Self { directory, transport, programs: HashMap::new(), builds: None, scratch: None }
+        Self {
+            directory,
+            transport,
+            programs: HashMap::new(),
+            builds: None,
+            scratch: None,
+            patience: PATIENCE,
+        }
     }
 
     /// The directory given, or `QUASAR_LIBEXEC`, or the running executable's own; builds for other
@@ -178,7 +189,4 @@ mod tests {
             (own, "/x/quasar-mmu".into())
         );
     }
-
-    #[test]
-    fn kinds_have_the_names_of_their_programs() {}
 }

@@ -5,13 +5,14 @@
 //! neither the file nor, by having a descriptor of it, a file that was rotated away.
 
 use nix::poll::{PollFd, PollFlags};
+use parking_lot::{Mutex, MutexGuard};
 use quasar_abi::eintr::{poll, retry};
 use std::fs::{File, OpenOptions};
 use std::io::{self, PipeReader, PipeWriter, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Bytes of a file before it becomes the old one; there is one old one.
@@ -212,7 +213,7 @@ pub fn cap_own(path: &Path, out: &File) -> io::Result<()> {
 }
 
 fn lock(store: &Mutex<Store>) -> MutexGuard<'_, Store> {
-    store.lock().unwrap_or_else(PoisonError::into_inner)
+    store.lock()
 }
 
 fn has_more(input: &PipeReader, timeout: Duration) -> bool {

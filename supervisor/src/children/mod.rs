@@ -1,8 +1,9 @@
 //! Child processes: starting them so that they never outlive us, hearing them, ending them.
 //!
 //! Whoever owns a [`Process`] never waits on it: a thread per child reads what it says and how it ends and
-//! hands that on as [`Note`]s. What to do when a child dies is [`policy`], and when one that lives is
-//! taken for dead [`watch`]: functions without processes.
+//! hands that on as [`Note`]s. What to do about one is decided
+//! without processes: [`seat`] is the machine of one place, [`policy`] says what a death means, [`watch`] when one that
+//! lives is taken for dead.
 
 mod ending;
 pub mod exec;
@@ -12,6 +13,7 @@ mod oom;
 pub mod policy;
 mod process;
 mod questions;
+pub mod seat;
 mod spawn;
 pub mod trouble;
 pub mod watch;

@@ -5,9 +5,10 @@
 //! Our children are in our own group. So the counts are looked at now and then, and when a child was killed by somebody
 //! else, and a kill was counted shortly before that nobody has accounted for, it is this child's.
 
+use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 /// How often the counts are taken, at most.
@@ -152,7 +153,7 @@ static WATCH: LazyLock<Mutex<Watch>> = LazyLock::new(Mutex::default);
 
 /// Takes the counts when that is due. Call it now and then, and before a child is started.
 pub fn look() {
-    let mut watch = WATCH.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut watch = WATCH.lock();
     let now = Instant::now();
     if watch.is_due(now)
         && let Some(counts) = GROUPS.as_ref().and_then(Groups::counts)
@@ -166,7 +167,7 @@ pub fn look() {
 pub fn reason() -> Option<String> {
     let groups = GROUPS.as_ref()?;
     let counts = groups.counts()?;
-    let claimed = WATCH.lock().unwrap_or_else(PoisonError::into_inner).claim(Instant::now(), &counts)?;
+    let claimed = WATCH.lock().claim(Instant::now(), &counts)?;
     let limit = claimed.and_then(|number| groups.limit(groups.groups.get(number)?));
     let limit = limit.unwrap_or_else(|| "the host had none left".to_owned());
     Some(format!("for lack of memory; {limit}"))

@@ -24,6 +24,8 @@ pub enum Role {
     Replaceable,
     /// What it had not published is lost with it.
     Irreplaceable,
+    /// It does one thing for one owner, who decides what its death means.
+    Once,
 }
 
 /// What has become of the processes at one place so far. Times are since the owner's start.
@@ -58,9 +60,9 @@ impl History {
         self.deaths
     }
 
-    /// One has been started.
+    /// One has come to serve.
     #[must_use]
-    pub fn started(&self) -> Self {
+    pub fn served(&self) -> Self {
         Self { refusals: 0, ..self.clone() }
     }
 }
@@ -88,9 +90,13 @@ fn delay(times: u32, first: Duration, longest: Duration) -> Duration {
 /// Decides about a process of `role` that died at `now`.
 #[must_use]
 pub fn decide(history: &History, role: Role, now: Duration) -> (History, Decision) {
-    if role == Role::Irreplaceable {
-        let why = "its unpublished state is lost, so that it cannot be replaced".to_owned();
-        return (history.clone(), Decision::GiveUp { why });
+    let lost = match role {
+        Role::Replaceable => None,
+        Role::Irreplaceable => Some("its unpublished state is lost, so that it cannot be replaced"),
+        Role::Once => Some("what it was at is over"),
+    };
+    if let Some(why) = lost {
+        return (history.clone(), Decision::GiveUp { why: why.to_owned() });
     }
     let before = history.due.map_or(0, |due| {
         let lived = now.saturating_sub(due);
@@ -176,7 +182,7 @@ mod tests {
             assert_eq!(after, Duration::from_millis(100 << n.min(10)).min(LONGEST_ROOM));
             history = next;
         }
-        assert_eq!(history.started(), before);
+        assert_eq!(history.served(), before);
     }
 
     proptest! {

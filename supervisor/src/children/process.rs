@@ -162,6 +162,12 @@ impl<I: Interface> Process<I> {
         self.answers += 1;
     }
 
+    /// Commands that wait for their answers.
+    #[must_use]
+    pub fn unanswered(&self) -> usize {
+        self.outstanding
+    }
+
     /// Whether a command waits for its answer.
     #[must_use]
     pub fn owes(&self) -> bool {

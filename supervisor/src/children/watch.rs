@@ -1,24 +1,28 @@
 //! Hangs are deaths: who is watched, and when it is taken for dead although its process exists.
 //!
-//! A process that is stopped (SIGSTOP) does nothing for anybody. One that owes an answer and neither works nor wants
-//! to is hung: its processor time stands still although nobody keeps it from running. One that only waits for a turn
-//! on a loaded host is neither, and nor is one that owes nothing, such as a hart that sleeps.
+//! A process that is stopped (SIGSTOP) does nothing for anybody. One that owes something and neither works nor wants to
+//! is hung: its processor time stands still although nothing keeps it from running. One that works on what it owes for
+//! much longer than any of it takes goes round in a circle. One that only waits for its turn on a loaded host, or for a
+//! disk, is none of these, and nor is one that owes nothing, such as a hart that sleeps.
+//!
+//! Time counts between looks that follow one another: whoever looks and was itself kept from running sees a gap, which
+//! says nothing about the process.
 
 use std::time::Duration;
 
 /// How often whoever is watched is looked at.
 pub const LOOK: Duration = Duration::from_millis(500);
-/// For how long somebody may be stopped, or owe an answer without working on it.
+/// Most that counts as the time between two looks.
+const LONGEST_GAP: Duration = Duration::from_secs(1);
+/// For how long somebody may be stopped, or owe something without working on it, unless it is said otherwise.
 pub const PATIENCE: Duration = Duration::from_millis(1500);
-/// How many times longer somebody may work on an answer without an end.
-const WORK: u32 = 20;
 
 /// What a process does at present (`/proc/PID/stat`, proc(5)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// It is stopped by a signal.
     Stopped,
-    /// It runs or waits for a processor.
+    /// One of its threads runs, or waits for a processor or a disk.
     Runs,
     /// It waits for something else, a debugger among it.
     Waits,
@@ -31,12 +35,43 @@ pub struct Look {
     pub now: Duration,
     /// What it does.
     pub state: State,
-    /// Processor time that it has used, in any unit.
-    pub cpu: u64,
+    /// Processor time that it has used.
+    pub cpu: Duration,
     /// Whether somebody waits for it.
     pub owes: bool,
     /// Moves with each thing that it gets done.
     pub done: u64,
+}
+
+/// How long what may last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Being stopped, and owing something without working on it.
+    pub idle: Duration,
+    /// Owing something, in processor time that is spent meanwhile.
+    pub work: Duration,
+    /// Owing something, whatever happens.
+    pub all: Duration,
+}
+
+impl Limits {
+    /// For commands, which wait for a disk at the most.
+    #[must_use]
+    pub const fn commands(patience: Duration) -> Self {
+        Self { idle: patience, work: patience.saturating_mul(2), all: patience.saturating_mul(20) }
+    }
+
+    /// For the loop that serves guests, each of whose turns takes some microseconds.
+    #[must_use]
+    pub const fn service(patience: Duration) -> Self {
+        Self { idle: patience, work: patience.saturating_mul(2), all: patience.saturating_mul(4) }
+    }
+
+    /// For a journey, which waits for a peer, and gives that up by itself sooner than this; it tells of its progress.
+    #[must_use]
+    pub const fn journey(patience: Duration) -> Self {
+        Self { idle: patience.saturating_mul(20), work: Duration::MAX, all: Duration::MAX }
+    }
 }
 
 /// What a look has shown.
@@ -49,40 +84,41 @@ pub enum Verdict {
 }
 
 /// One process that is watched.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Watch {
-    stopped_since: Option<Duration>,
-    /// Since when it has owed something without getting anything done, and what it had done by then.
-    owing_since: Option<(Duration, u64)>,
-    /// Since when that has used no processor time although it could, and the time used by then.
-    idle_since: Option<(Duration, u64)>,
+    last: Option<Look>,
+    stopped: Duration,
+    /// For how long it has owed something without getting anything done.
+    owing: Duration,
+    /// Processor time used in that time.
+    worked: Duration,
+    /// For how long it has not even worked then.
+    idle: Duration,
 }
 
 impl Watch {
-    /// Takes another look; nobody may be slower than `patience`.
-    pub fn look(&mut self, look: &Look, patience: Duration) -> Verdict {
-        let Look { now, state, cpu, owes, done } = *look;
-        self.stopped_since = (state == State::Stopped).then(|| self.stopped_since.unwrap_or(now));
-        self.owing_since = match self.owing_since {
-            _ if !owes => None,
-            Some((since, before)) if before == done => Some((since, before)),
-            _ => Some((now, done)),
+    /// Takes another look; nobody may be slower than `limits`.
+    pub fn look(&mut self, look: &Look, limits: Limits) -> Verdict {
+        let last = self.last.replace(*look).unwrap_or(*look);
+        let gap = look.now.saturating_sub(last.now).min(LONGEST_GAP);
+        let both = |what: fn(&Look) -> bool| what(look) && what(&last);
+        let so_far = |before: Duration, holds: bool, more: Duration| {
+            if holds { before + more } else { Duration::ZERO }
         };
-        self.idle_since = match (self.owing_since, self.idle_since) {
-            (None, _) => None,
-            _ if state == State::Runs => None,
-            (Some(_), Some((since, before))) if before == cpu => Some((since, before)),
-            _ => Some((now, cpu)),
-        };
-        let long =
-            |since: Option<Duration>, limit| since.is_some_and(|since| now.saturating_sub(since) >= limit);
-        let idle = self.idle_since.zip(self.owing_since).map(|((idle, _), (owing, _))| idle.max(owing));
-        if long(self.stopped_since, patience) {
+
+        let owes = both(|look| look.owes) && look.done == last.done;
+        let idles = owes && look.cpu == last.cpu && both(|look| look.state != State::Runs);
+        self.stopped = so_far(self.stopped, both(|look| look.state == State::Stopped), gap);
+        self.owing = so_far(self.owing, owes, gap);
+        self.worked = so_far(self.worked, owes, look.cpu.saturating_sub(last.cpu));
+        self.idle = so_far(self.idle, idles, gap);
+
+        if self.stopped >= limits.idle {
             Verdict::Hangs("is stopped (SIGSTOP)".into())
-        } else if long(idle, patience) {
-            Verdict::Hangs("hangs: it owes an answer and does nothing".into())
-        } else if long(self.owing_since.map(|(since, _)| since), patience.saturating_mul(WORK)) {
-            Verdict::Hangs("hangs: it owes an answer and comes to no end".into())
+        } else if self.idle >= limits.idle {
+            Verdict::Hangs("hangs: it is waited for and does nothing".into())
+        } else if self.worked >= limits.work || self.owing >= limits.all {
+            Verdict::Hangs("hangs: it is waited for and comes to no end".into())
         } else {
             Verdict::Well
         }
@@ -91,42 +127,69 @@ impl Watch {
 
 /// Reads what a process does; nothing when it has ended.
 #[must_use]
-pub fn observe(pid: u32) -> Option<(State, u64)> {
-    parse(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
-}
-
-/// Of a line of `/proc/PID/stat`; the name in it may hold spaces and parentheses.
-fn parse(line: &str) -> Option<(State, u64)> {
-    let mut fields = line.rsplit_once(") ")?.1.split(' ');
-    let state = match fields.next()? {
-        "T" => State::Stopped,
-        "R" => State::Runs,
-        "Z" | "X" => return None,
+pub fn observe(pid: u32) -> Option<(State, Duration)> {
+    let stat = read(&format!("/proc/{pid}/stat"))?;
+    let (first, cpu) = parse(&stat)?;
+    let state = match first {
+        'T' => State::Stopped,
+        'Z' | 'X' => return None,
+        first if is_busy(first) || has_busy_thread(pid) => State::Runs,
         _ => State::Waits,
     };
+    Some((state, cpu))
+}
+
+fn read(path: &str) -> Option<String> {
+    std::fs::read_to_string(path).ok()
+}
+
+/// It runs or wants to, or waits for a disk without being interruptible.
+const fn is_busy(state: char) -> bool {
+    matches!(state, 'R' | 'D')
+}
+
+fn has_busy_thread(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let mut states = threads.filter_map(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).ok()?;
+        Some(parse(&stat)?.0)
+    });
+    states.any(is_busy)
+}
+
+/// State and processor time of a line of `/proc/PID/stat`; the name in it may hold spaces and parentheses.
+fn parse(line: &str) -> Option<(char, Duration)> {
+    let mut fields = line.rsplit_once(") ")?.1.split(' ');
+    let state = fields.next()?.chars().next()?;
     // utime and stime are fields 14 and 15, the state is field 3.
     let mut times = fields.skip(10);
-    let time = |text: Option<&str>| text?.parse::<u64>().ok();
-    Some((state, time(times.next())? + time(times.next())?))
+    let mut time = || times.next()?.parse::<u64>().ok();
+    let ticks = time()?.saturating_add(time()?);
+    Some((state, TICK.saturating_mul(u32::try_from(ticks).unwrap_or(u32::MAX))))
 }
+
+/// The unit of times in `/proc`: USER_HZ is 100 on all of our hosts (proc(5), `sysconf(_SC_CLK_TCK)`).
+const TICK: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const TICK: Duration = Duration::from_millis(500);
+    const TURN: Duration = Duration::from_millis(500);
+    const LIMITS: Limits = Limits::commands(PATIENCE);
 
     /// The time after which it is taken for dead, looked at every half second.
     fn ends(look: impl Fn(u32) -> Look) -> Option<(Duration, String)> {
         let mut watch = Watch::default();
-        (0..200).find_map(|n| match watch.look(&Look { now: TICK * n, ..look(n) }, PATIENCE) {
-            Verdict::Hangs(why) => Some((TICK * n, why)),
+        (0..200).find_map(|n| match watch.look(&Look { now: TURN * n, ..look(n) }, LIMITS) {
+            Verdict::Hangs(why) => Some((TURN * n, why)),
             Verdict::Well => None,
         })
     }
 
-    const WELL: Look = Look { now: Duration::ZERO, state: State::Waits, cpu: 7, owes: false, done: 3 };
+    const MS: Duration = Duration::from_millis(1);
+    const WELL: Look = Look { now: Duration::ZERO, state: State::Waits, cpu: MS, owes: false, done: 3 };
 
     #[test]
     fn who_owes_nothing_may_sleep_and_who_is_stopped_is_dead() {
@@ -135,10 +198,8 @@ mod tests {
         assert_eq!(at, PATIENCE);
         assert!(why.contains("stopped"), "{why}");
         // A moment's stop is none.
-        assert_eq!(
-            ends(|n| Look { state: [State::Stopped, State::Waits][n as usize / 3 % 2], ..WELL }),
-            None
-        );
+        let flickers = |n: u32| [State::Stopped, State::Waits][n as usize / 3 % 2];
+        assert_eq!(ends(|n| Look { state: flickers(n), ..WELL }), None);
     }
 
     #[test]
@@ -148,10 +209,13 @@ mod tests {
         assert_eq!(at, PATIENCE);
         assert!(why.contains("does nothing"), "{why}");
         let (at, why) = ends(|_| Look { state: State::Runs, ..owing }).expect("it comes to no end");
-        assert_eq!(at, PATIENCE * WORK);
+        assert_eq!(at, LIMITS.all, "it wants to, and is not let");
         assert!(why.contains("no end"), "{why}");
-        // Some processor time at each look.
-        assert_eq!(ends(|n| Look { cpu: n.into(), ..owing }).expect("no end").0, PATIENCE * WORK);
+        // It works for a tenth of the time, and for all of it.
+        assert_eq!(ends(|n| Look { cpu: MS * 50 * n, ..owing }).expect("no end").0, LIMITS.all);
+        let (at, why) = ends(|n| Look { cpu: TURN * n, ..owing }).expect("a circle");
+        assert_eq!(at, LIMITS.work);
+        assert!(why.contains("no end"), "{why}");
         // It gets things done, slowly.
         assert_eq!(ends(|n| Look { done: u64::from(n / 3), ..owing }), None);
         // New debts each time, and old ones paid.
@@ -159,15 +223,50 @@ mod tests {
     }
 
     #[test]
+    fn a_watcher_that_was_away_has_seen_nothing() {
+        let (owing, mut watch) = (Look { owes: true, ..WELL }, Watch::default());
+        let at = |seconds| Look { now: Duration::from_secs(seconds), ..owing };
+        assert_eq!(watch.look(&at(0), LIMITS), Verdict::Well);
+        assert_eq!(watch.look(&at(100), LIMITS), Verdict::Well, "an hour's absence counts for a second");
+        assert!(matches!(watch.look(&at(200), LIMITS), Verdict::Hangs(_)));
+    }
+
+    #[test]
     fn a_line_of_proc_is_read_whatever_the_name_is() {
         let rest = "1 2 3 4 5 6 7 8 9 10 20 22 0 0";
-        assert_eq!(parse(&format!("7 (a) b) T {rest}")), Some((State::Stopped, 42)));
-        assert_eq!(parse(&format!("7 (a) S {rest}")), Some((State::Waits, 42)));
-        assert_eq!(parse(&format!("7 (a) R {rest}")), Some((State::Runs, 42)));
-        assert_eq!(parse(&format!("7 (a) t {rest}")), Some((State::Waits, 42)), "a debugger's");
-        assert_eq!(parse(&format!("7 (a) Z {rest}")), None);
+        let time = Duration::from_millis(420);
+        for (state, name) in [('T', "(a) b)"), ('S', "(a)"), ('R', "(a)"), ('t', "(a)"), ('Z', "(a)")] {
+            assert_eq!(parse(&format!("7 {name} {state} {rest}")), Some((state, time)));
+        }
         assert_eq!(parse("7 (a) R"), None);
-        assert!(observe(std::process::id()).is_some());
+    }
+
+    #[test]
+    fn one_thread_that_works_is_enough() {
+        let own = std::process::id();
+        let (stop, seen) = (std::sync::atomic::AtomicBool::new(false), std::sync::atomic::Ordering::Relaxed);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(seen) {
+                    std::hint::spin_loop();
+                }
+            });
+            let state = observe(own).map(|(state, _)| state);
+            stop.store(true, seen);
+            assert_eq!(state, Some(State::Runs));
+        });
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().expect("sleep");
+        let waits = |_| observe(child.id()).is_some_and(|(state, _)| state == State::Waits).then_some(());
+        let found = (0..1000).find_map(|n| {
+            waits(n).or_else(|| {
+                std::thread::sleep(MS);
+                None
+            })
+        });
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+        assert_eq!(found, Some(()));
+        assert_eq!(observe(child.id()), None, "it has ended");
     }
 
     fn state() -> impl Strategy<Value = State> {
@@ -177,13 +276,13 @@ mod tests {
     proptest! {
         /// Nobody is taken for dead who was neither stopped nor in debt for as long as the patience lasts.
         #[test]
-        fn nobody_is_dead_without_a_reason(looks in prop::collection::vec((state(), 0_u64..3, any::<bool>(), 0_u64..3), 1..60)) {
+        fn nobody_is_dead_without_a_reason(looks in prop::collection::vec((state(), 0_u32..3, any::<bool>(), 0_u64..3), 1..60)) {
             let mut watch = Watch::default();
             let all: Vec<Look> = looks.iter().zip(0_u32..).map(|((state, cpu, owes, done), n)| {
-                Look { now: TICK * n, state: *state, cpu: *cpu, owes: *owes, done: *done }
+                Look { now: TURN * n, state: *state, cpu: MS * *cpu, owes: *owes, done: *done }
             }).collect();
             for (n, look) in all.iter().enumerate() {
-                if let Verdict::Hangs(why) = watch.look(look, PATIENCE) {
+                if let Verdict::Hangs(why) = watch.look(look, LIMITS) {
                     let since = |held: &dyn Fn(&Look) -> bool| {
                         let first = all[..=n].iter().rev().take_while(|look| held(look)).last();
                         first.is_some_and(|first| look.now - first.now >= PATIENCE)

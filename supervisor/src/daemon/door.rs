@@ -1,16 +1,19 @@
 //! The socket's door: it counts who is inside, and closes when nobody needs the daemon any more.
 //!
 //! Whoever connects holds the daemon for as long as the connection stands, whatever it does there and however slow it
-//! is. The door closes in an order that loses nobody: the socket's name goes first, then whoever came before that is
+//! is; but one that is gone before the next look has only asked something, and does not make the daemon's time longer,
+//! however often it comes again. The door closes in an order that loses nobody: the socket's name goes first, then whoever came before that is
 //! let in, and only when nobody did the daemon ends. Who comes in the last moment sees its connection break before it
 //! was answered, and looks for a daemon again.
 
 use super::host::Host;
+use parking_lot::Mutex;
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -37,12 +40,54 @@ pub(super) struct Stay {
     pub(super) starter: Option<Arc<AtomicBool>>,
 }
 
+/// Who is inside: by number, in the order of their coming.
+#[derive(Debug, Default)]
+struct Inside {
+    here: BTreeSet<u64>,
+    came: u64,
+    /// Numbers below this one had come at the last look.
+    seen: u64,
+}
+
+/// What a look finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    /// Somebody who was there at the look before.
+    Staying,
+    /// Those who have come since, and may be gone in a moment.
+    Passing,
+    /// Nobody.
+    Nobody,
+}
+
+impl Inside {
+    fn enter(&mut self) -> u64 {
+        self.came += 1;
+        self.here.insert(self.came);
+        self.came
+    }
+
+    fn look(&mut self) -> Found {
+        let found = match self.here.first() {
+            Some(first) if *first <= self.seen => Found::Staying,
+            Some(_) => Found::Passing,
+            None => Found::Nobody,
+        };
+        self.seen = self.came;
+        found
+    }
+}
+
 /// A connection that is counted.
-pub(super) struct Counted(UnixStream, Arc<AtomicUsize>);
+pub(super) struct Counted {
+    stream: UnixStream,
+    number: u64,
+    inside: Arc<Mutex<Inside>>,
+}
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.1.fetch_sub(1, Ordering::AcqRel);
+        self.inside.lock().here.remove(&self.number);
     }
 }
 
@@ -52,7 +97,7 @@ impl AsyncRead for Counted {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(context, buffer)
+        Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
 
@@ -62,15 +107,15 @@ impl AsyncWrite for Counted {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(context, bytes)
+        Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(context)
+        Pin::new(&mut self.stream).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(context)
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 
@@ -80,7 +125,7 @@ pub(super) struct Door {
     path: PathBuf,
     host: Arc<Host>,
     stay: Stay,
-    inside: Arc<AtomicUsize>,
+    inside: Arc<Mutex<Inside>>,
     /// Goes on whoever comes: somebody who asks again and again what is listed is not at work.
     looks: Interval,
     idle_looks: u32,
@@ -110,6 +155,7 @@ impl Door {
         Arc::clone(&self.closed)
     }
 
+    /// Whether it is needed but for those who are inside.
     fn is_needed(&self) -> bool {
         let Stay { until_idle, starter } = &self.stay;
         let expected = match starter {
@@ -117,12 +163,12 @@ impl Door {
             // It was started for the VMs that are to come.
             None => !self.host.has_had_vms(),
         };
-        !until_idle || expected || self.inside.load(Ordering::Acquire) > 0 || !self.host.is_idle()
+        !until_idle || expected || !self.host.is_idle()
     }
 
     fn count(&self, stream: UnixStream) -> Counted {
-        self.inside.fetch_add(1, Ordering::AcqRel);
-        Counted(stream, Arc::clone(&self.inside))
+        let number = self.inside.lock().enter();
+        Counted { stream, number, inside: Arc::clone(&self.inside) }
     }
 
     /// Closes it, unless somebody is still in front of it.
@@ -166,8 +212,10 @@ impl axum::serve::Listener for Door {
                     }
                 },
                 _ = self.looks.tick() => {
-                    self.idle_looks = if self.is_needed() { 0 } else { self.idle_looks + 1 };
-                    if self.idle_looks >= LOOKS {
+                    let found = self.inside.lock().look();
+                    let idle = !self.is_needed() && found != Found::Staying;
+                    self.idle_looks = if idle { self.idle_looks + 1 } else { 0 };
+                    if self.idle_looks >= LOOKS && found == Found::Nobody {
                         self.idle_looks = 0;
                         if let Some(late) = self.close().await {
                             return late;
@@ -180,5 +228,30 @@ impl axum::serve::Listener for Door {
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_again_and_again_is_passing_and_who_stays_is_not() {
+        let mut inside = Inside::default();
+        assert_eq!(inside.look(), Found::Nobody);
+        for _ in 0..5 {
+            let asks = inside.enter();
+            assert_eq!(inside.look(), Found::Passing, "another one each time");
+            inside.here.remove(&asks);
+        }
+        assert_eq!(inside.look(), Found::Nobody);
+        let (stays, asks) = (inside.enter(), inside.enter());
+        assert_eq!(inside.look(), Found::Passing);
+        inside.here.remove(&asks);
+        assert_eq!(inside.look(), Found::Staying);
+        inside.enter();
+        assert_eq!(inside.look(), Found::Staying);
+        inside.here.remove(&stays);
+        assert_eq!(inside.look(), Found::Staying, "the other one has stayed as well");
     }
 }

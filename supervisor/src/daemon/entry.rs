@@ -7,6 +7,7 @@ use super::journey::description::{Description, Place};
 use super::network::{Addresses, LinkBoard, Troubles};
 use crate::children::{CappedLog, Launcher};
 use crate::vm::VmHandle;
+use parking_lot::{Mutex, MutexGuard};
 use quasar_abi::Segment;
 use quasar_abi::console::{Console, OUTPUT_BYTES};
 use quasar_abi::control::migrator::{LocalDisk, LocalVm};
@@ -15,8 +16,8 @@ use quasar_api::{Mac, Phase, VmSpec, VmStatus, VmView};
 use std::fs::File;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A VM of this host.
@@ -168,20 +169,20 @@ impl Entry {
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.lock()
     }
 
     /// Its journey, while it is on one.
     #[must_use]
     pub fn journey(&self) -> Option<Arc<Journey>> {
-        let journey = self.journey.lock().unwrap_or_else(PoisonError::into_inner);
+        let journey = self.journey.lock();
         journey.clone().filter(|journey| !journey.has_ended())
     }
 
     /// Its last journey, whether it has ended or not.
     #[must_use]
     pub fn last_journey(&self) -> Option<Arc<Journey>> {
-        self.journey.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.journey.lock().clone()
     }
 
     /// Sends it on a journey.
@@ -189,7 +190,7 @@ impl Entry {
     /// # Errors
     /// When it is on one already.
     pub fn set_journey(&self, journey: &Arc<Journey>) -> Result<(), HostError> {
-        let mut current = self.journey.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.journey.lock();
         if let Some(other) = current.as_ref().filter(|j| !j.has_ended()) {
             return Err(HostError::Travelling { name: self.spec.name.clone(), way: other.view().way });
         }
@@ -210,13 +211,13 @@ impl Entry {
 
     /// From now on it leaves by this launcher's migrator.
     pub fn set_migrator(&self, launcher: Launcher) {
-        *self.migrator.lock().unwrap_or_else(PoisonError::into_inner) = Some(launcher);
+        *self.migrator.lock() = Some(launcher);
     }
 
     /// What its migrator is started with; `ours` unless it was swapped.
     #[must_use]
     pub fn migrator(&self, ours: &Launcher) -> Launcher {
-        let swapped = self.migrator.lock().unwrap_or_else(PoisonError::into_inner);
+        let swapped = self.migrator.lock();
         swapped.as_ref().unwrap_or(ours).clone()
     }
 
@@ -252,13 +253,13 @@ impl Entry {
 
     /// Remembers that it may run elsewhere, or that it does not.
     pub fn set_doubt(&self, doubt: Option<Doubt>) {
-        *self.doubt.lock().unwrap_or_else(PoisonError::into_inner) = doubt;
+        *self.doubt.lock() = doubt;
     }
 
     /// Where it may run, when its last journey ended unclear and its user has not decided.
     #[must_use]
     pub fn doubt(&self) -> Option<Doubt> {
-        self.doubt.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.doubt.lock().clone()
     }
 
     /// Whether a disk cannot be given to another VM beside this one's.
@@ -304,7 +305,7 @@ impl Entry {
     #[must_use]
     pub fn address(&self) -> Option<Ipv4Addr> {
         let held = self.held();
-        let addresses = held.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let addresses = held.addresses.lock();
         addresses.get(&self.spec.name).copied()
     }
 
@@ -313,7 +314,7 @@ impl Entry {
         let mut status = self.handle.status();
         if self.spec.net.is_some() && !status.phase.is_final() {
             let held = self.held();
-            let network = held.troubles.lock().unwrap_or_else(PoisonError::into_inner).of(&self.spec.name);
+            let network = held.troubles.lock().of(&self.spec.name);
             status.degraded = status.degraded.or(network);
         }
         status
@@ -349,7 +350,7 @@ impl Entry {
         if let Some(machine) = self.handle.machine() {
             return machine.consoles().consoles.get(port).map(console_text).unwrap_or_default();
         }
-        let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        let history = self.history.lock();
         history.as_ref().and_then(|both| both.get(port).cloned()).unwrap_or_default()
     }
 
@@ -361,7 +362,7 @@ impl Entry {
         if let Some(machine) = self.handle.machine() {
             let [uart, virtio] = &machine.consoles().consoles;
             let texts = [console_text(uart), console_text(virtio)];
-            *self.history.lock().unwrap_or_else(PoisonError::into_inner) = Some(texts);
+            *self.history.lock() = Some(texts);
         }
         self.handle.release();
         *self.held() = Held::default();

@@ -8,6 +8,7 @@ use super::make::Start;
 use super::network::{LinkOptions, NetworkHandle};
 use crate::children::{CappedLog, Launcher, trouble};
 use crate::errand::{self, Errand};
+use parking_lot::{Mutex, MutexGuard};
 use quasar_abi::SegmentError;
 use quasar_abi::files;
 use quasar_api::{Disk, HostView, Phase, VmSpec, VmView};
@@ -17,7 +18,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// Why the host cannot do what it was asked for.
@@ -282,7 +283,7 @@ impl Host {
     }
 
     fn arrivals(&self) -> MutexGuard<'_, Vec<Weak<Journey>>> {
-        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
+        self.arrivals.lock()
     }
 
     /// Keeps an arrival in mind until it ends, so that it ends with the daemon.
@@ -299,7 +300,7 @@ impl Host {
     }
 
     pub(super) fn registry(&self) -> MutexGuard<'_, Registry> {
-        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+        self.registry.lock()
     }
 
     /// Whether the daemon is going down.

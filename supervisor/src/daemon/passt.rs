@@ -5,6 +5,7 @@
 use crate::children::{CappedLog, PidFd, Reach, describe, spawn_bound, trouble};
 use quasar_abi::address_plan::{GATEWAY, PREFIX_LEN, RESOLVER, gateway_mac};
 use quasar_api::{Mac, Protocol, Publish};
+use quasar_places::SocketTooLong;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -17,11 +18,14 @@ const WORDS: u64 = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum PasstError {
     /// It is not installed.
-    #[error("passt is not installed (apt-get install passt); or use the uplink none or tap:INTERFACE")]
+    #[error("it is not installed (apt-get install passt); or use the uplink none or tap:INTERFACE")]
     Missing,
     /// It cannot be started.
-    #[error("passt cannot be started: {}", trouble::explain(.0))]
+    #[error("{}", trouble::explain(.0))]
     Start(#[from] std::io::Error),
+    /// Its socket cannot be there.
+    #[error(transparent)]
+    Socket(#[from] SocketTooLong),
 }
 
 /// A running passt. Dropping it ends the process and removes its socket.

@@ -11,6 +11,7 @@ use quasar_abi::note;
 use quasar_peer::Neighbours;
 use quasar_places::{self as places, Paths, SocketTooLong, check_socket, data_directory};
 use std::fs::{File, OpenOptions};
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
@@ -133,7 +134,10 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     paths.check_free().map_err(io("no daemon can serve", &paths.socket))?;
     trouble::raise_open_files();
     paths.create().map_err(io("cannot make the directory of", &paths.socket))?;
-    let _lock = lock(paths, *background, *follows_idle)?;
+    let mut lock = lock(paths, *background, *follows_idle)?;
+    // Whoever has started it sees in the file, and need not ask, whether it is this one that serves.
+    let signed = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
+    signed.map_err(io("cannot write", &paths.lock()))?;
     let starter = background.then(watch_starter).transpose();
     let starter = starter.map_err(io("cannot start a thread for", &paths.socket))?;
     let stay = Stay { until_idle: *exit_when_idle, starter };

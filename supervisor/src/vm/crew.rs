@@ -1,27 +1,24 @@
 //! The processes of one VM: who is starting, serving, ending or due to be replaced.
 //!
-//! The crew turns notes into what its owner needs to know. It holds deadlines for each step that a child
-//! could fail to take, and kills who misses one.
+//! Each sits in a [`Seat`], which decides what happens to it; the crew has the processes, does what their seats say, and
+//! turns notes into what its owner needs to know.
 
 use super::member::{Answered, Heard, Member, MemberNote, Refused, kind};
-use crate::children::policy::{Decision, History, Role, decide, postpone};
+use crate::children::policy::Role;
+use crate::children::seat::{Action, Event, Seat, Told};
 use crate::children::trouble::{explain, is_momentary};
-use crate::children::watch::{self, Look, Verdict, Watch};
+use crate::children::watch::{self, Look};
 use crate::children::{Launcher, Reach, SendError};
 use quasar_abi::control::devices::{DevicesCommand, DevicesReply};
 use quasar_abi::machine::{VirtioDevice, VmSegments};
-use quasar_abi::party::{PartyId, status};
+use quasar_abi::party::{MAX_HARTS, PartyId, status};
 use quasar_abi::vm::Vm;
 use quasar_api::ProcessInfo;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// Time for a child to say hello and to attach.
-const START_DEADLINE: Duration = Duration::from_secs(20);
-/// Time for a child to end when it was asked to; after it, it is killed.
-const END_DEADLINE: Duration = Duration::from_secs(5);
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 /// What the owner is told.
 #[derive(Debug)]
@@ -50,30 +47,16 @@ pub enum CrewEvent {
     Notice(PartyId, String),
 }
 
+/// A seat with who sits there.
 #[derive(Debug)]
-enum Stage {
-    Absent,
-    Starting { by: Instant, start: Option<u64> },
-    Serving,
-    Ending { by: Instant, asked: bool },
-    Due { at: Instant },
-}
-
-#[derive(Debug)]
-struct Seat {
-    stage: Stage,
+struct Place {
+    seat: Seat,
     /// What its processes are started with, when it is not the crew's own.
     launcher: Option<Launcher>,
     process: Option<Member>,
     generation: u32,
-    history: History,
-    /// The last thing it said about its own death.
-    last_words: Option<String>,
-    /// Since when the host has had no room for it.
-    refused_since: Option<Instant>,
-    watch: Watch,
-    /// Why it does nothing, as long as nobody can stand in for it.
-    stuck: Option<String>,
+    /// Number of the command that makes its process serve.
+    start: Option<u64>,
 }
 
 /// A note with the seat and the generation of the process that it comes from.
@@ -92,18 +75,38 @@ pub struct Crew {
     vm: Vm,
     log: Arc<File>,
     notify: Arc<dyn Fn(SeatNote) + Send + Sync>,
-    seats: BTreeMap<PartyId, Seat>,
+    places: BTreeMap<PartyId, Place>,
     born: Instant,
     /// When everyone was looked at last.
     looked: Instant,
-    /// Deaths found while starting or killing, told with the next tick.
-    late: Vec<CrewEvent>,
+    /// What has happened and was not told yet.
+    told: Vec<CrewEvent>,
 }
 
 const fn role(party: PartyId) -> Role {
     match party {
         PartyId::Mmu | PartyId::Devices => Role::Replaceable,
-        PartyId::Hart(_) | PartyId::Migrator | PartyId::Supervisor => Role::Irreplaceable,
+        PartyId::Hart(_) | PartyId::Supervisor => Role::Irreplaceable,
+        PartyId::Migrator => Role::Once,
+    }
+}
+
+/// Whether others wait for what a party does for them in shared memory.
+fn serves_somebody(vm: &Vm, party: PartyId) -> bool {
+    let runs = |party| vm.party(party).status.load(Ordering::SeqCst) == status::RUNNING;
+    let waits_for_mmu = |hart: u8| vm.mmu_mail[usize::from(hart)].mailbox.pending();
+    let waits_for_devices = |hart: u8| vm.mmio_mail[usize::from(hart)].mailbox.pending();
+    let any_hart =
+        |waits: &dyn Fn(u8) -> bool| (0..).take(MAX_HARTS).any(|n| runs(PartyId::Hart(n)) && waits(n));
+    match party {
+        PartyId::Mmu => any_hart(&waits_for_mmu),
+        PartyId::Devices => {
+            let posted = vm.notifications.iter().any(|posted| posted.get() != 0);
+            runs(party) && (posted || any_hart(&waits_for_devices))
+        }
+        // Its guest waits for it, unless it waits itself.
+        PartyId::Hart(n) => runs(party) && !waits_for_mmu(n) && !waits_for_devices(n) && !vm.htif.pending(),
+        PartyId::Migrator | PartyId::Supervisor => false,
     }
 }
 
@@ -119,165 +122,147 @@ impl Crew {
         log: Arc<File>,
         notify: Arc<dyn Fn(SeatNote) + Send + Sync>,
     ) -> Self {
-        let (seats, late) = (BTreeMap::new(), vec![]);
-        Self {
-            launcher,
-            segments,
-            virtio,
-            vm,
-            log,
-            notify,
-            seats,
-            born: Instant::now(),
-            looked: Instant::now(),
-            late,
-        }
+        let (places, told) = (BTreeMap::new(), vec![]);
+        let (born, looked) = (Instant::now(), Instant::now());
+        Self { launcher, segments, virtio, vm, log, notify, places, born, looked, told }
     }
 
-    fn seat(&mut self, party: PartyId) -> &mut Seat {
-        self.seats.entry(party).or_insert_with(|| Seat {
-            stage: Stage::Absent,
+    fn place(&mut self, party: PartyId) -> &mut Place {
+        let patience = self.launcher.patience;
+        self.places.entry(party).or_insert_with(|| Place {
+            seat: Seat::new(role(party), patience),
             launcher: None,
             process: None,
             generation: 0,
-            history: History::default(),
-            last_words: None,
-            refused_since: None,
-            watch: Watch::default(),
-            stuck: None,
+            start: None,
         })
     }
 
     /// From its next start on, a member's programs are this launcher's (`None`: the crew's own). Returns what
     /// they were.
     pub fn set_launcher(&mut self, party: PartyId, launcher: Option<Launcher>) -> Option<Launcher> {
-        std::mem::replace(&mut self.seat(party).launcher, launcher)
+        std::mem::replace(&mut self.place(party).launcher, launcher)
     }
 
-    /// Starts a member whose seat is empty. A failure is told as a death.
-    pub fn start(&mut self, party: PartyId) {
-        let seat = self.seat(party);
-        if seat.process.is_some() {
-            return;
+    /// Tells a seat what has happened, and does what it says.
+    fn step(&mut self, party: PartyId, event: Event) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            let now = self.born.elapsed();
+            for action in self.place(party).seat.step(event, now) {
+                events.extend(self.act(party, action));
+            }
         }
-        seat.generation += 1;
-        let generation = seat.generation;
+    }
+
+    /// Does what a seat says. Returns what comes of it.
+    fn act(&mut self, party: PartyId, action: Action) -> Option<Event> {
+        match action {
+            Action::Start => return Some(self.spawn(party)),
+            Action::Attach => {
+                let (segments, virtio) = (self.segments.clone(), self.virtio.clone());
+                let place = self.place(party);
+                let sent = place.process.as_mut()?.start(&segments, &virtio);
+                match sent {
+                    Ok(id) => place.start = Some(id),
+                    Err(error) => return Some(Event::Unreachable(error.to_string())),
+                }
+            }
+            Action::ShutDown => {
+                let sent = self.place(party).process.as_mut()?.shut_down();
+                return sent.err().map(|error| Event::Unreachable(error.to_string()));
+            }
+            Action::Kill => self.place(party).process.as_ref()?.kill(),
+            Action::Vacate => self.vacate(party),
+            Action::Tell(told) => self.told.push(match told {
+                Told::Serving => CrewEvent::Serving(party),
+                Told::Ended => CrewEvent::Ended(party),
+                Told::Died { how, fatal } => CrewEvent::Died { party, how, fatal },
+                Told::Notice(text) => CrewEvent::Notice(party, text),
+            }),
+        }
+        None
+    }
+
+    fn spawn(&mut self, party: PartyId) -> Event {
+        let place = self.place(party);
+        place.generation += 1;
+        let generation = place.generation;
         let notify = Arc::clone(&self.notify);
         let tell = move |note| notify(SeatNote { party, generation, note });
-        let launcher = self.seat(party).launcher.clone().unwrap_or_else(|| self.launcher.clone());
+        let launcher = self.place(party).launcher.clone().unwrap_or_else(|| self.launcher.clone());
         match Member::spawn(&launcher, party, &self.log, tell) {
             Ok(process) => {
                 let slot = self.vm.party(party);
                 slot.pid.set(process.pid());
                 slot.generation.set(generation);
-                let seat = self.seat(party);
-                seat.last_words = None;
-                seat.process = Some(process);
-                seat.history = seat.history.started();
-                seat.refused_since = None;
-                (seat.watch, seat.stuck) = (Watch::default(), None);
-                seat.stage = Stage::Starting { by: Instant::now() + START_DEADLINE, start: None };
-            }
-            Err(error) if is_momentary(&error) && self.may_wait_for_room(party) => {
-                let seat = self.seat(party);
-                let (history, after) = postpone(&seat.history);
-                let first = seat.refused_since.is_none();
-                seat.refused_since.get_or_insert_with(Instant::now);
-                (seat.history, seat.stage) = (history, Stage::Due { at: Instant::now() + after });
-                if first {
-                    let text = format!("cannot be started now, and is tried again: {}", explain(&error));
-                    self.late.push(CrewEvent::Notice(party, text));
-                }
+                let place = self.place(party);
+                (place.process, place.start) = (Some(process), None);
+                Event::Started
             }
             Err(error) => {
                 let program = launcher.program(kind(party));
-                let how = format!("cannot be started: {}: {}", program.display(), explain(&error));
-                let event = self.died(party, how);
-                self.late.push(event);
+                let why = format!("{}: {}", program.display(), explain(&error));
+                Event::NotStarted { why, passing: is_momentary(&error) }
             }
         }
     }
 
-    /// Whether a start for which the host has no room is tried again: always where one served before, for some time
-    /// where none has.
-    fn may_wait_for_room(&mut self, party: PartyId) -> bool {
-        let seat = self.seat(party);
-        seat.history.total() > 0 || seat.refused_since.is_none_or(|since| since.elapsed() < START_DEADLINE)
+    /// Clears a member's slot: whoever waits for it to park must not.
+    fn vacate(&mut self, party: PartyId) {
+        self.place(party).process = None;
+        let slot = self.vm.party(party);
+        slot.pid.set(0);
+        slot.status.store(status::ABSENT, Ordering::SeqCst);
+    }
+
+    /// Starts a member whose seat is empty. A failure is told as a death.
+    pub fn start(&mut self, party: PartyId) {
+        self.step(party, Event::Wanted);
     }
 
     /// Starts at once whoever is due later.
     pub fn try_now(&mut self) {
-        let now = Instant::now();
-        for seat in self.seats.values_mut() {
-            if let Stage::Due { at } = &mut seat.stage {
-                *at = now;
-            }
+        for party in self.parties() {
+            self.step(party, Event::TryNow);
         }
+    }
+
+    fn parties(&self) -> Vec<PartyId> {
+        self.places.keys().copied().collect()
     }
 
     /// What is wrong with members for which nobody else can do the work now, in words; nothing mostly.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
-        let now = Instant::now();
-        let of = |(party, seat): (&PartyId, &Seat)| match seat.stage {
-            Stage::Due { .. } if seat.refused_since.is_some() => {
-                Some(format!("{party} waits for room on this host"))
-            }
-            Stage::Due { at } if seat.history.is_troubled() => {
-                let seconds = at.saturating_duration_since(now).as_secs() + 1;
-                Some(format!(
-                    "{party} has died {} times in a row, and is started again in {seconds} s (`quasar resume`: now)",
-                    seat.history.deaths()
-                ))
-            }
-            _ => seat.stuck.as_ref().map(|why| format!("{party} {why}")),
-        };
-        let all: Vec<String> = self.seats.iter().filter_map(of).collect();
+        let now = self.born.elapsed();
+        let of = |(party, place): (&PartyId, &Place)| place.seat.trouble(&party.to_string(), now);
+        let all: Vec<String> = self.places.iter().filter_map(of).collect();
         (!all.is_empty()).then(|| all.join("; "))
     }
 
     /// Whether nobody can serve the guest for some time.
     #[must_use]
     pub fn is_short(&self) -> bool {
-        let waits = |seat: &Seat| seat.refused_since.is_some() || seat.history.is_troubled();
-        self.seats.values().any(|seat| matches!(seat.stage, Stage::Due { .. }) && waits(seat))
+        self.places.values().any(|place| place.seat.is_short())
     }
 
-    /// Hangs are deaths: kills who does nothing for anybody any more. A hart cannot be replaced, and is only told of.
+    /// Looks at every process.
     fn watch(&mut self) {
         let now = self.born.elapsed();
-        for (party, seat) in &mut self.seats {
-            let Some(process) = &seat.process else { continue };
+        for party in self.parties() {
+            let Some(process) = &self.place(party).process else { continue };
             let Some((state, cpu)) = watch::observe(process.pid()) else { continue };
-            let owes = matches!(seat.stage, Stage::Serving) && process.owes();
-            let look = Look { now, state, cpu, owes, done: process.answers() };
-            let found = seat.watch.look(&look, watch::PATIENCE);
-            match (found, role(*party), &seat.stage) {
-                (Verdict::Hangs(why), Role::Replaceable, Stage::Serving | Stage::Starting { .. }) => {
-                    seat.last_words = Some(why);
-                    process.kill();
-                }
-                (Verdict::Hangs(why), _, _) => seat.stuck = Some(why),
-                (Verdict::Well, _, _) => seat.stuck = None,
-            }
+            let commands = Look { now, state, cpu, owes: process.owes(), done: process.answers() };
+            let (owes, done) = (serves_somebody(&self.vm, party), self.vm.party(party).progress.get());
+            let service = Some(Look { owes, done, ..commands });
+            self.step(party, Event::Look { commands, service });
         }
     }
 
     /// Asks members to end; [`CrewEvent::Ended`] follows for each that is there.
     pub fn end(&mut self, party: PartyId) {
-        let Some(seat) = self.seats.get_mut(&party) else { return };
-        let Some(process) = &mut seat.process else {
-            seat.stage = Stage::Absent;
-            return;
-        };
-        if matches!(seat.stage, Stage::Ending { .. }) {
-            return;
-        }
-        let asked = process.shut_down().is_ok();
-        if !asked {
-            process.kill();
-        }
-        seat.stage = Stage::Ending { by: Instant::now() + END_DEADLINE, asked };
+        self.step(party, Event::Unwanted);
     }
 
     /// Sends the devices a command; its answer comes as [`CrewEvent::Answer`].
@@ -285,187 +270,96 @@ impl Crew {
     /// # Errors
     /// [`SendError`], also when nobody serves there.
     pub fn tell_devices(&mut self, command: DevicesCommand) -> Result<u64, SendError> {
-        let seat = self.seats.get_mut(&PartyId::Devices).filter(|seat| matches!(seat.stage, Stage::Serving));
-        let member = seat.and_then(|seat| seat.process.as_mut());
+        let place = self.places.get_mut(&PartyId::Devices).filter(|place| place.seat.is_serving());
+        let member = place.and_then(|place| place.process.as_mut());
         member.and_then(Member::devices).ok_or(SendError::NotReady)?.send(command)
     }
 
     /// How a member's process is reached, while there is one.
     #[must_use]
     pub fn reach(&self, party: PartyId) -> Option<Reach> {
-        self.seats.get(&party)?.process.as_ref().map(Member::reach)
+        self.places.get(&party)?.process.as_ref().map(Member::reach)
     }
 
     /// Whether no process is left of these members, and none will come.
     #[must_use]
     pub fn is_gone(&self, mut who: impl FnMut(PartyId) -> bool) -> bool {
-        self.seats.iter().all(|(id, seat)| !who(*id) || matches!(seat.stage, Stage::Absent))
+        self.places.iter().all(|(id, place)| !who(*id) || place.seat.is_vacant())
     }
 
     /// Whether these members all serve.
     #[must_use]
     pub fn all_serving(&self, mut who: impl FnMut(PartyId) -> bool) -> bool {
-        self.seats.iter().all(|(id, seat)| !who(*id) || matches!(seat.stage, Stage::Serving))
+        self.places.iter().all(|(id, place)| !who(*id) || place.seat.is_serving())
     }
 
     /// The members that have a process: role, process id, restarts.
     #[must_use]
     pub fn processes(&self) -> Vec<ProcessInfo> {
-        let info = |(party, seat): (&PartyId, &Seat)| {
-            let process = seat.process.as_ref()?;
+        let info = |(party, place): (&PartyId, &Place)| {
+            let process = place.process.as_ref()?;
             Some(ProcessInfo {
                 role: party.to_string(),
                 pid: process.pid(),
-                restarts: seat.history.total(),
+                restarts: place.seat.history().total(),
                 arch: process.arch().to_owned(),
             })
         };
-        self.seats.iter().filter_map(info).collect()
+        self.places.iter().filter_map(info).collect()
     }
 
-    /// Takes a note from a child's reader.
-    pub fn hear(&mut self, SeatNote { party, generation, note }: SeatNote) -> Option<CrewEvent> {
-        let seat = self.seats.get_mut(&party)?;
-        if seat.generation != generation {
-            return None;
+    /// Takes a note from a child's reader. Returns what has happened.
+    #[must_use]
+    pub fn hear(&mut self, SeatNote { party, generation, note }: SeatNote) -> Vec<CrewEvent> {
+        let place = self.places.get_mut(&party).filter(|place| place.generation == generation);
+        let heard = place.and_then(|place| place.process.as_mut()?.hear(note));
+        match heard {
+            None => {}
+            Some(Heard::Hello) => self.step(party, Event::Hello),
+            Some(Heard::Notice(text)) => self.told.push(CrewEvent::Notice(party, text)),
+            Some(Heard::Fatal(text)) => self.step(party, Event::Fatal(text)),
+            Some(Heard::Answer { id, result }) => self.answer(party, id, result),
+            Some(Heard::Garbled(what)) => self.step(party, Event::Garbled(what)),
+            Some(Heard::Ended(how)) => self.step(party, Event::Ended(how)),
         }
-        let process = seat.process.as_mut()?;
-        match process.hear(note)? {
-            Heard::Hello => {
-                match (&mut seat.stage, process.start(&self.segments, &self.virtio)) {
-                    (Stage::Starting { start, .. }, Ok(id)) => *start = Some(id),
-                    (Stage::Ending { .. }, _) | (_, Err(_)) => process.kill(),
-                    _ => {}
-                }
-                None
+        std::mem::take(&mut self.told)
+    }
+
+    fn answer(&mut self, party: PartyId, id: u64, result: Result<Answered, Refused>) {
+        let starts = self.place(party).start.take_if(|start| *start == id).is_some();
+        match result {
+            Ok(_) if starts => self.step(party, Event::Serves),
+            Err(Refused { words, passing }) if starts => {
+                self.step(party, Event::Refused { why: words, passing })
             }
-            Heard::Notice(text) => Some(CrewEvent::Notice(party, text)),
-            Heard::Fatal(text) => {
-                // It says that it ends; whether it still can is not waited for.
-                seat.last_words = Some(text);
-                process.kill();
-                None
-            }
-            Heard::Answer { id, result } => self.answer(party, id, result),
-            Heard::Garbled(what) => {
-                seat.last_words = Some(what.clone());
-                Some(CrewEvent::Notice(party, format!("sent something that is no event: {what}")))
-            }
-            Heard::Ended(how) => {
-                let ending = matches!(seat.stage, Stage::Ending { .. });
-                let how = seat.last_words.take().map_or(how.clone(), |words| format!("{how}: {words}"));
-                if ending {
-                    self.vacate(party);
-                    self.seat(party).stage = Stage::Absent;
-                    Some(CrewEvent::Ended(party))
-                } else {
-                    Some(self.died(party, how))
-                }
-            }
+            // The answer to a shutdown, after which the end itself is what counts; or of members that are told nothing
+            // but to start and to end.
+            _ if !self.place(party).seat.is_serving() => {}
+            Ok(Answered::Done) => {}
+            Ok(Answered::Devices(reply)) => self.told.push(CrewEvent::Answer { id, result: Ok(reply) }),
+            Err(refused) => self.told.push(CrewEvent::Answer { id, result: Err(refused.words) }),
         }
-    }
-
-    fn answer(&mut self, party: PartyId, id: u64, result: Result<Answered, Refused>) -> Option<CrewEvent> {
-        let seat = self.seats.get_mut(&party)?;
-        let process = seat.process.as_mut()?;
-        match (&seat.stage, &result) {
-            (Stage::Starting { start: Some(wanted), .. }, Ok(_)) if *wanted == id => {
-                seat.stage = Stage::Serving;
-                Some(CrewEvent::Serving(party))
-            }
-            (Stage::Starting { start: Some(wanted), .. }, Err(error)) if *wanted == id => {
-                seat.last_words = Some(error.words.clone());
-                process.kill();
-                None
-            }
-            // The answer to a shutdown; the end itself is what counts.
-            (Stage::Ending { .. }, _) => None,
-            (_, Ok(Answered::Devices(reply))) => Some(CrewEvent::Answer { id, result: Ok(reply.clone()) }),
-            (_, Err(refused)) => Some(CrewEvent::Answer { id, result: Err(refused.words.clone()) }),
-            // Members that are told nothing but to start and to end.
-            (_, Ok(Answered::Done)) => None,
-        }
-    }
-
-    /// Clears a member's slot: whoever waits for it to park must not.
-    fn vacate(&mut self, party: PartyId) {
-        self.seat(party).process = None;
-        let slot = self.vm.party(party);
-        slot.pid.set(0);
-        slot.status.store(status::ABSENT, std::sync::atomic::Ordering::SeqCst);
-    }
-
-    fn died(&mut self, party: PartyId, how: String) -> CrewEvent {
-        self.vacate(party);
-        let now = self.born.elapsed();
-        let seat = self.seat(party);
-        let (history, decision) = decide(&seat.history, role(party), now);
-        seat.history = history;
-        let fatal = match decision {
-            Decision::Restart { after } => {
-                seat.stage = Stage::Due { at: Instant::now() + after };
-                None
-            }
-            Decision::GiveUp { why } => {
-                seat.stage = Stage::Absent;
-                Some(why)
-            }
-        };
-        CrewEvent::Died { party, how, fatal }
     }
 
     /// When [`Crew::tick`] is due next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        if !self.late.is_empty() {
+        if !self.told.is_empty() {
             return Some(Instant::now());
         }
-        let of = |seat: &Seat| match seat.stage {
-            Stage::Starting { by, .. } | Stage::Ending { by, .. } => Some(by),
-            Stage::Due { at } => Some(at),
-            Stage::Absent | Stage::Serving => None,
-        };
-        self.seats.values().filter_map(of).min()
+        self.places.values().filter_map(|place| place.seat.deadline()).min().map(|at| self.born + at)
     }
 
-    /// Does what is due: starts successors, kills who missed a deadline.
+    /// Does what is due: starts successors, kills who missed a deadline. Returns what has happened.
     pub fn tick(&mut self) -> Vec<CrewEvent> {
         let now = Instant::now();
         if now.duration_since(self.looked) >= watch::LOOK {
             self.looked = now;
             self.watch();
         }
-        let due: Vec<PartyId> = self.seats.iter().filter(|(_, s)| s.is_due(now)).map(|(id, _)| *id).collect();
-        for party in due {
-            let seat = self.seat(party);
-            match (&mut seat.stage, &seat.process) {
-                (Stage::Due { .. }, _) => self.start(party),
-                (Stage::Starting { by, .. }, Some(process)) => {
-                    seat.last_words = Some(format!("it did not attach within {START_DEADLINE:?}"));
-                    process.kill();
-                    *by = now + START_DEADLINE;
-                }
-                (Stage::Ending { by, asked }, Some(process)) => {
-                    process.kill();
-                    *by = now + END_DEADLINE;
-                    if std::mem::take(asked) {
-                        let text = format!("did not end within {END_DEADLINE:?} and was killed");
-                        self.late.push(CrewEvent::Notice(party, text));
-                    }
-                }
-                _ => seat.stage = Stage::Absent,
-            }
+        for party in self.parties() {
+            self.step(party, Event::Tick);
         }
-        std::mem::take(&mut self.late)
-    }
-}
-
-impl Seat {
-    fn is_due(&self, now: Instant) -> bool {
-        match self.stage {
-            Stage::Starting { by, .. } | Stage::Ending { by, .. } => by <= now,
-            Stage::Due { at } => at <= now,
-            Stage::Absent | Stage::Serving => false,
-        }
+        std::mem::take(&mut self.told)
     }
 }

@@ -4,12 +4,13 @@ use super::controller::{Answer, Controller, Input, ReportAnswer, Request, Setup}
 use super::status::StatusBoard;
 use crate::machine::Machine;
 use crossbeam_channel::{Sender, unbounded};
+use parking_lot::Mutex;
 use quasar_abi::party::PartyId;
 use quasar_abi::report::DevicesReport;
 use quasar_abi::vm::pause;
 use quasar_api::{Phase, VmStatus};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -62,7 +63,7 @@ impl VmHandle {
     /// Its segments, while it has not been let go.
     #[must_use]
     pub fn machine(&self) -> Option<Arc<Machine>> {
-        self.machine.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.machine.lock().clone()
     }
 
     /// Its status.
@@ -115,7 +116,7 @@ impl VmHandle {
     /// Waits for the threads of a VM that has stopped and lets its memory go. Whoever calls it while another
     /// does waits as well: the daemon must not end before the memory has gone.
     pub fn release(&self) {
-        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut threads = self.threads.lock();
         if let Some(machine) = self.machine() {
             machine.vm.party(PartyId::Supervisor).doorbell.ring();
         }
@@ -124,7 +125,7 @@ impl VmHandle {
                 log::error!("a thread of a VM panicked; its message is above");
             }
         }
-        self.machine.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.machine.lock().take();
     }
 
     /// Ends the VM whatever its state, and lets its memory go.

@@ -1,8 +1,8 @@
 //! What is known of a VM at any time, for listings and for whoever waits for a change.
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use quasar_api::{Phase, VmStatus};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The status as its controller writes it and others read it.
 #[derive(Debug, Default)]
@@ -14,7 +14,7 @@ pub struct StatusBoard {
 impl StatusBoard {
     fn lock(&self) -> MutexGuard<'_, VmStatus> {
         // A status is replaced whole; one left by a panicking thread is as good as any.
-        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+        self.status.lock()
     }
 
     /// The status now.
@@ -38,16 +38,8 @@ impl StatusBoard {
     /// Waits until the phase satisfies `wanted`, at most `timeout`; returns the status then.
     #[must_use]
     pub fn wait(&self, timeout: Duration, wanted: impl Fn(Phase) -> bool) -> VmStatus {
-        let deadline = Instant::now().checked_add(timeout);
         let mut status = self.lock();
-        while !wanted(status.phase) {
-            let left = deadline.map_or(Duration::MAX, |d| d.saturating_duration_since(Instant::now()));
-            if left.is_zero() {
-                break;
-            }
-            let waited = self.changed.wait_timeout(status, left.min(Duration::from_secs(3600)));
-            status = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
+        self.changed.wait_while_for(&mut status, |status| !wanted(status.phase), timeout);
         status.clone()
     }
 }

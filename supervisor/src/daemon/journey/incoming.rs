@@ -140,7 +140,7 @@ impl Reception {
                 Heard::Done(_) => return Ok(downtime),
                 Heard::Failed(refusal) => return Err(refusal.to_string()),
                 Heard::Died(how) => return Err(format!("the migrator {how}")),
-                Heard::Nothing => drop(migrator.look()),
+                Heard::Nothing => {}
             }
             self.look_at_links(migrator);
         }

@@ -1,19 +1,17 @@
 //! A migrator process on one journey, bound to the thread that owns it.
 
-use crate::children::trouble::explain;
-use crate::children::watch::{self, Look, Verdict, Watch};
+use crate::children::policy::Role;
+use crate::children::seat::{self, Action, Seat, Told};
+use crate::children::trouble::{explain, is_momentary};
+use crate::children::watch::{self, Look};
 use crate::children::{Launcher, Note, Process, Reach};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use quasar_abi::control::migrator::{self, MigrationEvent, MigratorCommand, MigratorRefusal, MigratorReply};
 use quasar_abi::control::{Event, ProcessKind};
+use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
-
-/// Time for the process to say hello.
-const START_DEADLINE: Duration = Duration::from_secs(20);
-/// Time for it to end when it was asked to.
-const END_DEADLINE: Duration = Duration::from_secs(5);
 
 /// What a journey's thread reacts to.
 #[derive(Debug)]
@@ -43,14 +41,35 @@ pub enum Heard {
 
 /// A migrator that has said hello and was given its journey.
 pub struct Migrator {
-    process: Process<migrator::Migrator>,
+    seat: Seat,
+    process: Option<Process<migrator::Migrator>>,
     inbox: Receiver<Input>,
+    /// Number of the journey's command.
     journey: u64,
-    gone: bool,
-    /// What it said of its own death.
-    last_words: Option<String>,
-    watch: Watch,
-    begun: Instant,
+    /// What was heard of it.
+    heard: u64,
+    /// How it ended, when it has.
+    gone: Option<String>,
+    born: Instant,
+    looked: Instant,
+}
+
+/// What a migrator is started with.
+struct Start<'a> {
+    launcher: &'a Launcher,
+    peer: Option<BorrowedFd<'a>>,
+    log: &'a File,
+    outbox: Sender<Input>,
+    first: MigratorCommand,
+}
+
+impl Start<'_> {
+    fn spawn(&self) -> std::io::Result<Process<migrator::Migrator>> {
+        let outbox = self.outbox.clone();
+        let notify = move |note| drop(outbox.send(Input::Note(note)));
+        let peer = self.peer.map(|fd| ("--peer-fd", fd));
+        Process::spawn_with(self.launcher, peer, self.log, notify)
+    }
 }
 
 /// The two ends of what a journey's thread reacts to.
@@ -71,39 +90,81 @@ impl Migrator {
         (outbox, inbox): (Sender<Input>, Receiver<Input>),
         first: MigratorCommand,
     ) -> Result<Self, String> {
-        let program = launcher.program(ProcessKind::Migrator);
-        let notify = move |note| drop(outbox.send(Input::Note(note)));
-        let peer = peer.map(|fd| ("--peer-fd", fd));
-        let mut process = Process::spawn_with(launcher, peer, log, notify).map_err(|error| {
-            format!("the migrator cannot be started: {}: {}", program.display(), explain(&error))
-        })?;
-        let by = Instant::now() + START_DEADLINE;
-        loop {
-            match inbox.recv_timeout(by.saturating_duration_since(Instant::now())) {
-                Ok(Input::Note(Note::Hello(_, sender))) => {
-                    process.greeted(sender);
-                    let sent = process.send(first);
-                    let journey = sent.map_err(|error| format!("the migrator: {error}"))?;
-                    return Ok(Self {
-                        process,
-                        inbox,
-                        journey,
-                        gone: false,
-                        last_words: None,
-                        watch: Watch::default(),
-                        begun: Instant::now(),
-                    });
-                }
-                Ok(Input::Note(Note::Garbled(what))) => return Err(format!("the migrator said {what}")),
-                Ok(Input::Note(Note::Ended(how))) => return Err(format!("the migrator {how}")),
+        let start = Start { launcher, peer, log, outbox, first };
+        let mut migrator = Self {
+            seat: Seat::new(Role::Once, launcher.patience),
+            process: None,
+            inbox,
+            journey: 0,
+            heard: 0,
+            gone: None,
+            born: Instant::now(),
+            looked: Instant::now(),
+        };
+        migrator.step(seat::Event::Wanted, Some(&start));
+        while !migrator.seat.is_serving() {
+            let next = migrator.seat.deadline().map(|at| migrator.born + at);
+            let next = next.map_or(watch::LOOK, |at| at.saturating_duration_since(Instant::now()));
+            match migrator.inbox.recv_timeout(next.min(watch::LOOK)) {
+                Ok(Input::Note(note)) => drop(migrator.hear_note(note, Some(&start))),
                 Ok(Input::Cancel | Input::Abort) => return Err("cancelled".into()),
-                Ok(Input::Note(Note::Event(Event::Fatal(text)))) => {
-                    return Err(format!("the migrator: {text}"));
-                }
-                Ok(Input::Note(Note::Event(_))) => {}
-                Err(_) => return Err(format!("the migrator was not ready within {START_DEADLINE:?}")),
+                Err(_) => {}
+            }
+            migrator.look(Some(&start));
+            if let Some(how) = &migrator.gone {
+                return Err(format!("the migrator {how}"));
             }
         }
+        Ok(migrator)
+    }
+
+    /// Tells the seat what has happened, and does what it says. `start` is there until the process serves.
+    fn step(&mut self, event: seat::Event, start: Option<&Start<'_>>) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            for action in self.seat.step(event, self.born.elapsed()) {
+                events.extend(self.act(action, start));
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action, start: Option<&Start<'_>>) -> Option<seat::Event> {
+        match action {
+            Action::Start => {
+                let start = start?;
+                return Some(match start.spawn() {
+                    Ok(process) => {
+                        self.process = Some(process);
+                        seat::Event::Started
+                    }
+                    Err(error) => {
+                        let program = start.launcher.program(ProcessKind::Migrator);
+                        let why = format!("{}: {}", program.display(), explain(&error));
+                        seat::Event::NotStarted { why, passing: is_momentary(&error) }
+                    }
+                });
+            }
+            Action::Attach => {
+                return Some(match self.process.as_mut()?.send(start?.first.clone()) {
+                    Ok(journey) => {
+                        self.journey = journey;
+                        seat::Event::Serves
+                    }
+                    Err(error) => seat::Event::Unreachable(error.to_string()),
+                });
+            }
+            Action::ShutDown => {
+                let sent = self.process.as_mut()?.send(MigratorCommand::Shutdown);
+                return sent.err().map(|error| seat::Event::Unreachable(error.to_string()));
+            }
+            Action::Kill => self.process.as_ref()?.kill(),
+            // How it ended is told first.
+            Action::Vacate | Action::Tell(Told::Serving) => {}
+            Action::Tell(Told::Notice(text)) => log::warn!("a migrator {text}"),
+            Action::Tell(Told::Ended) => self.gone = Some("has ended".into()),
+            Action::Tell(Told::Died { how, .. }) => self.gone = Some(how),
+        }
+        None
     }
 
     /// Starts a migrator, hears its hello and ends it: whether its program is of use.
@@ -111,98 +172,105 @@ impl Migrator {
     /// # Errors
     /// In words for people.
     pub fn try_out(launcher: &Launcher, log: &File) -> Result<(), String> {
-        Self::start(launcher, None, log, inputs(), MigratorCommand::Shutdown).map(Self::wait)
+        Self::start(launcher, None, log, inputs(), MigratorCommand::Shutdown).map(Self::end)
     }
 
     /// How others reach its process.
     #[must_use]
-    pub fn reach(&self) -> Reach {
-        self.process.reach()
+    pub fn reach(&self) -> Option<Reach> {
+        self.process.as_ref().map(Process::reach)
     }
 
     /// Sends a further command. One that cannot be sent shows as the process's end.
     pub fn tell(&mut self, command: MigratorCommand) {
-        if let Err(error) = self.process.send(command) {
-            log::warn!("migrator: {error}; it is killed");
-            self.process.kill();
+        let sent = self.process.as_mut().map(|process| process.send(command));
+        if let Some(Err(error)) = sent {
+            self.step(seat::Event::Unreachable(error.to_string()), None);
         }
     }
 
-    /// Hangs are deaths: kills a migrator that is stopped. Returns why.
-    pub fn look(&mut self) -> Option<String> {
-        let (state, cpu) = watch::observe(self.process.pid())?;
-        let look = Look { now: self.begun.elapsed(), state, cpu, owes: false, done: 0 };
-        match self.watch.look(&look, watch::PATIENCE) {
-            Verdict::Hangs(why) => {
-                log::warn!("a migrator (process {}) {why}; it is killed", self.process.pid());
-                self.process.kill();
-                Some(why)
-            }
-            Verdict::Well => None,
+    /// Looks whether it is dead although its process exists.
+    fn look(&mut self, start: Option<&Start<'_>>) {
+        self.step(seat::Event::Tick, start);
+        if self.looked.elapsed() < watch::LOOK {
+            return;
         }
+        self.looked = Instant::now();
+        let Some(process) = &self.process else { return };
+        let Some((state, cpu)) = watch::observe(process.pid()) else { return };
+        // The journey's own command is answered when it is over.
+        let (now, owes) = (self.born.elapsed(), process.unanswered() > usize::from(self.seat.is_serving()));
+        let commands = Look { now, state, cpu, owes, done: process.answers() };
+        let service = Some(Look { owes: true, done: self.heard, ..commands });
+        self.step(seat::Event::Look { commands, service }, start);
     }
 
     /// Waits for what comes next, and carries out what users order meanwhile.
     pub fn hear(&mut self, patience: Duration) -> Heard {
-        match self.inbox.recv_timeout(patience) {
-            Ok(Input::Note(Note::Event(Event::News(event)))) => Heard::Migration(event),
-            Ok(Input::Note(Note::Event(Event::Done { id, reply }))) => {
-                self.process.answered();
-                if id == self.journey { Heard::Done(reply) } else { Heard::Nothing }
+        if self.gone.is_none() {
+            let heard = match self.inbox.recv_timeout(patience.min(watch::LOOK)) {
+                Ok(Input::Note(note)) => self.hear_note(note, None),
+                Ok(Input::Cancel) => {
+                    self.tell(MigratorCommand::Cancel);
+                    Heard::Nothing
+                }
+                Ok(Input::Abort) => {
+                    self.step(seat::Event::Fatal("was to end at once".into()), None);
+                    Heard::Nothing
+                }
+                Err(RecvTimeoutError::Timeout) => Heard::Nothing,
+                Err(RecvTimeoutError::Disconnected) => Heard::Died("is not heard any more".into()),
+            };
+            self.look(None);
+            if !matches!(heard, Heard::Nothing) {
+                return heard;
             }
-            Ok(Input::Note(Note::Event(Event::Refused { id, refusal }))) => {
-                self.process.answered();
-                if id == self.journey { Heard::Failed(refusal) } else { Heard::Nothing }
-            }
-            Ok(Input::Note(Note::Event(Event::Fatal(text)))) => {
-                // It ends by itself, or hangs while it does.
-                self.process.kill();
-                self.last_words = Some(text);
-                Heard::Nothing
-            }
-            Ok(Input::Note(Note::Event(Event::Notice(text)))) => {
-                log::warn!("migrator: {text}");
-                Heard::Nothing
-            }
-            Ok(Input::Note(Note::Garbled(what))) => {
-                log::warn!("a migrator sent something that is no event: {what}");
-                Heard::Nothing
-            }
-            Ok(Input::Note(Note::Ended(how))) => {
-                self.gone = true;
-                Heard::Died(match self.last_words.take() {
-                    Some(words) => format!("{how}: {words}"),
-                    None => how,
-                })
-            }
-            Ok(Input::Note(_)) | Err(RecvTimeoutError::Timeout) => Heard::Nothing,
-            Ok(Input::Cancel) => {
-                self.tell(MigratorCommand::Cancel);
-                Heard::Nothing
-            }
-            Ok(Input::Abort) => {
-                self.process.kill();
-                Heard::Nothing
-            }
-            Err(RecvTimeoutError::Disconnected) => Heard::Died("is not heard any more".into()),
         }
+        self.gone.clone().map_or(Heard::Nothing, Heard::Died)
+    }
+
+    fn hear_note(&mut self, note: Note<migrator::Migrator>, start: Option<&Start<'_>>) -> Heard {
+        self.heard += 1;
+        let event = match note {
+            Note::Hello(_, sender) => {
+                if let Some(process) = &mut self.process {
+                    process.greeted(sender);
+                }
+                seat::Event::Hello
+            }
+            Note::Event(Event::News(event)) => return Heard::Migration(event),
+            Note::Event(Event::Done { id, reply }) => {
+                return if self.is_journeys(id) { Heard::Done(reply) } else { Heard::Nothing };
+            }
+            Note::Event(Event::Refused { id, refusal }) => {
+                return if self.is_journeys(id) { Heard::Failed(refusal) } else { Heard::Nothing };
+            }
+            Note::Event(Event::Notice(text)) => {
+                log::warn!("migrator: {text}");
+                return Heard::Nothing;
+            }
+            Note::Event(Event::Hello(_)) => return Heard::Nothing,
+            Note::Event(Event::Fatal(text)) => seat::Event::Fatal(text),
+            Note::Garbled(what) => seat::Event::Garbled(what),
+            Note::Ended(how) => seat::Event::Ended(how),
+        };
+        self.step(event, start);
+        Heard::Nothing
+    }
+
+    /// Counts an answer. Whether it is the journey's.
+    fn is_journeys(&mut self, id: u64) -> bool {
+        if let Some(process) = &mut self.process {
+            process.answered();
+        }
+        id == self.journey
     }
 
     /// Ends the process and waits until it has gone: it holds the VM's memory.
     pub fn end(mut self) {
-        if !self.gone {
-            self.tell(MigratorCommand::Shutdown);
-        }
-        self.wait();
-    }
-
-    fn wait(mut self) {
-        let mut by = Instant::now() + END_DEADLINE;
-        while !self.gone {
-            if Instant::now() >= by {
-                self.process.kill();
-                by = Instant::now() + END_DEADLINE;
-            }
+        self.step(seat::Event::Unwanted, None);
+        while self.gone.is_none() {
+            let by = self.seat.deadline().map_or(self.born, |at| self.born + at);
             self.hear(by.saturating_duration_since(Instant::now()));
         }
     }

@@ -14,9 +14,9 @@ pub use migrator::Input;
 
 use crate::children::Reach;
 use crossbeam_channel::Sender;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use quasar_abi::control::migrator::MigrationEvent;
 use quasar_api::{JourneyEvent, JourneyView};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// A migrator's event as a sender's user sees it; nothing for what concerns the supervisor alone.
@@ -65,7 +65,7 @@ impl Journey {
 
     fn record(&self) -> MutexGuard<'_, Record> {
         // An event is pushed whole; what a panicking thread left is as good as any.
-        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+        self.record.lock()
     }
 
     /// Adds an event.
@@ -108,27 +108,26 @@ impl Journey {
     #[must_use]
     pub fn follow(&self, from: usize, patience: Duration) -> (Vec<JourneyEvent>, bool) {
         let quiet = |record: &mut Record| record.events.len() <= from && !record.ended;
-        let waited = self.changed.wait_timeout_while(self.record(), patience, quiet);
-        let record = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let mut record = self.record();
+        self.changed.wait_while_for(&mut record, quiet, patience);
         let news = record.events.get(from..).unwrap_or_default().to_vec();
         (news, !record.ended)
     }
 
     /// Waits for its end.
     pub fn wait(&self) {
-        let record = self.changed.wait_while(self.record(), |record| !record.ended);
-        drop(record.unwrap_or_else(PoisonError::into_inner));
+        self.changed.wait_while(&mut self.record(), |record| !record.ended);
     }
 
     /// Remembers which process makes it.
-    pub fn set_migrator(&self, reach: Reach) {
-        *self.migrator.lock().unwrap_or_else(PoisonError::into_inner) = Some(reach);
+    pub fn set_migrator(&self, reach: Option<Reach>) {
+        *self.migrator.lock() = reach;
     }
 
     /// The process that makes it.
     #[must_use]
     pub fn migrator(&self) -> Option<Reach> {
-        self.migrator.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.migrator.lock().clone()
     }
 
     /// Asks it to give up, if the hand-over has not happened.

@@ -151,10 +151,6 @@ fn travel(
                 break End::Here(format!("the migrator {how}"));
             }
             Heard::Nothing => {
-                // After the hand-over nobody but the migrator can know where the VM is.
-                if !handed_over {
-                    migrator.look();
-                }
                 let phase = entry.handle.status().phase;
                 if !given_up
                     && !handed_over

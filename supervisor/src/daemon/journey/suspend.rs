@@ -67,7 +67,7 @@ fn write(
                     }
                     Heard::Failed(refusal) => break Err(refusal.to_string()),
                     Heard::Died(how) => break Err(format!("the migrator {how}")),
-                    Heard::Nothing => drop(migrator.look()),
+                    Heard::Nothing => {}
                     Heard::Migration(_) => {}
                 }
             };

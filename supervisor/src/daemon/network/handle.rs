@@ -1,17 +1,18 @@
 //! The networks as the rest of the daemon sees them.
 
 use super::{Addresses, Answer, Attachment, Input, Keeper, LinkBoard, LinkOptions, ReportAnswer, Troubles};
-use crate::children::policy::History;
-use crate::children::watch::Watch;
+use crate::children::policy::Role;
+use crate::children::seat::Seat;
 use crate::children::{Launcher, Questions};
 use crossbeam_channel::{Sender, unbounded};
+use parking_lot::Mutex;
 use quasar_abi::report::NetworksReport;
 use quasar_api::ProcessInfo;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -47,16 +48,14 @@ impl NetworkHandle {
         let addresses = Addresses::default();
         let troubles = Arc::<Mutex<Troubles>>::default();
         let keeper = Keeper {
+            seat: Seat::new(Role::Replaceable, launcher.patience),
             launcher,
             directory,
             log,
             outbox: outbox.clone(),
             switch: None,
             generation: 0,
-            history: History::default(),
-            watch: Watch::default(),
             looked: Instant::now(),
-            due: None,
             born: Instant::now(),
             ports: BTreeMap::new(),
             uplinks: BTreeMap::new(),
@@ -183,7 +182,7 @@ impl NetworkHandle {
     /// The switch and the programs behind uplinks.
     #[must_use]
     pub fn processes(&self) -> Vec<ProcessInfo> {
-        self.processes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.processes.lock().clone()
     }
 
     /// What is wrong with the programs of the networks.
@@ -207,14 +206,14 @@ impl NetworkHandle {
     /// A VM's address on its network, if the switch gave it one.
     #[must_use]
     pub fn address(&self, vm: &str) -> Option<Ipv4Addr> {
-        self.addresses.lock().unwrap_or_else(PoisonError::into_inner).get(vm).copied()
+        self.addresses.lock().get(vm).copied()
     }
 
     /// Ends everything.
     pub fn stop(&self) {
         // An error says that it has ended already.
         drop(self.inbox.send(Input::Quit));
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self.thread.lock().take();
         if let Some(thread) = thread
             && thread.join().is_err()
         {

@@ -1,8 +1,8 @@
 //! How the links to other hosts' switches are.
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use quasar_api::LinkView;
 use std::collections::BTreeMap;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// All links that this host keeps.
@@ -14,7 +14,7 @@ pub struct LinkBoard {
 
 impl LinkBoard {
     fn links(&self) -> MutexGuard<'_, BTreeMap<String, LinkView>> {
-        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+        self.links.lock()
     }
 
     /// Notes how a link is.
@@ -59,8 +59,9 @@ impl LinkBoard {
     #[must_use]
     pub fn wait(&self, wanted: &[String], patience: Duration) -> Vec<LinkView> {
         let waits = |links: &mut BTreeMap<_, _>| !of(links, wanted).is_empty();
-        let waited = self.changed.wait_timeout_while(self.links(), patience, waits);
-        of(&waited.unwrap_or_else(PoisonError::into_inner).0, wanted)
+        let mut links = self.links();
+        self.changed.wait_while_for(&mut links, waits, patience);
+        of(&links, wanted)
     }
 }
 

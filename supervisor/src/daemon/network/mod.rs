@@ -14,10 +14,11 @@ pub use handle::NetworkHandle;
 pub use links::LinkBoard;
 
 use super::passt::Passt;
-use crate::children::policy::History;
-use crate::children::watch::{self, Look, Verdict, Watch};
+use crate::children::seat::{Event as SeatEvent, START_DEADLINE, Seat};
+use crate::children::watch::{self, Look};
 use crate::children::{Launcher, Note, Process, Questions};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use parking_lot::Mutex;
 use quasar_abi::control::migrator::Security;
 use quasar_abi::control::netswitch::{Netswitch, NetswitchCommand, NetswitchReply};
 use quasar_abi::report::NetworksReport;
@@ -26,13 +27,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use swap::SwitchSwap;
-use uplinks::{NetworkUplink, PasstSeat, passt_name};
+use uplinks::{NetworkUplink, passt_name};
 
-/// Time for the switch to start, and for a port to be attached.
-const START_DEADLINE: Duration = Duration::from_secs(20);
 /// Time for an asked switch to end.
 const END_DEADLINE: Duration = Duration::from_secs(3);
 /// How often it is looked whether an uplink's program listens yet.
@@ -136,10 +135,9 @@ struct Keeper {
     outbox: Sender<Input>,
     switch: Option<Process<Netswitch>>,
     generation: u32,
-    history: History,
-    watch: Watch,
+    /// The switch's.
+    seat: Seat,
     looked: Instant,
-    due: Option<Instant>,
     born: Instant,
     ports: BTreeMap<String, Attachment>,
     /// By their names.
@@ -189,12 +187,9 @@ impl Keeper {
         if !self.waiting.is_empty() {
             return LOOK;
         }
-        let passts = self.uplinks.values().filter_map(|u| u.passt()?.due);
-        let next = passts
-            .chain(self.due)
-            .chain(self.listen_again)
-            .chain(self.swap.as_ref().map(SwitchSwap::deadline))
-            .min();
+        let passts = self.uplinks.values().filter_map(|u| u.passt()?.seat.deadline());
+        let seats = passts.chain(self.seat.deadline()).map(|at| self.born + at);
+        let next = seats.chain(self.listen_again).min();
         let anybody = self.switch.is_some() || !self.uplinks.is_empty();
         let longest = if anybody { watch::LOOK } else { IDLE };
         next.map_or(longest, |at| at.saturating_duration_since(Instant::now()).min(longest))
@@ -204,36 +199,40 @@ impl Keeper {
         let switch = self.switch.as_ref().map(|process| ProcessInfo {
             role: "netswitch".into(),
             pid: process.pid(),
-            restarts: self.history.total(),
+            restarts: self.seat.history().total(),
             arch: process.arch().to_owned(),
         });
         let passts = self.uplinks.values().filter_map(|uplink| {
             let seat = uplink.passt()?;
             let process = seat.process.as_ref()?;
             let role = format!("passt {}", seat.vm);
-            Some(ProcessInfo { role, pid: process.pid, restarts: seat.history.total(), arch: String::new() })
+            let restarts = seat.seat.history().total();
+            Some(ProcessInfo { role, pid: process.pid, restarts, arch: String::new() })
         });
         let all = switch.into_iter().chain(passts).collect();
-        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = all;
-        *self.troubles.lock().unwrap_or_else(PoisonError::into_inner) = self.trouble();
+        *self.shown.lock() = all;
+        *self.troubles.lock() = self.trouble();
         self.show_addresses();
     }
 
     /// Shows the rest of the daemon who has which address.
     fn show_addresses(&self) {
         let addresses = self.ports.iter().filter_map(|(vm, port)| Some((vm.clone(), port.address?)));
-        *self.addresses.lock().unwrap_or_else(PoisonError::into_inner) = addresses.collect();
+        *self.addresses.lock() = addresses.collect();
     }
 
     fn take(&mut self, input: Input) {
         match input {
             Input::Switch(generation, note) if generation == self.generation => self.hear(note),
-            Input::Serves(generation) if generation == self.generation => self.newcomer_serves(),
+            Input::Serves(generation) if generation == self.generation => {
+                self.step_switch(SeatEvent::Serves);
+                self.newcomer_serves();
+            }
             Input::Deaf(generation, error) if generation == self.generation && self.switch.is_some() => {
                 self.deaf(&error);
             }
             Input::Switch(..) | Input::Serves(_) | Input::Deaf(..) | Input::Quit => {}
-            Input::PasstEnded(name, generation, how) => self.passt_ended(&name, generation, how),
+            Input::PasstEnded(name, generation, how) => self.passt_ended(&name, generation, &how),
             Input::Attach(attachment, answer) => self.attach(attachment, answer),
             Input::Detach(vm, segment, answer) => {
                 if segment.is_none() {
@@ -255,10 +254,8 @@ impl Keeper {
             }
             Input::Listen(options, answer) => {
                 self.listen = Some(options);
-                if self.switch.is_none() {
-                    self.start_switch();
-                }
                 self.listening = Some(answer);
+                self.step_switch(SeatEvent::Wanted);
                 if self.switch.as_ref().is_some_and(Process::is_ready) {
                     self.tell_links();
                 }
@@ -279,7 +276,7 @@ impl Keeper {
             Input::Swap(launcher, answer) => self.swap(launcher, answer),
             Input::TryNow => self.try_now(),
             Input::Signal(vm, signal, answer) => answer(self.signal(vm.as_deref(), signal)),
-            Input::Stats(answer) if self.switch.is_none() && self.due.is_none() => answer(Ok(None)),
+            Input::Stats(answer) if self.seat.is_vacant() => answer(Ok(None)),
             Input::Stats(answer) => {
                 let told = |result| match result {
                     Ok(NetswitchReply::Stats(report)) => answer(Ok(Some(report))),
@@ -302,8 +299,8 @@ impl Keeper {
         if self.switch.as_ref().is_some_and(Process::is_ready) {
             self.tell_uplinks();
             self.tell_port(&vm);
-        } else if self.switch.is_none() {
-            self.start_switch();
+        } else {
+            self.step_switch(SeatEvent::Wanted);
         }
     }
 
@@ -362,71 +359,49 @@ impl Keeper {
             self.looked = now;
             self.watch();
         }
-        if self.due.is_some_and(|at| at <= now) {
-            self.start_switch();
-        }
+        self.step_switch(SeatEvent::Tick);
         if self.listen_again.take_if(|at| *at <= now).is_some() {
             self.tell_listen();
         }
-        self.start_due_passts(now);
-        self.look_at_swap(now);
+        self.step_passts(&SeatEvent::Tick);
+        self.look_whether_passts_listen();
         self.look_at_waiting(now);
     }
 
-    /// Hangs are deaths: kills who does nothing for anybody any more.
+    /// Looks at every process.
     fn watch(&mut self) {
         let now = self.born.elapsed();
-        let look = |watch: &mut Watch, pid, owes, done| {
+        let look = |pid, owes, done| {
             let (state, cpu) = watch::observe(pid)?;
-            match watch.look(&Look { now, state, cpu, owes, done }, watch::PATIENCE) {
-                Verdict::Hangs(why) => Some(why),
-                Verdict::Well => None,
-            }
+            Some(SeatEvent::Look { commands: Look { now, state, cpu, owes, done }, service: None })
         };
-        if let Some(switch) = &self.switch
-            && let Some(why) = look(&mut self.watch, switch.pid(), switch.owes(), switch.answers())
-        {
-            log::error!("netswitch (process {}) {why}; it is killed and replaced", switch.pid());
-            switch.kill();
+        let switch = self.switch.as_ref();
+        if let Some(event) = switch.and_then(|switch| look(switch.pid(), switch.owes(), switch.answers())) {
+            self.step_switch(event);
         }
-        for seat in self.uplinks.values_mut().filter_map(NetworkUplink::passt_mut) {
-            if let Some(process) = &seat.process
-                && let Some(why) = look(&mut seat.watch, process.pid, false, 0)
-            {
-                log::error!(
-                    "passt of VM {} (process {}) {why}; it is killed and replaced",
-                    seat.vm,
-                    process.pid
-                );
-                // Its end is heard of.
-                process.reach().pidfd.kill();
-            }
+        let passts = self.uplinks.iter().filter_map(|(name, uplink)| {
+            let process = uplink.passt()?.process.as_ref()?;
+            Some((name.clone(), look(process.pid, false, 0)?))
+        });
+        for (name, event) in passts.collect::<Vec<_>>() {
+            self.step_passt(&name, event);
         }
     }
 
     fn try_now(&mut self) {
-        let now = Some(Instant::now());
-        self.due = self.due.and(now);
-        for seat in self.uplinks.values_mut().filter_map(NetworkUplink::passt_mut) {
-            seat.due = seat.due.and(now);
-        }
+        self.step_switch(SeatEvent::TryNow);
+        self.step_passts(&SeatEvent::TryNow);
     }
 
     /// What is wrong with the switch, and with the VMs' ways out, in words.
     fn trouble(&self) -> Troubles {
-        let words = |who: &str, history: &History| {
-            format!(
-                "{who} has died {} times in a row, and is tried again (`quasar resume`: now)",
-                history.deaths()
-            )
-        };
-        let switch =
-            (self.due.is_some() && self.history.is_troubled()).then(|| words("netswitch", &self.history));
-        let troubled = |seat: &&PasstSeat| seat.due.is_some() && seat.history.is_troubled();
-        let seats = self.uplinks.values().filter_map(NetworkUplink::passt).filter(troubled);
+        let now = self.born.elapsed();
+        let seats = self.uplinks.values().filter_map(NetworkUplink::passt);
         Troubles {
-            switch,
-            passts: seats.map(|seat| (seat.vm.clone(), words("passt", &seat.history))).collect(),
+            switch: self.seat.trouble("netswitch", now),
+            passts: seats
+                .filter_map(|seat| Some((seat.vm.clone(), seat.seat.trouble("passt", now)?)))
+                .collect(),
         }
     }
 
@@ -434,7 +409,7 @@ impl Keeper {
         let mut index = 0;
         while let Some(waiting) = self.waiting.get(index) {
             let seat = self.uplinks.get(&passt_name(&waiting.vm)).and_then(NetworkUplink::passt);
-            let listens = seat.is_none_or(|s| s.process.as_ref().is_some_and(Passt::listens));
+            let listens = seat.is_none_or(|place| place.seat.is_serving());
             let failure = match seat.and_then(|s| s.ended.clone()) {
                 Some(how) => Some(how),
                 None if waiting.by <= now => {

@@ -5,12 +5,13 @@ use crate::children::{PidFd, spawn_bound};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrIn6, bind, listen, setsockopt, socket, sockopt,
 };
+use parking_lot::{Mutex, MutexGuard};
 use quasar_api::{Protocol, Publish};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6, TcpListener, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Pause before a relay that ended is started again.
@@ -28,7 +29,7 @@ pub(super) struct Relay {
 }
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
+    state.lock()
 }
 
 fn open(address: SocketAddrV6, protocol: Protocol) -> nix::Result<OwnedFd> {

@@ -4,11 +4,11 @@
 //! swap is an orderly end and a start. A newcomer that does not serve, or refuses what the one before had carried out,
 //! makes way for that one's program.
 
-use super::{Answer, END_DEADLINE, Keeper, START_DEADLINE};
+use super::{Answer, Keeper};
+use crate::children::seat::Event;
 use crate::children::{Launcher, Process};
 use quasar_abi::control::ProcessKind;
-use quasar_abi::control::netswitch::NetswitchCommand;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -25,16 +25,8 @@ pub(super) struct SwitchSwap {
     stage: Stage,
     before: Launcher,
     began: Instant,
-    by: Instant,
     failure: String,
     answer: Answer,
-}
-
-impl SwitchSwap {
-    /// When to look at it at the latest.
-    pub(super) fn deadline(&self) -> Instant {
-        self.by
-    }
 }
 
 impl Keeper {
@@ -52,24 +44,14 @@ impl Keeper {
             // The next one is started with it: when the one that died is due, or with the first port.
             return answer(Ok(serde_json::Value::Null));
         }
-        let now = Instant::now();
-        let (by, failure) = (now + END_DEADLINE, String::new());
-        self.swap = Some(SwitchSwap { stage: Stage::Ending, before, began: now, by, failure, answer });
-        if self.send(NetswitchCommand::Shutdown).is_none() {
-            self.kill_switch();
-        }
-    }
-
-    fn kill_switch(&self) {
-        if let Some(switch) = &self.switch {
-            switch.kill();
-        }
+        let (began, failure) = (Instant::now(), String::new());
+        self.swap = Some(SwitchSwap { stage: Stage::Ending, before, began, failure, answer });
+        self.step_switch(Event::Unwanted);
     }
 
     /// The switch has ended. Returns whether that is the swap's to deal with.
     pub(super) fn swap_ended(&mut self, how: &str) -> bool {
         let Some(swap) = &mut self.swap else { return false };
-        swap.by = Instant::now() + START_DEADLINE;
         match swap.stage {
             Stage::Ending => swap.stage = Stage::Newcomer,
             Stage::Newcomer => {
@@ -87,31 +69,16 @@ impl Keeper {
                 return false;
             }
         }
-        self.start_switch();
+        self.step_switch(Event::Wanted);
         true
-    }
-
-    /// A switch that has said hello was told everything: its answer to one more question says that it has carried
-    /// that out.
-    pub(super) fn ask_newcomer(&mut self) {
-        if self.swap.is_none() {
-            return;
-        }
-        let outbox = self.outbox.clone();
-        let generation = self.generation;
-        let serves = move |answer: Result<_, _>| {
-            if answer.is_ok() {
-                drop(outbox.send(super::Input::Serves(generation)));
-            }
-        };
-        self.ask(NetswitchCommand::Stats, Box::new(serves));
     }
 
     /// It refused something that the one before had carried out.
     pub(super) fn newcomer_refused(&mut self, error: &str) {
         let Some(swap) = self.swap.as_mut().filter(|swap| swap.stage == Stage::Newcomer) else { return };
         swap.failure = format!("refused what the old one had done: {error}");
-        self.kill_switch();
+        let passing = false;
+        self.step_switch(Event::Refused { why: error.to_owned(), passing });
     }
 
     /// It serves.
@@ -136,15 +103,5 @@ impl Keeper {
             "pid": self.switch.as_ref().map(Process::pid),
             "program": self.launcher.program(ProcessKind::Netswitch),
         })));
-    }
-
-    pub(super) fn look_at_swap(&mut self, now: Instant) {
-        let Some(swap) = self.swap.as_mut().filter(|swap| swap.by <= now) else { return };
-        if swap.stage == Stage::Newcomer && swap.failure.is_empty() {
-            swap.failure = format!("did not serve within {START_DEADLINE:?}");
-        }
-        // Its end follows; should that not be seen, this is done again.
-        swap.by = now + Duration::from_secs(1);
-        self.kill_switch();
     }
 }

@@ -1,42 +1,80 @@
 //! The switch process: started, told everything, heard, replaced.
 
 use super::{Input, Keeper, LinkOptions, SwitchAnswer, port_name};
-use crate::children::policy::{Decision, Role, decide, postpone};
+use crate::children::seat::{Action, Event as SeatEvent, Told};
 use crate::children::trouble::{explain, is_momentary};
-use crate::children::watch::Watch;
 use crate::children::{Note, Process};
 use quasar_abi::control::netswitch::{
     LeaseWish, Netswitch, NetswitchCommand, NetswitchRefusal, NetswitchReply, NetworkEvent,
 };
 use quasar_abi::control::{Event, ProcessKind};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// How often a switch that cannot listen tries again.
 const LISTEN_AGAIN: Duration = Duration::from_secs(2);
 
 impl Keeper {
-    pub(super) fn start_switch(&mut self) {
+    /// Tells the switch's seat what has happened, and does what it says.
+    pub(super) fn step_switch(&mut self, event: SeatEvent) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            for action in self.seat.step(event, self.born.elapsed()) {
+                match action {
+                    Action::Start => events.push_back(self.spawn_switch()),
+                    Action::Attach => self.tell_newcomer(),
+                    Action::ShutDown if self.send(NetswitchCommand::Shutdown).is_some() => {}
+                    Action::ShutDown | Action::Kill => {
+                        if let Some(switch) = &self.switch {
+                            switch.kill();
+                        }
+                    }
+                    Action::Vacate => self.switch = None,
+                    Action::Tell(Told::Serving) => {}
+                    Action::Tell(Told::Notice(text)) => log::warn!("netswitch {text}"),
+                    Action::Tell(Told::Ended) => self.switch_ended("has ended"),
+                    Action::Tell(Told::Died { how, .. }) => self.switch_ended(&how),
+                }
+            }
+        }
+    }
+
+    fn spawn_switch(&mut self) -> SeatEvent {
         self.generation += 1;
-        self.due = None;
         let (generation, outbox) = (self.generation, self.outbox.clone());
         let notify = move |note| drop(outbox.send(Input::Switch(generation, note)));
         match Process::spawn(&self.launcher, &self.log, notify) {
             Ok(process) => {
                 self.switch = Some(process);
-                self.history = self.history.started();
-                self.watch = Watch::default();
-            }
-            Err(error) if is_momentary(&error) => {
-                let (history, after) = postpone(&self.history);
-                (self.history, self.due) = (history, Some(Instant::now() + after));
-                log::warn!("netswitch cannot be started now, and is tried again: {}", explain(&error));
+                SeatEvent::Started
             }
             Err(error) => {
                 let program = self.launcher.program(ProcessKind::Netswitch);
-                let why = explain(&error);
-                self.switch_ended(&format!("cannot be started: {}: {why}", program.display()));
+                let why = format!("{}: {}", program.display(), explain(&error));
+                SeatEvent::NotStarted { why, passing: is_momentary(&error) }
             }
         }
+    }
+
+    /// Tells a switch that takes commands all that shall be. Its answer to one more question says that it has carried
+    /// that out.
+    fn tell_newcomer(&mut self) {
+        self.tell_links();
+        self.tell_uplinks();
+        let all: Vec<String> = self.ports.keys().cloned().collect();
+        for vm in all {
+            self.tell_port(&vm);
+        }
+        for (command, answer) in self.questions.for_successor() {
+            self.ask(command, answer);
+        }
+        let (outbox, generation) = (self.outbox.clone(), self.generation);
+        let serves = move |answer: Result<_, _>| {
+            if answer.is_ok() {
+                drop(outbox.send(Input::Serves(generation)));
+            }
+        };
+        self.ask(NetswitchCommand::Stats, Box::new(serves));
     }
 
     pub(super) fn hear(&mut self, note: Note<Netswitch>) {
@@ -44,27 +82,12 @@ impl Keeper {
             Note::Hello(_, sender) => {
                 let Some(switch) = &mut self.switch else { return };
                 switch.greeted(sender);
-                self.tell_links();
-                self.tell_uplinks();
-                let all: Vec<String> = self.ports.keys().cloned().collect();
-                for vm in all {
-                    self.tell_port(&vm);
-                }
-                for (command, answer) in self.questions.for_successor() {
-                    self.ask(command, answer);
-                }
-                self.ask_newcomer();
+                self.step_switch(SeatEvent::Hello);
             }
             Note::Event(Event::Done { id, reply }) => self.answered(id, Ok(reply)),
             Note::Event(Event::Refused { id, refusal }) => self.answered(id, Err(refusal)),
             Note::Event(Event::Notice(text)) => log::warn!("netswitch: {text}"),
-            Note::Event(Event::Fatal(text)) => {
-                log::error!("netswitch: {text}");
-                // It ends by itself, or hangs while it does.
-                if let Some(switch) = &self.switch {
-                    switch.kill();
-                }
-            }
+            Note::Event(Event::Fatal(text)) => self.step_switch(SeatEvent::Fatal(text)),
             Note::Event(Event::News(NetworkEvent::Ended { network, mac })) => self.ended(&network, mac),
             Note::Event(Event::News(NetworkEvent::Link { name, up, reason })) => {
                 self.board.set(&name, up, &reason);
@@ -75,15 +98,13 @@ impl Keeper {
                 }
             }
             Note::Event(Event::Hello(_)) => {}
-            Note::Garbled(what) => log::warn!("netswitch sent something that is no event: {what}"),
-            Note::Ended(how) => {
-                self.switch = None;
-                self.switch_ended(&how);
-            }
+            Note::Garbled(what) => self.step_switch(SeatEvent::Garbled(what)),
+            Note::Ended(how) => self.step_switch(SeatEvent::Ended(how)),
         }
     }
 
-    pub(super) fn switch_ended(&mut self, how: &str) {
+    /// There is no switch any more.
+    fn switch_ended(&mut self, how: &str) {
         log::error!("netswitch {how}");
         self.board.all_down("the switch here is being replaced");
         for answer in self.questions.died() {
@@ -99,15 +120,11 @@ impl Keeper {
             return;
         }
         if self.ports.is_empty() && self.listen.is_none() {
+            self.step_switch(SeatEvent::Unwanted);
             return self.answer_nobody(how);
         }
-        let (history, decision) = decide(&self.history, Role::Replaceable, self.born.elapsed());
-        self.history = history;
-        if let Decision::Restart { after } = decision {
-            self.due = Some(Instant::now() + after);
-        }
-        if self.history.is_troubled() {
-            let deaths = self.history.deaths();
+        if self.seat.is_short() {
+            let deaths = self.seat.history().deaths();
             log::error!(
                 "netswitch has died {deaths} times in a row: the VMs run on without network until one serves"
             );

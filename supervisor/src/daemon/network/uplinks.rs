@@ -2,15 +2,16 @@
 
 use super::relay::Relay;
 use super::{Attachment, Input, Keeper};
-use crate::children::policy::{Decision, History, Role, decide};
-use crate::children::watch::Watch;
-use crate::daemon::passt::Passt;
+use crate::children::policy::Role;
+use crate::children::seat::{Action, Event, Seat, Told};
+use crate::children::trouble::is_momentary;
+use crate::daemon::passt::{Passt, PasstError};
 use quasar_abi::control::netswitch::{NetswitchCommand, Uplink};
 use quasar_api::{Publish, UplinkSpec};
 use quasar_places::check_socket;
+use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::time::Instant;
 
 /// A program behind an uplink.
 pub(super) struct PasstSeat {
@@ -24,9 +25,7 @@ pub(super) struct PasstSeat {
     pub(super) address: Option<Ipv4Addr>,
     pub(super) process: Option<Passt>,
     pub(super) generation: u32,
-    pub(super) history: History,
-    pub(super) watch: Watch,
-    pub(super) due: Option<Instant>,
+    pub(super) seat: Seat,
     /// How it ended, while nobody has looked.
     pub(super) ended: Option<String>,
 }
@@ -124,9 +123,7 @@ impl Keeper {
                     address: None,
                     process: None,
                     generation: 0,
-                    history: History::default(),
-                    watch: Watch::default(),
-                    due: None,
+                    seat: Seat::new(Role::Replaceable, self.launcher.patience),
                     ended: None,
                 };
                 (passt_name(vm), UplinkKind::Passt(Box::new(seat)))
@@ -161,74 +158,101 @@ impl Keeper {
         let Some(seat) = self.seat(&name) else { return };
         // One that runs follows the packets of its guest.
         seat.address = Some(address);
-        if seat.generation == 0
-            && let Err(error) = self.start_passt(&name)
-            && let Some(seat) = self.seat(&name)
-        {
-            seat.ended = Some(error);
+        if seat.generation == 0 {
+            self.step_passt(&name, Event::Wanted);
         }
     }
 
-    pub(super) fn start_passt(&mut self, name: &str) -> Result<(), String> {
-        let outbox = self.outbox.clone();
-        let beside = self.launcher.directory.clone();
-        let Some(vm) = self.seat(name).map(|seat| seat.vm.clone()) else { return Ok(()) };
-        let socket = self.socket(&vm);
-        check_socket(&socket).map_err(|error| error.to_string())?;
-        let Some(seat) = self.seat(name) else { return Ok(()) };
-        let Some(address) = seat.address else { return Ok(()) };
-        seat.generation += 1;
-        let (name, generation) = (name.to_owned(), seat.generation);
-        let ended = move |how| drop(outbox.send(Input::PasstEnded(name, generation, how)));
-        let guest = (address, seat.mac);
-        let started = Passt::spawn(&beside, &socket, guest, &seat.publish, ended);
-        seat.process = Some(started.map_err(|error| error.to_string())?);
-        (seat.ended, seat.watch) = (None, Watch::default());
-        Ok(())
+    /// Tells the seat of a passt what has happened, and does what it says.
+    pub(super) fn step_passt(&mut self, name: &str, event: Event) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            let now = self.born.elapsed();
+            let Some(place) = self.seat(name) else { return };
+            for action in place.seat.step(event, now) {
+                events.extend(self.act_on_passt(name, action));
+            }
+        }
     }
 
-    pub(super) fn start_due_passts(&mut self, now: Instant) {
-        let due = |u: &NetworkUplink| u.passt().is_some_and(|s| s.due.is_some_and(|at| at <= now));
-        let names: Vec<String> =
-            self.uplinks.iter().filter(|(_, u)| due(u)).map(|(n, _)| n.clone()).collect();
+    pub(super) fn step_passts(&mut self, event: &Event) {
+        let names: Vec<String> = self.uplinks.keys().cloned().collect();
         for name in names {
-            if let Some(seat) = self.seat(&name) {
-                seat.due = None;
+            self.step_passt(&name, event.clone());
+        }
+    }
+
+    fn act_on_passt(&mut self, name: &str, action: Action) -> Option<Event> {
+        let place = self.seat(name)?;
+        match action {
+            Action::Start => return Some(self.spawn_passt(name)),
+            // It is told nothing: it has its command line.
+            Action::Attach => {}
+            Action::ShutDown | Action::Kill => place.process.as_ref()?.reach().pidfd.kill(),
+            Action::Vacate => place.process = None,
+            Action::Tell(Told::Serving) => place.ended = None,
+            Action::Tell(Told::Ended) => {}
+            Action::Tell(Told::Notice(text)) => log::warn!("passt of VM {} {text}", place.vm),
+            Action::Tell(Told::Died { how, .. }) => {
+                let how = format!("passt of VM {} {how}", place.vm);
+                log::warn!("{how}");
+                place.ended = Some(how);
+                let vm = place.vm.clone();
+                // It never worked: whoever waits is told why.
+                return self.waiting.iter().any(|waiting| waiting.vm == vm).then_some(Event::Unwanted);
             }
-            if let Err(error) = self.start_passt(&name) {
-                log::error!("{name}: {error}");
-                self.replace_passt(&name);
+        }
+        None
+    }
+
+    fn spawn_passt(&mut self, name: &str) -> Event {
+        match self.new_passt(name) {
+            Ok(process) => {
+                if let Some(place) = self.seat(name) {
+                    place.process = Some(process);
+                }
+                Event::Started
+            }
+            Err(error) => {
+                let passing = matches!(&error, PasstError::Start(error) if is_momentary(error));
+                Event::NotStarted { why: error.to_string(), passing }
             }
         }
     }
 
-    pub(super) fn passt_ended(&mut self, name: &str, generation: u32, how: String) {
-        let Some(seat) = self.seat(name) else { return };
-        if seat.generation != generation {
-            return;
-        }
-        let words = seat.process.take().map(|p| p.last_words()).unwrap_or_default();
-        let words = if words.is_empty() { words } else { format!(": {words}") };
-        let how = format!("passt of VM {} {how}{words}", seat.vm);
-        log::warn!("{how}");
-        seat.ended = Some(how);
-        let vm = seat.vm.clone();
-        if self.waiting.iter().any(|w| w.vm == vm) {
-            // It never worked: whoever waits is told why.
-            return;
-        }
-        self.replace_passt(name);
+    fn new_passt(&mut self, name: &str) -> Result<Passt, PasstError> {
+        let (outbox, beside) = (self.outbox.clone(), self.launcher.directory.clone());
+        let gone = || PasstError::Start(std::io::ErrorKind::NotFound.into());
+        let vm = self.seat(name).ok_or_else(gone)?.vm.clone();
+        let socket = self.socket(&vm);
+        check_socket(&socket)?;
+        let place = self.seat(name).ok_or_else(gone)?;
+        let address = place.address.ok_or_else(gone)?;
+        place.generation += 1;
+        let (name, generation) = (name.to_owned(), place.generation);
+        let ended = move |how| drop(outbox.send(Input::PasstEnded(name, generation, how)));
+        Passt::spawn(&beside, &socket, (address, place.mac), &place.publish, ended)
     }
 
-    /// There is none, and shall be one again.
-    fn replace_passt(&mut self, name: &str) {
-        let now = self.born.elapsed();
-        let Some(seat) = self.seat(name) else { return };
-        let (history, decision) = decide(&seat.history, Role::Replaceable, now);
-        seat.history = history;
-        if let Decision::Restart { after } = decision {
-            seat.due = Some(Instant::now() + after);
+    /// One that listens has bound its published ports.
+    pub(super) fn look_whether_passts_listen(&mut self) {
+        let listens =
+            |seat: &PasstSeat| seat.seat.is_starting() && seat.process.as_ref().is_some_and(Passt::listens);
+        let of = |(name, uplink): (&String, &NetworkUplink)| {
+            uplink.passt().is_some_and(listens).then(|| name.clone())
+        };
+        let names: Vec<String> = self.uplinks.iter().filter_map(of).collect();
+        for name in names {
+            self.step_passt(&name, Event::Hello);
+            self.step_passt(&name, Event::Serves);
         }
+    }
+
+    pub(super) fn passt_ended(&mut self, name: &str, generation: u32, how: &str) {
+        let Some(place) = self.seat(name).filter(|place| place.generation == generation) else { return };
+        let words = place.process.as_ref().map(Passt::last_words).unwrap_or_default();
+        let how = if words.is_empty() { how.to_owned() } else { format!("{how}: {words}") };
+        self.step_passt(name, Event::Ended(how));
     }
 
     /// Ends the ways out of VMs and networks that are no more.

@@ -16,13 +16,13 @@ impl Controller {
             }
             CrewEvent::Serving(_) | CrewEvent::Ended(_) => {}
             CrewEvent::Notice(party, text) => self.note(&format!("{party}: {text}")),
-            CrewEvent::Died { party, how, fatal } => self.mourn(party, &how, fatal),
+            CrewEvent::Died { party, how, fatal } => self.died(party, &how, fatal),
             CrewEvent::Answer { id, result } => self.take_answer(id, result),
         }
         self.show();
     }
 
-    pub(super) fn mourn(&mut self, party: PartyId, how: &str, fatal: Option<String>) {
+    pub(super) fn died(&mut self, party: PartyId, how: &str, fatal: Option<String>) {
         self.note(&format!("{party} {how}"));
         if party == PartyId::Devices {
             for answer in self.questions.died() {

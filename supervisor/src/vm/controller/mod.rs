@@ -225,7 +225,7 @@ impl Controller {
             let timeout = self.next_deadline().saturating_duration_since(Instant::now());
             match self.inbox.recv_timeout(timeout) {
                 Ok(Input::Seat(note)) => {
-                    if let Some(event) = self.crew.hear(note) {
+                    for event in self.crew.hear(note) {
                         self.react(event);
                     }
                 }
