@@ -18,8 +18,9 @@ pub struct Quasar;
 
 impl Program for Quasar {
     fn serve(&self, order: Serve) -> anyhow::Result<()> {
-        let Serve { paths, exe_dir, exe_for, exit_when_idle, background, follows_idle, neighbours } = order;
-        let launcher = launcher(exe_dir, &exe_for)?;
+        let Serve { paths, exe_dir, exe_for, exit_when_idle, background, patience, follows_idle, neighbours } =
+            order;
+        let launcher = Launcher { patience, ..launcher(exe_dir, &exe_for)? };
         let options = ServeOptions { paths, launcher, exit_when_idle, background, follows_idle, neighbours };
         Ok(daemon::serve(&options)?)
     }

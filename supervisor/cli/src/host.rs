@@ -56,11 +56,13 @@ pub fn another_is_idle(paths: &Paths) -> anyhow::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn options(listen: Option<&str>) -> HostOptions {
         let listen = listen.map(|address| address.parse().expect("address"));
         HostOptions {
             exit_when_idle: false,
+            hang_after: Duration::from_secs(2),
             background: false,
             detach: false,
             stop: false,

@@ -42,6 +42,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
+use std::time::Duration;
 
 /// What the program does itself, without asking a daemon. A directory of its programs is one that was given.
 pub trait Program {
@@ -89,6 +90,8 @@ pub struct Serve {
     pub exit_when_idle: bool,
     /// Whoever started it holds the other end of its standard input, and it stays as long as that is open.
     pub background: bool,
+    /// How long a process may do nothing until it is taken for dead.
+    pub patience: Duration,
     /// The daemon that serves now is about to end by itself, and is waited for.
     pub follows_idle: bool,
     /// What it is to other hosts.
@@ -130,7 +133,7 @@ pub fn execute(arguments: Arguments, program: &impl Program) -> anyhow::Result<E
         }
         Command::Host(options) => {
             let (paths, neighbours) = (Paths::locate(socket), host::neighbours(&options)?);
-            let HostOptions { exe_for, exit_when_idle, background, .. } = options;
+            let HostOptions { exe_for, exit_when_idle, background, hang_after: patience, .. } = options;
             if background {
                 // From here on no terminal's hang-up and no Ctrl-C in it concerns us.
                 if let Err(error) = nix::unistd::setsid() {
@@ -144,6 +147,7 @@ pub fn execute(arguments: Arguments, program: &impl Program) -> anyhow::Result<E
                 exe_for,
                 exit_when_idle,
                 background,
+                patience,
                 follows_idle,
                 neighbours,
             })?;

@@ -24,6 +24,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use quasar_abi::control::migrator::Limits;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// RISC-V virtual machines in which no part is irreplaceable.
 #[derive(Debug, Parser)]
@@ -296,6 +297,12 @@ pub enum Command {
     Man(Man),
 }
 
+/// Some seconds: less than one is no time on a host with work, and after more than an hour nobody waits.
+fn patience(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds| (1.0..=3600.0).contains(seconds));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| "give seconds, from 1 to 3600".into())
+}
+
 /// `quasar host`.
 #[derive(Clone, Debug, Args)]
 pub struct HostOptions {
@@ -310,8 +317,12 @@ pub struct HostOptions {
     #[arg(long, short, conflicts_with_all = ["background", "stop"])]
     pub detach: bool,
     /// End the daemon that serves, and its VMs by force.
-    #[arg(long, conflicts_with_all = ["background", "exit_when_idle", "exe_for", "listen", "switch_listen", "link", "pki", "insecure"])]
+    #[arg(long, conflicts_with_all = ["background", "exit_when_idle", "exe_for", "hang_after", "listen", "switch_listen", "link", "pki", "insecure"])]
     pub stop: bool,
+    /// Take a process for dead, and replace it, that has been stopped for so many seconds (SIGSTOP), or was waited for
+    /// as long without working. At least 1.
+    #[arg(long, value_name = "SECONDS", default_value = "1.5", value_parser = patience)]
+    pub hang_after: Duration,
     /// Leave the terminal, and stay as long as the other end of the standard input is open.
     #[arg(long, hide = true)]
     pub background: bool,
