@@ -1,7 +1,9 @@
 //! What a disk's file must be like, and which file it is, whatever it is called.
 
+use super::error::{HostError, io};
+use quasar_abi::files;
+use quasar_api::{Disk, VmSpec};
 use std::fs::Metadata;
-use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -66,16 +68,69 @@ impl DiskId {
 ///
 /// # Errors
 /// When it is not there.
-pub fn identify(path: &Path) -> io::Result<DiskId> {
+pub fn identify(path: &Path) -> std::io::Result<DiskId> {
     std::fs::metadata(path).map(|metadata| DiskId::of(&metadata))
+}
+
+/// A disk that a VM takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Where.
+    pub path: PathBuf,
+    /// Which file it is.
+    pub id: DiskId,
+    /// The VM only reads it.
+    pub read_only: bool,
+}
+
+impl Claim {
+    /// Whether two VMs cannot have both.
+    #[must_use]
+    pub fn conflicts(&self, other: &Self) -> bool {
+        self.id.overlaps(&other.id) && !(self.read_only && other.read_only)
+    }
+}
+
+/// The disks of a VM, in order.
+pub(super) fn claims(spec: &VmSpec) -> Result<Vec<Claim>, HostError> {
+    let claim = |disk: &Disk| {
+        let id = identify(&disk.path).map_err(io(format!("disk {}", disk.path.display())))?;
+        Ok(Claim { path: disk.path.clone(), id, read_only: disk.read_only })
+    };
+    spec.disks.iter().map(claim).collect()
+}
+
+/// What becomes of a VM's disks when it ends here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Disks {
+    /// They stay.
+    Keep,
+    /// Those that were made for it go.
+    Owned,
+    /// Those that were made here when it came go.
+    Made,
+}
+
+/// Removes a disk, and the directory made for it when nothing else is in it.
+pub(super) fn remove_disk(path: &Path) {
+    // The disk first: what is left between the two is found by the mark.
+    if let Err(error) = std::fs::remove_file(path) {
+        log::warn!("disk {} cannot be removed: {error}", path.display());
+    }
+    if let Err(error) = files::has_arrived(path) {
+        log::warn!("the mark of disk {} cannot be removed: {error}", path.display());
+    }
+    if let Some(directory) = path.parent() {
+        drop(std::fs::remove_dir(directory));
+    }
 }
 
 /// Whether a file of so many bytes is whole sectors.
 ///
 /// # Errors
 /// In words for people: what to do about it.
-pub fn check_length(bytes: u64) -> io::Result<()> {
-    let refused = |text: String| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+pub fn check_length(bytes: u64) -> std::io::Result<()> {
+    let refused = |text: String| Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, text));
     match bytes % SECTOR {
         _ if bytes == 0 => refused("it is empty; `truncate -s 4G FILE` gives it a size".into()),
         0 => Ok(()),

@@ -1,8 +1,6 @@
 //! A VM as the daemon lists it.
 
-use super::disks::DiskId;
-use super::host::HostError;
-use super::journey::Journey;
+use super::disks::{Claim, DiskId};
 use super::journey::description::{Description, Place};
 use super::network::{Addresses, LinkBoard, Troubles};
 use crate::children::{CappedLog, Launcher};
@@ -17,7 +15,6 @@ use std::fs::File;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A VM of this host.
@@ -35,26 +32,12 @@ pub struct Entry {
     /// Seconds since 1970 when it was made.
     created: u64,
     held: Mutex<Held>,
-    journey: Mutex<Option<Arc<Journey>>>,
-    kept: AtomicBool,
-    leaving: AtomicBool,
     /// What its migrators are started with, when it is not the host's own program.
     migrator: Mutex<Option<Launcher>>,
-    arrived: AtomicBool,
-    doubt: Mutex<Option<Doubt>>,
     /// How the host's links are.
     links: Arc<LinkBoard>,
     /// What the consoles showed when their memory was let go.
     history: Mutex<Option<[Vec<u8>; 2]>>,
-}
-
-/// A journey whose end is not known here: the VM may run elsewhere.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Doubt {
-    /// Where it may run.
-    pub at: String,
-    /// With the same disks as here.
-    pub shared_disk: bool,
 }
 
 /// What a VM has behind it.
@@ -151,12 +134,7 @@ impl Entry {
             past,
             created,
             held: Mutex::new(held),
-            journey: Mutex::default(),
-            kept: AtomicBool::new(false),
-            leaving: AtomicBool::new(false),
             migrator: Mutex::default(),
-            arrived: AtomicBool::new(false),
-            doubt: Mutex::default(),
             links,
             history: Mutex::new(None),
         }
@@ -172,43 +150,6 @@ impl Entry {
         self.held.lock()
     }
 
-    /// Its journey, while it is on one.
-    #[must_use]
-    pub fn journey(&self) -> Option<Arc<Journey>> {
-        let journey = self.journey.lock();
-        journey.clone().filter(|journey| !journey.has_ended())
-    }
-
-    /// Its last journey, whether it has ended or not.
-    #[must_use]
-    pub fn last_journey(&self) -> Option<Arc<Journey>> {
-        self.journey.lock().clone()
-    }
-
-    /// Sends it on a journey.
-    ///
-    /// # Errors
-    /// When it is on one already.
-    pub fn set_journey(&self, journey: &Arc<Journey>) -> Result<(), HostError> {
-        let mut current = self.journey.lock();
-        if let Some(other) = current.as_ref().filter(|j| !j.has_ended()) {
-            return Err(HostError::Travelling { name: self.spec.name.clone(), way: other.view().way });
-        }
-        *current = Some(Arc::clone(journey));
-        Ok(())
-    }
-
-    /// Remembers whether its network kept its way out here when its port moved.
-    pub fn set_kept(&self, kept: bool) {
-        self.kept.store(kept, Ordering::Release);
-    }
-
-    /// See [`Entry::set_kept`].
-    #[must_use]
-    pub fn is_kept(&self) -> bool {
-        self.kept.load(Ordering::Acquire)
-    }
-
     /// From now on it leaves by this launcher's migrator.
     pub fn set_migrator(&self, launcher: Launcher) {
         *self.migrator.lock() = Some(launcher);
@@ -221,28 +162,6 @@ impl Entry {
         swapped.as_ref().unwrap_or(ours).clone()
     }
 
-    /// Remembers that it has come from elsewhere and runs here.
-    pub fn set_arrived(&self) {
-        self.arrived.store(true, Ordering::Release);
-    }
-
-    /// Whether it runs, or ran, here while its home is elsewhere.
-    #[must_use]
-    pub fn is_guest(&self) -> bool {
-        self.past.abroad && self.arrived.load(Ordering::Acquire)
-    }
-
-    /// It is on its way off the list: its disks and directory may go at any moment.
-    pub fn set_leaving(&self) {
-        self.leaving.store(true, Ordering::Release);
-    }
-
-    /// Whether it is.
-    #[must_use]
-    pub fn is_leaving(&self) -> bool {
-        self.leaving.load(Ordering::Acquire)
-    }
-
     /// How it is shown, as if it were in this phase.
     #[must_use]
     pub fn view_as(&self, phase: Phase) -> VmView {
@@ -251,26 +170,12 @@ impl Entry {
         view
     }
 
-    /// Remembers that it may run elsewhere, or that it does not.
-    pub fn set_doubt(&self, doubt: Option<Doubt>) {
-        *self.doubt.lock() = doubt;
-    }
-
-    /// Where it may run, when its last journey ended unclear and its user has not decided.
-    #[must_use]
-    pub fn doubt(&self) -> Option<Doubt> {
-        self.doubt.lock().clone()
-    }
-
     /// Whether a disk cannot be given to another VM beside this one's.
     #[must_use]
-    pub fn needs_alone(&self, disk: &DiskId, read_only: bool) -> bool {
+    pub fn needs_alone(&self, claim: &Claim) -> bool {
         let held = self.held();
-        self.spec
-            .disks
-            .iter()
-            .zip(&held.disks)
-            .any(|(spec, id)| id.overlaps(disk) && !(spec.read_only && read_only))
+        let mut ours = self.spec.disks.iter().zip(&held.disks);
+        ours.any(|(disk, id)| id.overlaps(&claim.id) && !(disk.read_only && claim.read_only))
     }
 
     /// The segment of its card's rings.
@@ -320,7 +225,7 @@ impl Entry {
         status
     }
 
-    /// What is shown of it.
+    /// What is shown of it but its journey ([`super::host::Host::show`]).
     #[must_use]
     pub fn view(&self) -> VmView {
         let net = self.spec.net.as_ref();
@@ -338,7 +243,7 @@ impl Entry {
                 .map(ToString::to_string)
                 .collect(),
             created: self.created,
-            journey: self.journey().map(|journey| journey.view()),
+            journey: None,
             links_down: self.links.down(&self.past.needs),
             spec: self.spec.clone(),
         }

@@ -1,131 +1,27 @@
 //! All VMs of a host: making, finding and removing them.
 
 use super::check::{self, CheckError, Content};
-use super::disks::{self, DiskId};
-use super::entry::{Doubt, Entry, Past};
+use super::disks::{self, Claim, Disks, remove_disk};
+use super::entry::{Entry, Past};
+use super::error::{HostError, io};
 use super::journey::Journey;
 use super::make::Start;
 use super::network::{LinkOptions, NetworkHandle};
-use crate::children::{CappedLog, Launcher, trouble};
+use super::whereabouts::{Away, Doubt, Registry, Travel};
+use crate::children::{CappedLog, Launcher};
 use crate::errand::{self, Errand};
 use parking_lot::{Mutex, MutexGuard};
-use quasar_abi::SegmentError;
-use quasar_abi::files;
-use quasar_api::{Disk, HostView, Phase, VmSpec, VmView};
+use quasar_api::{HostView, Phase, VmSpec, VmView};
 use quasar_peer::{Neighbours, Strangers};
 use quasar_places::Paths;
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-/// Why the host cannot do what it was asked for.
-#[derive(Debug, thiserror::Error)]
-pub enum HostError {
-    /// No such VM.
-    #[error("there is no VM {0}")]
-    Unknown(String),
-    /// The name is taken.
-    #[error("there is a VM {0} already")]
-    Exists(String),
-    /// Another VM writes to the disk.
-    #[error("disk {path} is in use by VM {user}")]
-    DiskInUse {
-        /// The disk.
-        path: PathBuf,
-        /// Who uses it.
-        user: String,
-    },
-    /// It cannot be made as asked.
-    #[error(transparent)]
-    Spec(#[from] CheckError),
-    /// Shared memory.
-    #[error(transparent)]
-    Segment(#[from] SegmentError),
-    /// The host's files.
-    #[error("{what}: {source}{}", trouble::shortage(source).map(|why| format!(": {why}")).unwrap_or_default())]
-    Io {
-        /// What was tried.
-        what: String,
-        /// Why it failed.
-        source: std::io::Error,
-    },
-    /// The network.
-    #[error("the network: {0}")]
-    Network(String),
-    /// It did not start.
-    #[error("VM {name} did not start: {reason}")]
-    Start {
-        /// Which.
-        name: String,
-        /// Why.
-        reason: String,
-    },
-    /// It is on a journey.
-    #[error("VM {name} is on its way {way}")]
-    Travelling {
-        /// Which.
-        name: String,
-        /// Where.
-        way: String,
-    },
-    /// It runs on another host.
-    #[error("VM {name} runs at {at} now; its network's way out is still here")]
-    Away {
-        /// Which.
-        name: String,
-        /// Where.
-        at: String,
-    },
-    /// It is in a state in which this cannot be done.
-    #[error("VM {name} is {phase}")]
-    State {
-        /// Which.
-        name: String,
-        /// Its state.
-        phase: &'static str,
-    },
-    /// It is in a state in which this cannot be done, with what can.
-    #[error("VM {name} {state}")]
-    NotNow {
-        /// Which.
-        name: String,
-        /// Its state, as the rest of the sentence.
-        state: String,
-        /// What to do.
-        hint: String,
-    },
-    /// The VM's controller refused.
-    #[error("VM {name}: {reason}")]
-    Refused {
-        /// Which.
-        name: String,
-        /// Why.
-        reason: String,
-    },
-    /// The daemon is going down.
-    #[error("the daemon is ending")]
-    Ending,
-}
-
-/// A VM that runs on another host while its network's way out is here.
-pub struct Away {
-    /// Where.
-    pub at: String,
-    /// How it was listed last.
-    pub view: VmView,
-}
-
-#[derive(Default)]
-pub(super) struct Registry {
-    pub(super) vms: BTreeMap<String, Option<Arc<Entry>>>,
-    pub(super) away: BTreeMap<String, Away>,
-    /// How those are shown that are being started again, and whose place in `vms` is empty meanwhile.
-    pub(super) starting: BTreeMap<String, VmView>,
-    pub(super) ending: bool,
-}
+/// What stands under the names of this host.
+pub(super) type Names = Registry<Entry, Journey>;
 
 /// The host.
 pub struct Host {
@@ -137,7 +33,7 @@ pub struct Host {
     ends_when_idle: bool,
     /// The networks.
     pub network: NetworkHandle,
-    registry: Mutex<Registry>,
+    registry: Mutex<Names>,
     /// Machines made so far: a VM that comes back must not meet its own old memory.
     pub(super) births: AtomicU64,
     /// VMs on their way here.
@@ -145,11 +41,6 @@ pub struct Host {
     arrivals_log: CappedLog,
     /// Who is at the door for VMs and has not proved yet to be a host.
     pub(super) strangers: Arc<Strangers>,
-}
-
-pub(super) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> HostError {
-    let what = what.into();
-    |source| HostError::Io { what, source }
 }
 
 pub(super) fn open_log(path: &Path) -> Result<CappedLog, HostError> {
@@ -160,46 +51,19 @@ fn random_id() -> std::io::Result<String> {
     Ok(format!("{:016x}", u64::from_le_bytes(quasar_abi::random::bytes()?)))
 }
 
-/// What becomes of a VM's disks when it ends here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Disks {
-    /// They stay.
-    Keep,
-    /// Those that were made for it go.
-    Owned,
-    /// Those that were made here when it came go.
-    Made,
-}
-
-/// Removes a disk, and the directory made for it when nothing else is in it.
-pub(super) fn remove_disk(path: &Path) {
-    // The disk first: what is left between the two is found by the mark.
-    if let Err(error) = std::fs::remove_file(path) {
-        log::warn!("disk {} cannot be removed: {error}", path.display());
-    }
-    if let Err(error) = files::has_arrived(path) {
-        log::warn!("the mark of disk {} cannot be removed: {error}", path.display());
-    }
-    if let Some(directory) = path.parent() {
-        drop(std::fs::remove_dir(directory));
-    }
-}
-
-/// Which files a VM's disks are, in order.
-pub(super) fn identify_disks(spec: &VmSpec) -> Result<Vec<DiskId>, HostError> {
-    let identify =
-        |disk: &Disk| disks::identify(&disk.path).map_err(io(format!("disk {}", disk.path.display())));
-    spec.disks.iter().map(identify).collect()
-}
-
-/// Two VMs may read one disk; a disk that is written belongs to one.
-pub(super) fn disks_are_free(registry: &Registry, spec: &VmSpec, ids: &[DiskId]) -> Result<(), HostError> {
-    let live = |entry: &&Arc<Entry>| entry.handle.status().phase != Phase::Stopped;
-    for other in registry.vms.values().flatten().filter(live) {
-        for (disk, id) in spec.disks.iter().zip(ids) {
-            if other.needs_alone(id, disk.read_only) {
-                return Err(HostError::DiskInUse { path: disk.path.clone(), user: other.spec.name.clone() });
-            }
+/// Two VMs may read one disk; a disk that is written belongs to one. `name` is the VM that asks.
+pub(super) fn disks_are_free(registry: &Names, name: &str, claims: &[Claim]) -> Result<(), HostError> {
+    let taken = |claim: &Claim, user: &str| {
+        Err(HostError::DiskInUse { path: claim.path.clone(), user: user.to_owned() })
+    };
+    for claim in claims {
+        let maker = registry.claims().find(|(user, other)| *user != name && claim.conflicts(other));
+        if let Some((user, _)) = maker {
+            return taken(claim, user);
+        }
+        let live = |entry: &&Arc<Entry>| entry.handle.status().phase != Phase::Stopped;
+        if let Some(user) = registry.all().filter(live).find(|entry| entry.needs_alone(claim)) {
+            return taken(claim, &user.spec.name);
         }
     }
     Ok(())
@@ -262,7 +126,7 @@ impl Host {
         let strike = move || {
             for vm in ended {
                 let Some(host) = listed.upgrade() else { return };
-                host.registry().away.remove(&vm);
+                host.registry().forget(&vm);
             }
         };
         let thread = std::thread::Builder::new().name("ended".into()).spawn(strike);
@@ -299,13 +163,13 @@ impl Host {
         self.arrivals().iter().filter_map(Weak::upgrade).filter(|journey| !journey.has_ended()).count()
     }
 
-    pub(super) fn registry(&self) -> MutexGuard<'_, Registry> {
+    pub(super) fn registry(&self) -> MutexGuard<'_, Names> {
         self.registry.lock()
     }
 
     /// Whether the daemon is going down.
     pub(super) fn is_ending(&self) -> bool {
-        self.registry().ending
+        self.registry().is_ending()
     }
 
     /// Where the programs are.
@@ -318,31 +182,47 @@ impl Host {
     /// # Errors
     /// [`HostError::Unknown`].
     pub fn find(&self, name: &str) -> Result<Arc<Entry>, HostError> {
-        let registry = self.registry();
-        match (registry.vms.get(name), registry.away.get(name)) {
-            (Some(Some(entry)), _) => Ok(Arc::clone(entry)),
-            (None, Some(away)) => Err(HostError::Away { name: name.to_owned(), at: away.at.clone() }),
-            _ if registry.starting.contains_key(name) => Err(HostError::NotNow {
-                name: name.to_owned(),
-                state: "is being started".into(),
-                hint: "wait until it has started".into(),
-            }),
-            _ => Err(HostError::Unknown(name.to_owned())),
-        }
+        self.registry().find(name)
+    }
+
+    /// A VM's journey, while it is on one.
+    #[must_use]
+    pub fn journey(&self, name: &str) -> Option<Arc<Journey>> {
+        self.registry().journey(name)
+    }
+
+    /// A VM's last journey, whether it is over or not.
+    #[must_use]
+    pub fn last_journey(&self, name: &str) -> Option<Arc<Journey>> {
+        self.registry().last_journey(name)
+    }
+
+    /// Where a VM may run, when its last journey ended unclear and its user has not decided.
+    #[must_use]
+    pub fn doubt(&self, name: &str) -> Option<Doubt> {
+        self.registry().doubt(name)
     }
 
     /// All VMs by name.
     #[must_use]
     pub fn list(&self) -> Vec<VmView> {
         let registry = self.registry();
-        let entries: Vec<Arc<Entry>> = registry.vms.values().flatten().cloned().collect();
-        let here = |name: &String| registry.vms.contains_key(name);
-        let away = registry.away.iter().filter(|(name, _)| !here(name)).map(|(_, away)| away.view.clone());
-        let mut views: Vec<VmView> = away.chain(registry.starting.values().cloned()).collect();
+        let entries: Vec<Arc<Entry>> = registry.all().cloned().collect();
+        let mut views: Vec<VmView> = registry.others().cloned().collect();
         drop(registry);
-        views.extend(entries.iter().map(|entry| entry.view()));
+        views.extend(entries.iter().map(|entry| self.show(entry)));
         views.sort_by(|a, b| a.name.cmp(&b.name));
         views
+    }
+
+    /// What is shown of a VM that is here.
+    #[must_use]
+    pub fn show(&self, entry: &Arc<Entry>) -> VmView {
+        let name = &entry.spec.name;
+        let registry = self.registry();
+        let journey = registry.is_here(name, entry).then(|| registry.journey(name)).flatten();
+        drop(registry);
+        VmView { journey: journey.map(|journey| journey.view()), ..entry.view() }
     }
 
     /// What is shown of the host.
@@ -353,7 +233,7 @@ impl Host {
             pid: std::process::id(),
             arch: std::env::consts::ARCH.to_owned(),
             processes: self.network.processes(),
-            vms: self.registry().vms.len(),
+            vms: self.registry().len(),
             ends_when_idle: self.ends_when_idle,
         }
     }
@@ -361,9 +241,7 @@ impl Host {
     /// Whether nothing is listed, not even a VM that has stopped, and nothing is on its way here.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        let registry = self.registry();
-        let empty = registry.vms.is_empty() && registry.away.is_empty();
-        drop(registry);
+        let empty = self.registry().is_empty();
         empty && self.arriving() == 0
     }
 
@@ -379,11 +257,8 @@ impl Host {
     /// [`HostError`]; nothing is left of the attempt.
     pub fn create(self: &Arc<Self>, spec: VmSpec) -> Result<VmView, HostError> {
         examine(&spec)?;
-        if let Some(away) = self.registry().away.get(&spec.name) {
-            return Err(HostError::Away { name: spec.name, at: away.at.clone() });
-        }
         let past = Past { home: self.id.clone(), ..Past::default() };
-        Ok(self.settle(spec, past, Start::Boot)?.view())
+        Ok(self.show(&self.settle(spec, past, Start::Boot)?))
     }
 
     /// Makes a VM under its name and lists it.
@@ -394,53 +269,40 @@ impl Host {
         start: Start,
     ) -> Result<Arc<Entry>, HostError> {
         let name = spec.name.clone();
-        let ids = identify_disks(&spec)?;
+        let claims = disks::claims(&spec)?;
         {
             let mut registry = self.registry();
-            if registry.ending {
-                return Err(HostError::Ending);
-            }
-            if registry.vms.contains_key(&name) {
-                return Err(HostError::Exists(name));
-            }
-            disks_are_free(&registry, &spec, &ids)?;
-            registry.vms.insert(name.clone(), None);
+            disks_are_free(&registry, &name, &claims)?;
+            registry.reserve(&name, start != Start::Boot, claims)?;
         }
         let made = self.make(spec, past, start);
-        self.list_made(name, made, None)
+        self.list_made(&name, made, start)
     }
 
-    /// Lists what was made under a name that was kept for it; `before` is what stood there.
+    /// Lists what was made under a name that was kept for it.
     pub(super) fn list_made(
         self: &Arc<Self>,
-        name: String,
+        name: &str,
         made: Result<Entry, HostError>,
-        before: Option<Arc<Entry>>,
+        start: Start,
     ) -> Result<Arc<Entry>, HostError> {
-        let mut registry = self.registry();
-        registry.starting.remove(&name);
         match made {
-            Ok(entry) if !registry.ending => {
+            Ok(entry) => {
                 let entry = Arc::new(entry);
-                registry.vms.insert(name, Some(Arc::clone(&entry)));
-                drop(registry);
+                let listed = self.registry().made(name, Arc::clone(&entry), start != Start::Boot);
+                if listed.is_err() {
+                    self.unmake(&entry, Disks::Keep);
+                    return Err(HostError::Ending);
+                }
                 self.watch(&entry);
                 Ok(entry)
             }
-            Ok(entry) => {
-                drop(registry);
-                self.unmake(&entry, Disks::Keep);
-                Err(HostError::Ending)
-            }
-            Err(error) if before.is_some() => {
-                registry.vms.insert(name, before);
-                Err(error)
-            }
             Err(error) => {
-                registry.vms.remove(&name);
-                drop(registry);
-                // Its log is in the error.
-                drop(std::fs::remove_dir_all(self.paths.vm(&name)));
+                let is_another_there = self.registry().not_made(name);
+                if !is_another_there {
+                    // Its log is in the error.
+                    drop(std::fs::remove_dir_all(self.paths.vm(name)));
+                }
                 Err(error)
             }
         }
@@ -462,9 +324,11 @@ impl Host {
 
     /// Takes the port of a VM that is no more. Another host may keep its network's way out, and lists it as long as it
     /// believes that the VM is.
-    pub(super) fn detach(&self, entry: &Entry) {
+    pub(super) fn detach(&self, entry: &Arc<Entry>) {
+        // It runs, or ran, here while its home is elsewhere.
+        let is_guest = entry.past.abroad && !self.registry().never_arrived(&entry.spec.name, entry);
         match entry.port_segment() {
-            Some(segment) if entry.is_guest() => self.network.end(&entry.spec.name, &segment),
+            Some(segment) if is_guest => self.network.end(&entry.spec.name, &segment),
             Some(segment) => self.network.detach(&entry.spec.name, &segment),
             None => {}
         }
@@ -480,7 +344,7 @@ impl Host {
     pub fn remove(&self, name: &str, force: bool, keep_disks: bool) -> Result<(), HostError> {
         let entry = match self.find(name) {
             Err(HostError::Away { .. }) if force => {
-                self.registry().away.remove(name);
+                self.registry().forget(name);
                 self.network.forget(name);
                 return Ok(());
             }
@@ -490,11 +354,11 @@ impl Host {
         if !phase.is_final() && !force {
             return Err(HostError::State { name: name.to_owned(), phase: phase.word() });
         }
-        if let Some(journey) = entry.journey() {
+        if let Some(journey) = self.journey(name) {
             journey.abort();
             journey.wait();
         }
-        match entry.doubt() {
+        match self.doubt(name) {
             Some(Doubt { at, shared_disk }) => self.departed(&entry, &at, !shared_disk && !keep_disks),
             None => self.leave(&entry, !keep_disks),
         }
@@ -514,27 +378,13 @@ impl Host {
     /// Ends a VM and takes it off the list, in one step with listing it as away.
     pub(super) fn drop_entry(&self, entry: &Arc<Entry>, disks: Disks, away: Option<Away>) {
         let name = &entry.spec.name;
-        let is_listed = |registry: &Registry| {
-            registry.vms.get(name).is_some_and(|e| e.as_ref().is_some_and(|e| Arc::ptr_eq(e, entry)))
-        };
-        {
-            let registry = self.registry();
-            if !is_listed(&registry) {
-                return;
-            }
-            entry.set_leaving();
-        }
-        self.unmake(entry, disks);
-        let mut registry = self.registry();
-        if is_listed(&registry) {
-            registry.vms.remove(name);
-            if let Some(away) = away {
-                registry.away.insert(name.clone(), away);
-            }
+        if self.registry().leave(name, entry) {
+            self.unmake(entry, disks);
+            self.registry().left(name, entry, away);
         }
     }
 
-    pub(super) fn unmake(&self, entry: &Entry, disks: Disks) {
+    pub(super) fn unmake(&self, entry: &Arc<Entry>, disks: Disks) {
         entry.handle.stop_and_release();
         self.detach(entry);
         entry.release();
@@ -554,21 +404,20 @@ impl Host {
 
     /// Ends every VM and the networks, and removes what the host kept.
     pub fn shut_down(&self) {
-        self.registry().ending = true;
+        self.registry().end();
         let arrivals: Vec<Arc<Journey>> = self.arrivals().iter().filter_map(Weak::upgrade).collect();
-        let here =
-            self.registry().vms.values().flatten().filter_map(|entry| entry.journey()).collect::<Vec<_>>();
+        let here = self.registry().journeys();
         for journey in arrivals.iter().chain(&here) {
             journey.abort();
             journey.wait();
         }
-        let entries: Vec<Arc<Entry>> = self.registry().vms.values().flatten().cloned().collect();
+        let entries: Vec<Arc<Entry>> = self.registry().all().cloned().collect();
         std::thread::scope(|scope| {
             for entry in &entries {
                 scope.spawn(|| self.unmake(entry, Disks::Keep));
             }
         });
-        self.registry().vms.clear();
+        self.registry().clear();
         self.network.stop();
         drop(std::fs::remove_dir_all(self.paths.directory()));
     }

@@ -1,6 +1,7 @@
 //! Killing processes of a VM, by what they are: nobody needs to look for their numbers, or could hit another VM's.
 
-use super::host::{Host, HostError};
+use super::error::HostError;
+use super::host::Host;
 use crate::vm::{Request, SwapRequest};
 use nix::sys::signal::Signal;
 use quasar_api::{KillSpec, Killed};
@@ -64,7 +65,7 @@ impl Host {
         if roles.is_empty() {
             return Err(refused(format!("has several processes: say which of {KNOWN}")));
         }
-        let migrator = entry.journey().and_then(|journey| journey.migrator());
+        let migrator = self.journey(&entry.spec.name).and_then(|journey| journey.migrator());
         if (roles.contains(&Target::Passt) || roles.contains(&Target::Switch)) && entry.spec.net.is_none() {
             return Err(refused("has no network card".into()));
         }

@@ -1,10 +1,13 @@
 //! Stopping a VM and starting it again, from what it was made from.
 
-use super::entry::{Doubt, Entry, Held, Past};
-use super::host::{Host, HostError, disks_are_free, examine, examine_again, identify_disks, io, open_log};
+use super::disks;
+use super::entry::{Entry, Held, Past};
+use super::error::{HostError, io};
+use super::host::{Host, disks_are_free, examine, examine_again, open_log};
 use super::make::Start;
 use crate::vm::{Request, VmHandle};
 use quasar_api::{Phase, VmSpec, VmView};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,24 +35,18 @@ impl Host {
         examine(&spec)?;
         let name = spec.name.clone();
         let directory = self.paths.vm(&name);
-        let mut registry = self.registry();
-        if registry.ending {
-            return Err(HostError::Ending);
-        }
-        if let Some(away) = registry.away.get(&name) {
-            return Err(HostError::Away { name, at: away.at.clone() });
-        }
-        if registry.vms.contains_key(&name) {
-            return Err(HostError::Exists(name));
-        }
+        self.registry().reserve(&name, false, vec![])?;
+        let defined = self.not_started(spec, directory);
+        Ok(self.show(&self.list_made(&name, defined, Start::Boot)?))
+    }
+
+    fn not_started(&self, spec: VmSpec, directory: PathBuf) -> Result<Entry, HostError> {
         std::fs::create_dir_all(&directory).map_err(io(format!("cannot make {}", directory.display())))?;
         let past = Past { home: self.id.clone(), ..Past::default() };
         let log = open_log(&directory.join("log"))?;
         let (handle, held) = (VmHandle::not_started(), Held::default());
         let links = Arc::clone(&self.network.links);
-        let entry = Arc::new(Entry::new(spec, handle, directory, log, held, past, links));
-        registry.vms.insert(name, Some(Arc::clone(&entry)));
-        Ok(entry.view())
+        Ok(Entry::new(spec, handle, directory, log, held, past, links))
     }
 
     /// Starts a VM that has stopped: boots it with what it was made from. One that runs is left as it is.
@@ -75,25 +72,12 @@ impl Host {
                 );
             }
         }
-        if let Some(Doubt { at, .. }) = old.doubt() {
-            let hint = "look there; remove it here when it runs there".to_owned();
-            return not_now(&format!("may run at {at}"), hint);
-        }
         examine_again(&old.spec)?;
-        let ids = identify_disks(&old.spec)?;
+        let claims = disks::claims(&old.spec)?;
         {
             let mut registry = self.registry();
-            if registry.ending {
-                return Err(HostError::Ending);
-            }
-            let is_listed =
-                registry.vms.get(name).is_some_and(|e| e.as_ref().is_some_and(|e| Arc::ptr_eq(e, &old)));
-            if !is_listed || old.is_leaving() {
-                return Err(HostError::Unknown(name.to_owned()));
-            }
-            disks_are_free(&registry, &old.spec, &ids)?;
-            registry.vms.insert(name.to_owned(), None);
-            registry.starting.insert(name.to_owned(), old.view_as(Phase::Starting));
+            disks_are_free(&registry, name, &claims)?;
+            registry.restart(name, &old, old.view_as(Phase::Starting), claims)?;
         }
         // Whoever watches it does the same; its port and memory must have gone before there are new ones.
         self.detach(&old);
@@ -101,7 +85,7 @@ impl Host {
         // What it left on other hosts ended with it: it is at home here.
         let past = Past { home: self.id.clone(), ..Past::default() };
         let made = self.make(old.spec.clone(), past, Start::Boot).map(|entry| entry.in_place_of(&old));
-        self.list_made(name.to_owned(), made, Some(old))
+        self.list_made(name, made, Start::Boot)
     }
 
     /// Shuts a VM down: presses its power key and waits so long, or ends it by force without `patience`. One that has
@@ -117,7 +101,7 @@ impl Host {
             (Phase::Failed, _) | (_, None) => Request::Stop,
             (Phase::Paused, Some(_)) => return Err(paused(name, status.reason)),
             (_, Some(timeout)) => {
-                if let Some(journey) = entry.journey() {
+                if let Some(journey) = self.journey(name) {
                     return Err(HostError::Travelling { name: name.to_owned(), way: journey.view().way });
                 }
                 Request::Shutdown { timeout }

@@ -2,7 +2,8 @@
 
 use super::disks::DiskId;
 use super::entry::{Entry, Held, Past};
-use super::host::{Host, HostError, io, open_log};
+use super::error::{HostError, io};
+use super::host::{Host, open_log};
 use super::network::Attachment;
 use crate::machine::{Machine, segments};
 use crate::vm::{Loader, Setup, StatusBoard, VmHandle};

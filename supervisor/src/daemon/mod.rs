@@ -7,6 +7,7 @@ mod console;
 mod disks;
 mod door;
 mod entry;
+mod error;
 mod host;
 pub mod journey;
 mod kill;
@@ -19,7 +20,9 @@ mod serve;
 mod swap;
 mod travel;
 mod verify;
+mod whereabouts;
 
-pub use host::{Host, HostError};
+pub use error::HostError;
+pub use host::Host;
 pub use network::{Attachment, LinkOptions, NetworkHandle};
 pub use serve::{ServeOptions, serve};

@@ -2,8 +2,9 @@
 
 use super::arrivals::Arrivals;
 use super::door::{Door, Stay};
+use super::error::HostError;
 use super::host::Host;
-use super::{api, host::HostError, leftovers};
+use super::{api, leftovers};
 use crate::children::{Launcher, cap_own, trouble};
 use crate::machine::segments;
 use nix::fcntl::{Flock, FlockArg};

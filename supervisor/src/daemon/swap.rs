@@ -3,7 +3,8 @@
 //! which program the VM's journeys from now on are made by.
 
 use super::entry::Entry;
-use super::host::{Host, HostError};
+use super::error::HostError;
+use super::host::Host;
 use super::journey::migrator::Migrator;
 use crate::children::Launcher;
 use crate::children::exec::Executable;

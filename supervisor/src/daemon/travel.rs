@@ -1,12 +1,15 @@
 //! What the host does for VMs that come and go: describing them, making room for them, listing them as away.
 
 use super::check::{self, CheckError, Content};
-use super::entry::{Doubt, Entry, MadeDisk, Past};
-use super::host::{Away, Disks, Host, HostError, remove_disk};
+use super::disks::{Disks, remove_disk};
+use super::entry::{Entry, MadeDisk, Past};
+use super::error::HostError;
+use super::host::Host;
 use super::journey::description::{Description, HostSwitch, Place, VERSION};
 use super::journey::incoming::Sizes;
 use super::make::Start;
 use super::network::links::obstacle;
+use super::whereabouts::{Away, Doubt};
 use crate::vm::Request;
 use quasar_abi::files;
 use quasar_api::{Boot, Mac, Phase, VmSpec};
@@ -87,7 +90,7 @@ impl Host {
         if !matches!(phase, Phase::Running | Phase::Paused) {
             return Err(HostError::State { name: entry.spec.name.clone(), phase: phase.word() });
         }
-        if let Some(Doubt { at, .. }) = entry.doubt() {
+        if let Some(Doubt { at, .. }) = self.doubt(&entry.spec.name) {
             let name = entry.spec.name.clone();
             let reason = format!(
                 "it may run at {at}: look there; then `quasar resume {name}` if it does not, or \
@@ -146,15 +149,7 @@ impl Host {
             return Err(refused("a bare program cannot come from elsewhere".into()));
         }
         let at_home = description.home == self.id;
-        {
-            let registry = self.registry();
-            if registry.vms.contains_key(&name) {
-                return Err(HostError::Exists(name.clone()));
-            }
-            if let Some(away) = registry.away.get(&name).filter(|_| !at_home) {
-                return Err(HostError::Away { name: name.clone(), at: away.at.clone() });
-            }
-        }
+        self.registry().may_reserve(&name, at_home)?;
         // What the sender has spelt out is checked as any user's wish, before anything is made.
         spec.check().map_err(CheckError::from)?;
         has_room(Path::new("/dev/shm"), "memory", sizes.ram_bytes).map_err(refused)?;
@@ -189,13 +184,12 @@ impl Host {
     }
 
     /// A VM that came runs here.
-    pub(super) fn arrived(&self, entry: &Entry) {
+    pub(super) fn arrived(&self, entry: &Arc<Entry>) {
         let name = &entry.spec.name;
-        entry.set_arrived();
+        self.registry().arrived(name, entry);
         if entry.spec.net.is_some() {
             self.network.release(name);
         }
-        self.registry().away.remove(name);
         if let Boot::Kernel { kernel, .. } = &entry.spec.machine.boot
             && !kernel.exists()
             && let Ok(mut log) = entry.open_log()
@@ -209,14 +203,14 @@ impl Host {
     /// A VM runs at `to` now.
     pub(super) fn departed(&self, entry: &Arc<Entry>, to: &str, disks: bool) {
         let disks = if disks { Disks::Owned } else { Disks::Keep };
-        let away = entry.is_kept().then(|| {
+        let is_kept = self.registry().is_kept(&entry.spec.name, entry);
+        let away = is_kept.then(|| {
             let mut view = entry.view();
             view.status.phase = Phase::Away;
             view.status.reason = Some(format!("at {to}"));
             view.status.processes.clear();
-            view.journey = None;
             view.links_down.clear();
-            Away { at: to.to_owned(), view }
+            Away { at: to.to_owned(), view: Box::new(view) }
         });
         self.drop_entry(entry, disks, away);
     }
@@ -227,16 +221,16 @@ impl Host {
         if entry.handle.status().phase == Phase::Stopped {
             return Err(super::lifecycle::has_stopped(name));
         }
-        if let Some(journey) = entry.journey() {
+        if let Some(journey) = self.journey(name) {
             return Err(HostError::Travelling { name: name.to_owned(), way: journey.view().way });
         }
-        if entry.handle.status().phase == Phase::Paused && entry.doubt().is_some() {
+        if entry.handle.status().phase == Phase::Paused && self.doubt(name).is_some() {
             self.attach_again(&entry)?;
         }
         let refused = |reason| HostError::Refused { name: name.to_owned(), reason };
         entry.handle.ask_and_wait(Request::Resume).map_err(refused)?;
         self.network.try_now();
-        entry.set_doubt(None);
+        self.registry().stayed(name, &entry);
         Ok(entry)
     }
 }

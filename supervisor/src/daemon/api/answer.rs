@@ -1,6 +1,7 @@
 //! How the API answers: JSON, and errors with a code and a hint.
 
-use crate::daemon::host::{Host, HostError};
+use crate::daemon::error::HostError;
+use crate::daemon::host::Host;
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::{JsonRejection, QueryRejection};

@@ -2,7 +2,7 @@
 //! objects, one a line, that ends with the journey.
 
 use super::answer::{Answer, ApiError, Shared, blocking, json};
-use crate::daemon::host::HostError;
+use crate::daemon::error::HostError;
 use crate::daemon::journey::Journey;
 use crate::daemon::journey::incoming::Origin;
 use axum::Json;
@@ -72,7 +72,8 @@ pub(super) async fn migrate(
 
 /// `GET /v1/vms/NAME/migration`.
 pub(super) async fn follow(State(host): Shared, Path(name): Path<String>) -> Result<Response, ApiError> {
-    match host.find(&name)?.last_journey() {
+    host.find(&name)?;
+    match host.last_journey(&name) {
         Some(journey) => stream(journey),
         None => Err(ApiError::new(StatusCode::NOT_FOUND, format!("VM {name} was on no journey"), None)),
     }
@@ -80,7 +81,8 @@ pub(super) async fn follow(State(host): Shared, Path(name): Path<String>) -> Res
 
 /// `DELETE /v1/vms/NAME/migration`: waits for the end, which may still be its completion.
 pub(super) async fn cancel(State(host): Shared, Path(name): Path<String>) -> Answer {
-    let Some(journey) = host.find(&name)?.journey() else {
+    host.find(&name)?;
+    let Some(journey) = host.journey(&name) else {
         return Err(ApiError::new(StatusCode::CONFLICT, format!("VM {name} is on no journey"), None));
     };
     let last = blocking(move || {

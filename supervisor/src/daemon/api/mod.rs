@@ -4,7 +4,8 @@ mod answer;
 mod journeys;
 
 use super::console::{self, Attachment};
-use super::host::{Host, HostError};
+use super::error::HostError;
+use super::host::Host;
 use super::lifecycle;
 use crate::vm::{Request, stats};
 use answer::{Answer, ApiError, Shared, blocking, json, with_body};
@@ -93,7 +94,7 @@ async fn create(
 }
 
 async fn view(State(host): Shared, Path(name): Path<String>) -> Answer {
-    json(host.find(&name)?.view())
+    json(host.show(&host.find(&name)?))
 }
 
 #[derive(Default, Deserialize)]
@@ -124,20 +125,20 @@ async fn ask(host: Arc<Host>, name: String, request: Request) -> Answer {
             .handle
             .ask_and_wait(request)
             .map_err(|reason| HostError::Refused { name, reason })
-            .map(|_| entry.view())
+            .map(|_| host.show(&entry))
     });
     json(view.await?)
 }
 
 async fn pause(State(host): Shared, Path(name): Path<String>) -> Answer {
-    if let Some(journey) = host.find(&name)?.journey() {
+    if let Some(journey) = host.journey(&name) {
         return Err(HostError::Travelling { name, way: journey.view().way }.into());
     }
     ask(host, name, Request::Pause).await
 }
 
 async fn resume(State(host): Shared, Path(name): Path<String>) -> Answer {
-    let view = blocking(move || host.resume_vm(&name).map(|entry| entry.view()));
+    let view = blocking(move || host.resume_vm(&name).map(|entry| host.show(&entry)));
     json(view.await?)
 }
 
@@ -153,8 +154,9 @@ async fn swap(
 ) -> Answer {
     let Json(spec) = spec?;
     let entry = host.find(&name)?;
-    let swapped = blocking(move || host.swap(&name, &spec)).await?;
-    json(WithSwapped { vm: entry.view(), swapped })
+    let asked = Arc::clone(&host);
+    let swapped = blocking(move || asked.swap(&name, &spec)).await?;
+    json(WithSwapped { vm: host.show(&entry), swapped })
 }
 
 async fn verify(
@@ -186,11 +188,11 @@ async fn stop(
 ) -> Answer {
     let Query(query) = query?;
     let patience = (!query.force).then(|| Duration::from_secs(query.timeout));
-    json(blocking(move || host.stop(&name, patience).map(|entry| entry.view())).await?)
+    json(blocking(move || host.stop(&name, patience).map(|entry| host.show(&entry))).await?)
 }
 
 async fn start(State(host): Shared, Path(name): Path<String>) -> Answer {
-    json(blocking(move || host.start(&name).map(|entry| entry.view())).await?)
+    json(blocking(move || host.start(&name).map(|entry| host.show(&entry))).await?)
 }
 
 /// The VM afterwards, with what was sent a signal.
@@ -201,8 +203,9 @@ async fn kill(
 ) -> Answer {
     let Json(spec) = spec?;
     let entry = host.find(&name)?;
-    let killed = blocking(move || host.kill(&name, &spec)).await?;
-    json(WithKilled { vm: entry.view(), killed })
+    let asked = Arc::clone(&host);
+    let killed = blocking(move || asked.kill(&name, &spec)).await?;
+    json(WithKilled { vm: host.show(&entry), killed })
 }
 
 async fn vm_stats(State(host): Shared, Path(name): Path<String>) -> Answer {

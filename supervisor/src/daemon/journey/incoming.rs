@@ -176,7 +176,7 @@ impl Reception {
         let entry = self.host.prepare(&description, sizes, self.peer).map_err(|error| error.to_string())?;
         self.entry = Some(Arc::clone(&entry));
         // The journey is new and this VM has none: nothing can refuse it.
-        drop(entry.set_journey(&self.journey));
+        drop(self.host.registry().set_out(&entry.spec.name, &entry, &self.journey));
         let shared = sizes.disks.is_empty();
         entry.local(&description, shared).ok_or_else(|| "it has been stopped here".to_owned())
     }

@@ -12,6 +12,7 @@ pub mod suspend;
 
 pub use migrator::Input;
 
+use super::whereabouts::Travel;
 use crate::children::Reach;
 use crossbeam_channel::Sender;
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -44,6 +45,16 @@ struct Record {
     /// The last event, kept until what it means has been done here.
     last: Option<JourneyEvent>,
     ended: bool,
+}
+
+impl Travel for Journey {
+    fn has_ended(&self) -> bool {
+        self.record().ended
+    }
+
+    fn way(&self) -> String {
+        self.way.clone()
+    }
 }
 
 /// A journey as others see it.
@@ -96,12 +107,6 @@ impl Journey {
     pub fn end(&self) {
         self.record().ended = true;
         self.changed.notify_all();
-    }
-
-    /// Whether it has ended.
-    #[must_use]
-    pub fn has_ended(&self) -> bool {
-        self.record().ended
     }
 
     /// Events from number `from` on, waiting at most `patience` for the first; and whether more may come.

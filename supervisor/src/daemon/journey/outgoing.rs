@@ -6,8 +6,10 @@
 
 use super::migrator::{Heard, Migrator, inputs};
 use super::{Input, Journey, shown};
-use crate::daemon::entry::{Doubt, Entry};
-use crate::daemon::host::{Host, HostError};
+use crate::daemon::entry::Entry;
+use crate::daemon::error::HostError;
+use crate::daemon::host::Host;
+use crate::daemon::whereabouts::Doubt;
 use crate::vm::Request;
 use crossbeam_channel::{Receiver, Sender};
 use quasar_abi::control::migrator::{MigrationEvent, MigratorCommand, MigratorRefusal};
@@ -79,7 +81,7 @@ impl Host {
     ) -> Result<Arc<Journey>, HostError> {
         let (outbox, inbox) = inputs();
         let journey = Arc::new(Journey::new(way, outbox.clone()));
-        entry.set_journey(&journey)?;
+        self.registry().set_out(&entry.spec.name, entry, &journey)?;
         let (host, entry, ours) = (Arc::clone(self), Arc::clone(entry), Arc::clone(&journey));
         let run = move || {
             body(host, entry, Arc::clone(&ours), (outbox, inbox));
@@ -95,7 +97,7 @@ impl Host {
 
 fn travel(
     host: &Host,
-    entry: &Entry,
+    entry: &Arc<Entry>,
     journey: &Journey,
     ends: (Sender<Input>, Receiver<Input>),
     send: MigratorCommand,
@@ -121,7 +123,9 @@ fn travel(
                 match &event {
                     MigrationEvent::HandingOver => {
                         handed_over = true;
-                        entry.set_kept(host.network.depart(&entry.spec.name));
+                        let name = &entry.spec.name;
+                        let kept = host.network.depart(name);
+                        host.registry().handed_over(name, entry, kept);
                     }
                     MigrationEvent::Completed { .. } => completed = true,
                     MigrationEvent::Unclear { reason } => unclear = Some(reason.clone()),
@@ -173,9 +177,13 @@ fn conclude(host: &Host, entry: &Arc<Entry>, journey: &Journey, end: End, to: &s
             host.departed(entry, to, !shared_disk);
             journey.finish();
         }
-        End::Here(error) => journey.push(JourneyEvent::Failed { error }),
+        End::Here(error) => {
+            host.registry().stayed(&entry.spec.name, entry);
+            journey.push(JourneyEvent::Failed { error });
+        }
         End::Unclear(error) => {
-            entry.set_doubt(Some(Doubt { at: to.to_owned(), shared_disk }));
+            let doubt = Doubt { at: to.to_owned(), shared_disk };
+            host.registry().in_doubt(&entry.spec.name, entry, doubt);
             // An error says that it has ended meanwhile.
             drop(entry.handle.ask_and_wait(Request::Unclear { reason: error.clone() }));
             journey.push(JourneyEvent::Unclear { error });

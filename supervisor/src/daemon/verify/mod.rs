@@ -6,7 +6,8 @@
 
 mod twin;
 
-use super::host::{Host, HostError};
+use super::error::HostError;
+use super::host::Host;
 use crate::children::Launcher;
 use crate::children::exec::Executable;
 use crate::machine::Machine;
@@ -88,7 +89,7 @@ impl Host {
                 "no instruction is to be executed; give a number of instructions".to_owned(),
             ));
         }
-        if let Some(journey) = entry.journey() {
+        if let Some(journey) = self.journey(&entry.spec.name) {
             return Err(HostError::Travelling { name: name.to_owned(), way: journey.view().way });
         }
         let launchers = launchers(spec, self.launcher()).map_err(refused)?;
@@ -101,7 +102,8 @@ impl Host {
         super::travel::has_room(std::path::Path::new("/dev/shm"), "copies", needed).map_err(refused)?;
         let twins = self.copies(&machine, &entry.spec, launchers, spec.instructions).map_err(refused)?;
         // Whoever ended or moved it meanwhile has left nothing sound to copy.
-        if !matches!(entry.handle.status().phase, Phase::Running | Phase::Paused) || entry.journey().is_some()
+        if !matches!(entry.handle.status().phase, Phase::Running | Phase::Paused)
+            || self.journey(&entry.spec.name).is_some()
         {
             return Err(refused("it was stopped or moved while it was copied".to_owned()));
         }
