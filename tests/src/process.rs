@@ -1,7 +1,9 @@
 //! Running other programs, and looking at the system's processes.
 
 use anyhow::{Context, bail, ensure};
+use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::process::{Child, Command, ExitStatus, Output};
 use std::time::{Duration, Instant};
@@ -39,6 +41,53 @@ pub fn output(command: &mut Command) -> anyhow::Result<String> {
 pub fn signal(pid: u32, signal: Signal) -> anyhow::Result<()> {
     let number = i32::try_from(pid).context("a process id")?;
     kill(Pid::from_raw(number), signal).with_context(|| format!("{signal} to process {pid}"))
+}
+
+/// Sets how many files another process may have open (`prlimit(1)`; `None`: says how many it may). Returns what it was.
+///
+/// # Errors
+/// When it is gone.
+pub fn limit_files(pid: u32, files: Option<usize>) -> anyhow::Result<Option<usize>> {
+    let mut command = Command::new("prlimit");
+    command.args(["--pid", &pid.to_string()]);
+    let before = output(Command::new("prlimit").args([
+        "--pid",
+        &pid.to_string(),
+        "--nofile",
+        "--noheadings",
+        "--raw",
+        "--output",
+        "SOFT",
+    ]))?;
+    if let Some(files) = files {
+        output(command.arg(format!("--nofile={files}:")))?;
+    }
+    Ok(before.trim().parse().ok())
+}
+
+/// Keeps the thread of this name in another process from going on, until that process is killed.
+///
+/// # Errors
+/// When there is none, or it cannot be traced.
+pub fn freeze_thread(pid: u32, name: &str) -> anyhow::Result<()> {
+    let mut threads = std::fs::read_dir(format!("/proc/{pid}/task"))?.flatten();
+    let is_it = |thread: &std::fs::DirEntry| {
+        std::fs::read_to_string(thread.path().join("comm")).is_ok_and(|found| found.trim() == name)
+    };
+    let found = threads.find(is_it).with_context(|| format!("process {pid} has no thread {name}"))?;
+    let thread = Pid::from_raw(found.file_name().to_string_lossy().parse()?);
+    let (send, frozen) = std::sync::mpsc::channel();
+    // Whoever traces a thread has to see its end, or its process has none.
+    std::thread::spawn(move || {
+        let seized = ptrace::seize(thread, ptrace::Options::empty()).and_then(|()| ptrace::interrupt(thread));
+        // Nobody hears it when the test has ended.
+        send.send(seized).ok();
+        let ends = |status| matches!(status, WaitStatus::Exited(..) | WaitStatus::Signaled(..));
+        #[allow(clippy::disallowed_methods, reason = "called through quasar_abi::eintr")]
+        let next = || quasar_abi::eintr::retry(|| waitpid(thread, Some(WaitPidFlag::__WALL)));
+        while next().is_ok_and(|status| !ends(status)) {}
+    });
+    Ok(frozen.recv()??)
 }
 
 /// Waits for a child's end.

@@ -97,6 +97,14 @@ fn hangs_are_deaths(host: &Host, guest: &mut Guest<'_>) -> anyhow::Result<()> {
             .with_context(|| format!("{role} was stopped"))?;
         works(guest).with_context(|| format!("{role} was stopped"))?;
     }
+    // Its process lives, and the one thread that serves the guest does not go on.
+    for role in ["mmu", "devices"] {
+        let old = host.pid_of("tough", role)?;
+        process::freeze_thread(old, role)?;
+        wait_for("a successor", || host.pid_of("tough", role).ok().filter(|new| *new != old))
+            .with_context(|| format!("a thread of {role} was stopped"))?;
+        works(guest).with_context(|| format!("a thread of {role} was stopped"))?;
+    }
     // A hart cannot be replaced: it is told of, and left to who has stopped it.
     let hart = host.pid_of("tough", "cpu0")?;
     process::signal(hart, Signal::SIGSTOP)?;
@@ -106,6 +114,28 @@ fn hangs_are_deaths(host: &Host, guest: &mut Guest<'_>) -> anyhow::Result<()> {
     process::signal(hart, Signal::SIGCONT)?;
     wait_for("the hart", || host.view("tough").ok().filter(|view| view["degraded"].is_null()))?;
     works(guest).context("a hart was stopped for some time")
+}
+
+/// A host that has no descriptors left for a moment loses nothing but time.
+fn a_failed_start_is_no_death(host: &Host, guest: &mut Guest<'_>) -> anyhow::Result<()> {
+    let daemon = host.pid();
+    let open = || anyhow::Ok(std::fs::read_dir(format!("/proc/{daemon}/fd"))?.count());
+    for role in ["mmu", "devices", "netswitch", "passt tough"] {
+        let old = host.pid_of("tough", role)?;
+        let before = process::limit_files(daemon, None)?;
+        process::limit_files(daemon, Some(open()?))?;
+        process::signal(old, Signal::SIGKILL)?;
+        // A start takes several: it fails, and is tried again.
+        std::thread::sleep(Duration::from_secs(1));
+        let missing = host.pid_of("tough", role).is_ok_and(|new| new != old);
+        process::limit_files(daemon, before)?;
+        ensure!(!missing, "{role} was started without descriptors");
+        wait_for("a successor", || host.pid_of("tough", role).ok().filter(|new| *new != old))
+            .with_context(|| format!("there was no room for {role}"))?;
+        works(guest).with_context(|| format!("there was no room for {role}"))?;
+    }
+    ensure!(host.view("tough")?["phase"] == "running", "{}", host.view("tough")?);
+    Ok(())
 }
 
 /// Who kills one process again and again makes its VM wait, and loses nothing of it.
@@ -153,6 +183,7 @@ fn killed_processes_are_replaced_under_the_guest() -> anyhow::Result<()> {
         replace(&host, "tough", "netswitch")?;
         works(&mut guest).context("netswitch was killed")?;
         hangs_are_deaths(&host, &mut guest)?;
+        a_failed_start_is_no_death(&host, &mut guest)?;
         giving_up_is_not_final(&host, &mut guest)?;
         lives_on_under_a_paste(&host, &mut guest).context("a paste")
     })();

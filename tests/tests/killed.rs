@@ -51,13 +51,42 @@ impl Journey {
     }
 }
 
-/// Kills the migrator of a host, if there is one still.
-fn kill_migrator(host: &Host) {
+/// Sends the migrator of a host a signal, if there is one still.
+fn to_migrator(host: &Host, what: Signal) {
     let family = descendants(host.pid());
     if let Some(process) = family.iter().find(|process| process.line.contains("quasar-migrator")) {
         // An error says that it has ended by itself.
-        drop(signal(process.pid, Signal::SIGKILL));
+        drop(signal(process.pid, what));
     }
+}
+
+fn kill_migrator(host: &Host) {
+    to_migrator(host, Signal::SIGKILL);
+}
+
+/// Migrators that are stopped and never go on: nobody waits for them, and the guest does not stand still with them.
+fn stopped<'h>(guest: &mut Guest<'h>, (a, b): (&'h Host, &'h Host), stream: &Stream) -> anyhow::Result<()> {
+    for moment in ["rounds", "pause", "handing_over"] {
+        for victim in [b, a] {
+            let mut journey = Journey::begin(a, b)?;
+            journey.until(moment)?;
+            to_migrator(victim, Signal::SIGSTOP);
+            let last = journey.end()?;
+            let end = settle(guest, (a, b), stream, &last)?;
+            eprintln!("{moment}, stopped: {end}");
+        }
+    }
+    let mut journey = Journey::begin(a, b)?;
+    journey.until("rounds")?;
+    to_migrator(a, Signal::SIGSTOP);
+    let cancelled = a.command(&["migrate", "web", "--cancel"]).output()?;
+    let said = String::from_utf8_lossy(&cancelled.stderr).into_owned();
+    let last = journey.end()?;
+    ensure!(
+        last["event"] == "failed" && last["error"].as_str().is_some_and(|why| why.contains("stopped")),
+        "{last} {said}"
+    );
+    settle(guest, (a, b), stream, &last).map(drop)
 }
 
 /// Decides what its user would decide, and sees the guest at `home`, whole, with nothing left at `abroad`. Returns how
@@ -119,6 +148,7 @@ fn a_migrator_that_is_killed_at_any_time_leaves_one_whole_guest() -> anyhow::Res
                 );
             }
         }
+        stopped(&mut guest, (&a, &b), &stream).context("stopped migrators")?;
         let begun = Instant::now();
         let last = Journey::begin(&a, &b)?.end()?;
         let usual = begun.elapsed();

@@ -116,10 +116,9 @@ impl Watched<'_> {
         }
         // A build of ours that is another process's.
         let sibling = programs::foreign("s390x")?.join("quasar-mmu");
-        for name in ["cpu", "devices", "migrator"] {
+        for name in ["cpu", "devices", "migrator", "netswitch"] {
             self.refused(name, &sibling, "it says it is quasar-mmu")?;
         }
-        self.refused("netswitch", &sibling, "the new switch was killed by SIGKILL")?;
         for (name, program) in [("mmu", "/nonexistent"), ("netswitch", "/nonexistent/too")] {
             let refused = self.host.refusal(&["swap", "web", name, "--exe", program])?;
             ensure!(refused.contains(program), "{name}: {refused}");
