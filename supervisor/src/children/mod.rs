@@ -15,6 +15,8 @@ mod process;
 mod questions;
 pub mod seat;
 mod spawn;
+#[cfg(test)]
+pub mod standin;
 pub mod trouble;
 pub mod watch;
 

@@ -257,21 +257,16 @@ fn relay<I: Interface>(events: &EventReceiver<I>, pidfd: &PidFd, notify: &dyn Fn
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::children::standin;
     use quasar_abi::control::cpu::Cpu;
     use quasar_abi::control::mmu::{Mmu, MmuCommand};
     use quasar_abi::control::{ProcessKind, Transport};
-    use std::os::unix::fs::PermissionsExt;
 
     fn notes_of(script: &str) -> (tempfile::TempDir, crossbeam_channel::Receiver<Note<Mmu>>, Process<Mmu>) {
-        let dir = tempfile::tempdir().expect("tempdir");
-        let program = dir.path().join(ProcessKind::Mmu.program());
-        std::fs::write(&program, script).expect("write");
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("chmod");
-        let launcher = Launcher::new(dir.path().to_owned(), Transport::Socket);
-        let log = File::create(dir.path().join("log")).expect("log");
+        let (dir, launcher) = standin::launcher(script, &[ProcessKind::Mmu]);
         let (send, notes) = crossbeam_channel::unbounded();
         let notify = move |note| drop(send.send(note));
-        let process = Process::spawn(&launcher, &log, notify).expect("spawn");
+        let process = Process::spawn(&launcher, &standin::log(&dir), notify).expect("spawn");
         (dir, notes, process)
     }
 

@@ -363,3 +363,6 @@ impl Crew {
         std::mem::take(&mut self.told)
     }
 }
+
+#[cfg(test)]
+mod tests;

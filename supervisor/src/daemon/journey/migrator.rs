@@ -275,3 +275,34 @@ impl Migrator {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::children::standin::{self, BROKEN, SILENT, STOPPED};
+
+    /// How a migrator ends that is this script; `order` comes while it starts.
+    fn end_of(script: &str, order: Option<Input>) -> String {
+        let (directory, launcher) = standin::launcher(script, &[ProcessKind::Migrator]);
+        let (outbox, inbox) = inputs();
+        if let Some(order) = order {
+            outbox.send(order).expect("the other end is here");
+        }
+        let first = MigratorCommand::Shutdown;
+        let started = Migrator::start(&launcher, None, &standin::log(&directory), (outbox, inbox), first);
+        started.map(Migrator::end).expect_err("it says no hello")
+    }
+
+    #[test]
+    fn one_that_does_not_come_to_work_says_why() {
+        assert_eq!(end_of(BROKEN, None), "the migrator ended with exit status 3");
+        let stopped = end_of(STOPPED, None);
+        assert!(stopped.contains("SIGKILL") && stopped.contains("is stopped"), "{stopped}");
+        assert_eq!(end_of(SILENT, Some(Input::Cancel)), "cancelled");
+        assert_eq!(end_of(SILENT, Some(Input::Abort)), "cancelled");
+        let absent = Launcher::new("/nonexistent".into(), quasar_abi::control::Transport::Socket);
+        let log = tempfile::tempfile().expect("log");
+        let absent = Migrator::try_out(&absent, &log).expect_err("there is none");
+        assert!(absent.contains("cannot be started: /nonexistent/quasar-migrator"), "{absent}");
+    }
+}

@@ -164,3 +164,57 @@ impl Journey {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    fn journey() -> (Journey, crossbeam_channel::Receiver<Input>) {
+        let (orders, inbox) = migrator::inputs();
+        (Journey::new("to there".into(), orders), inbox)
+    }
+
+    fn phase(name: &str) -> JourneyEvent {
+        JourneyEvent::Phase { phase: name.into() }
+    }
+
+    #[test]
+    fn what_happens_is_followed_from_any_point_and_the_last_event_waits_for_what_it_means() {
+        let (journey, _inbox) = journey();
+        assert_eq!(journey.view().phase, "start");
+        journey.push(phase("negotiate"));
+        journey.push(phase("rounds"));
+        journey.conclude(Some(JourneyEvent::Arrived { downtime_us: 7 }));
+        let (news, goes_on) = journey.follow(1, Duration::ZERO);
+        assert!(
+            matches!(&news[..], [JourneyEvent::Phase { phase }] if phase == "rounds") && goes_on,
+            "{news:?}"
+        );
+        assert!(journey.follow(2, Duration::ZERO).0.is_empty(), "the end is not told yet");
+        assert_eq!((journey.view().phase.as_str(), journey.view().rounds), ("rounds", 0));
+        journey.finish();
+        journey.end();
+        let (news, goes_on) = journey.follow(2, Duration::from_secs(60));
+        assert!(matches!(&news[..], [JourneyEvent::Arrived { downtime_us: 7 }]) && !goes_on, "{news:?}");
+        assert!(journey.has_ended() && journey.follow(99, Duration::from_secs(60)).0.is_empty());
+    }
+
+    #[test]
+    fn who_waits_hears_of_events_and_of_the_end() {
+        let (journey, inbox) = journey();
+        let journey = Arc::new(journey);
+        let waits = Arc::clone(&journey);
+        let thread = std::thread::spawn(move || {
+            let (news, _) = waits.follow(0, Duration::from_secs(60));
+            waits.wait();
+            news.len()
+        });
+        journey.push(phase("negotiate"));
+        journey.cancel();
+        journey.abort();
+        assert!(matches!(inbox.try_iter().collect::<Vec<_>>()[..], [Input::Cancel, Input::Abort]));
+        journey.end();
+        assert_eq!(thread.join().expect("it waited"), 1);
+    }
+}

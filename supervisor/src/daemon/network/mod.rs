@@ -449,3 +449,6 @@ impl Keeper {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
