@@ -20,7 +20,7 @@ type Names = Registry<u32, Trip>;
 
 fn view(name: &str) -> VmView {
     serde_json::from_value(serde_json::json!({
-        "name": name, "phase": "running", "reason": null, "processes": [], "memory": 4096, "harts": 1,
+        "name": name, "phase": "running", "reason": null, "processes": [], "reboots": 0, "memory": 4096, "harts": 1,
         "network": null, "address": null, "publish": [], "created": 0, "journey": null, "links_down": [],
         "spec": {"name": name, "machine": {"memory": 1 << 28, "harts": 1, "boot": {"kernel": {"kernel": "/boot/Image"}}}},
     }))

@@ -18,7 +18,7 @@ struct Scene {
 
 fn scene(name: &str, script: &str) -> Scene {
     let (programs, launcher) = standin::launcher(script, &[ProcessKind::Mmu, ProcessKind::Cpu]);
-    let boot = Boot::Bare { elf: "/nonexistent".into() };
+    let boot = Boot::Bare { elf: "/nonexistent".into(), max_instructions: 0 };
     let config = MachineConfig { memory: 1 << 20, harts: 1, boot, icount: false };
     let machine = Machine::create(&format!("crew-{name}"), &config).expect("machine");
     let (send, notes) = unbounded();
