@@ -109,6 +109,7 @@ pub fn answer_shells() {
 /// With a message for people: what happened, and what to do.
 pub fn execute(arguments: Arguments, program: &impl Program) -> anyhow::Result<ExitCode> {
     let Arguments { exe_dir, socket, command } = arguments;
+    let daemon = Daemon { socket: socket.clone() };
     match command {
         Command::Isa(IsaCommand::Run(run)) => program.run_bare(&run, exe_dir),
         Command::Isa(IsaCommand::Dis { elf }) => Ok(same(program.disassemble(&elf, exe_dir)?)),
@@ -118,18 +119,12 @@ pub fn execute(arguments: Arguments, program: &impl Program) -> anyhow::Result<E
             Ok(ExitCode::SUCCESS)
         }
         Command::Host(HostOptions { stop: true, .. }) => {
-            let client = Client { paths: Paths::locate(socket) };
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(daemon::stop(&client))?;
-            Ok(ExitCode::SUCCESS)
+            daemon.ask(async |client| daemon::stop(client).await.map(|()| ExitCode::SUCCESS))
         }
         Command::Host(options) if options.detach => {
             // What is wrong with them is told before anything starts.
             host::neighbours(&options)?;
-            let client = Client { paths: Paths::locate(socket) };
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(daemon::detach(&client))?;
-            Ok(ExitCode::SUCCESS)
+            daemon.ask(async |client| daemon::detach(client).await.map(|()| ExitCode::SUCCESS))
         }
         Command::Host(options) => {
             let (paths, neighbours) = (Paths::locate(socket), host::neighbours(&options)?);
@@ -164,13 +159,46 @@ pub fn execute(arguments: Arguments, program: &impl Program) -> anyhow::Result<E
         }
         Command::Completions(completions) => complete::script(completions.shell.name()),
         Command::Man(man) => about::manual(&man.directory),
-        command => {
-            let client = Client { paths: Paths::locate(socket) };
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let result = runtime.block_on(ask(&client, command, exe_dir.as_deref()));
-            // A thread that reads the terminal may still wait for it.
-            runtime.shutdown_background();
-            result
+        Command::Run(run) => {
+            daemon.ask(async |client| run::run(client, &run, exe_dir.as_deref(), run::Begin::Now).await)
+        }
+        Command::Create(run) => {
+            daemon.ask(async |client| run::run(client, &run, exe_dir.as_deref(), run::Begin::Later).await)
+        }
+        Command::Start(Vms { names }) => daemon.ask(async |client| vms::start(client, &names).await),
+        Command::Restart(Restart { stop }) => daemon.ask(async |client| vms::restart(client, &stop).await),
+        Command::Ps(listing) => daemon.ask(async |client| ps::ps(client, &listing).await),
+        Command::Inspect(Vms { names }) => daemon.ask(async |client| about::inspect(client, &names).await),
+        Command::Info { json } => daemon.ask(async |client| about::info(client, json).await),
+        Command::Version { json } => daemon.ask(async |client| about::version(client, json).await),
+        Command::Ssh(login) => daemon.ask(async |client| access::log_in(client, &login).await),
+        Command::Console { name, port, no_input, no_history } => {
+            daemon.ask(async |client| commands::console(client, &name, port, no_input, no_history).await)
+        }
+        Command::Stats { name, watch, json } => {
+            daemon.ask(async |client| stats::stats(client, &name, watch, json).await)
+        }
+        Command::Pause(Vms { names }) => {
+            daemon.ask(async |client| vms::change_each(client, &names, "pause").await)
+        }
+        Command::Resume { what, name } => {
+            daemon.ask(async |client| migrate::resume_each(client, &what, name, exe_dir.as_deref()).await)
+        }
+        Command::Migrate(order) => daemon.ask(async |client| migrate::migrate(client, &order).await),
+        Command::Suspend { name, file, shared_disk, json } => {
+            daemon.ask(async |client| migrate::suspend(client, &name, &file, shared_disk, json).await)
+        }
+        Command::Swap(swap) => daemon.ask(async |client| commands::swap(client, &swap).await),
+        Command::Verify(order) => daemon.ask(async |client| verify::verify(client, &order).await),
+        Command::Stop(stop) => daemon.ask(async |client| vms::stop(client, &stop).await),
+        Command::Kill(kill) => daemon.ask(async |client| vms::kill(client, &kill).await),
+        Command::Rm { names, force } => daemon.ask(async |client| vms::remove(client, &names, force).await),
+        Command::Logs { name, follow } => {
+            daemon.ask(async |client| commands::logs(client, &name, follow).await)
+        }
+        Command::Disk(DiskCommand::Ls { json }) => daemon.ask(async |client| disks::list(client, json).await),
+        Command::Disk(DiskCommand::Rm { names }) => {
+            daemon.ask(async |client| disks::remove(client, &names).await)
         }
     }
 }
@@ -192,42 +220,18 @@ pub fn tell(told: &clap::Error) -> anyhow::Result<ExitCode> {
     Ok(u8::try_from(told.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
-/// The commands that need the daemon.
-async fn ask(client: &Client, command: Command, exe_dir: Option<&Path>) -> anyhow::Result<ExitCode> {
-    match command {
-        Command::Run(run) => run::run(client, &run, exe_dir, run::Begin::Now).await,
-        Command::Create(run) => run::run(client, &run, exe_dir, run::Begin::Later).await,
-        Command::Start(Vms { names }) => vms::start(client, &names).await,
-        Command::Restart(Restart { stop }) => vms::restart(client, &stop).await,
-        Command::Ps(listing) => ps::ps(client, &listing).await,
-        Command::Inspect(Vms { names }) => about::inspect(client, &names).await,
-        Command::Info { json } => about::info(client, json).await,
-        Command::Version { json } => about::version(client, json).await,
-        Command::Ssh(login) => access::log_in(client, &login).await,
-        Command::Console { name, port, no_input, no_history } => {
-            commands::console(client, &name, port, no_input, no_history).await
-        }
-        Command::Stats { name, watch, json } => stats::stats(client, &name, watch, json).await,
-        Command::Pause(Vms { names }) => vms::change_each(client, &names, "pause").await,
-        Command::Resume { what, name } => migrate::resume_each(client, &what, name, exe_dir).await,
-        Command::Migrate(order) => migrate::migrate(client, &order).await,
-        Command::Suspend { name, file, shared_disk, json } => {
-            migrate::suspend(client, &name, &file, shared_disk, json).await
-        }
-        Command::Swap(swap) => commands::swap(client, &swap).await,
-        Command::Verify(order) => verify::verify(client, &order).await,
-        Command::Stop(stop) => vms::stop(client, &stop).await,
-        Command::Kill(kill) => vms::kill(client, &kill).await,
-        Command::Rm { names, force } => vms::remove(client, &names, force).await,
-        Command::Logs { name, follow } => commands::logs(client, &name, follow).await,
-        Command::Disk(DiskCommand::Ls { json }) => disks::list(client, json).await,
-        Command::Disk(DiskCommand::Rm { names }) => disks::remove(client, &names).await,
-        Command::Isa(_)
-        | Command::Host(_)
-        | Command::Image(_)
-        | Command::Pki(_)
-        | Command::Relay { .. }
-        | Command::Completions(_)
-        | Command::Man(_) => unreachable!("handled before"),
+/// The daemon, for commands that ask it.
+struct Daemon {
+    socket: Option<PathBuf>,
+}
+
+impl Daemon {
+    fn ask(self, work: impl AsyncFnOnce(&Client) -> anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
+        let client = Client { paths: Paths::locate(self.socket) };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let result = runtime.block_on(work(&client));
+        // A thread that reads the terminal may still wait for it.
+        runtime.shutdown_background();
+        result
     }
 }
