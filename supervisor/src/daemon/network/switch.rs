@@ -119,11 +119,7 @@ impl Keeper {
         if self.swap_ended(how) {
             return;
         }
-        if self.ports.is_empty() && self.listen.is_none() {
-            self.step_switch(SeatEvent::Unwanted);
-            return self.answer_nobody(how);
-        }
-        if self.seat.is_short() {
+        if self.seat.is_short() && self.is_switch_wanted() {
             let deaths = self.seat.history().deaths();
             log::error!(
                 "netswitch has died {deaths} times in a row: the VMs run on without network until one serves"
@@ -134,6 +130,14 @@ impl Keeper {
                 (waiting.answer)(Err(format!("the switch process {how}, {deaths} times in a row")));
             }
         }
+        if !self.is_switch_wanted() {
+            self.step_switch(SeatEvent::Unwanted);
+            self.answer_nobody(how);
+        }
+    }
+
+    fn is_switch_wanted(&self) -> bool {
+        !self.ports.is_empty() || self.listen.is_some()
     }
 
     pub(super) fn send(&mut self, command: NetswitchCommand) -> Option<u64> {
