@@ -185,10 +185,11 @@ impl Host {
         self.registry().find(name)
     }
 
-    /// A VM's journey, while it is on one.
+    /// A VM's journey, while it is on one. Whoever hears that a VM has come may do with it what he wants.
     #[must_use]
     pub fn journey(&self, name: &str) -> Option<Arc<Journey>> {
-        self.registry().journey(name)
+        let journey = self.registry().journey(name);
+        journey.filter(|journey| journey.goes_on())
     }
 
     /// A VM's last journey, whether it is over or not.

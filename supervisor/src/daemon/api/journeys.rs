@@ -82,7 +82,8 @@ pub(super) async fn follow(State(host): Shared, Path(name): Path<String>) -> Res
 /// `DELETE /v1/vms/NAME/migration`: waits for the end, which may still be its completion.
 pub(super) async fn cancel(State(host): Shared, Path(name): Path<String>) -> Answer {
     host.find(&name)?;
-    let Some(journey) = host.journey(&name) else {
+    let vm = name.clone();
+    let Some(journey) = blocking(move || Ok(host.journey(&vm))).await? else {
         return Err(ApiError::new(StatusCode::CONFLICT, format!("VM {name} is on no journey"), None));
     };
     let last = blocking(move || {

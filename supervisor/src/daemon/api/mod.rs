@@ -131,7 +131,8 @@ async fn ask(host: Arc<Host>, name: String, request: Request) -> Answer {
 }
 
 async fn pause(State(host): Shared, Path(name): Path<String>) -> Answer {
-    if let Some(journey) = host.journey(&name) {
+    let (asked, vm) = (Arc::clone(&host), name.clone());
+    if let Some(journey) = blocking(move || Ok(asked.journey(&vm))).await? {
         return Err(HostError::Travelling { name, way: journey.view().way }.into());
     }
     ask(host, name, Request::Pause).await

@@ -194,6 +194,7 @@ impl Reception {
             // An error says that it has ended already.
             drop(entry.handle.ask_and_wait(Request::Arrived));
             self.host.arrived(&entry);
+            self.journey.has_come();
         }
     }
 

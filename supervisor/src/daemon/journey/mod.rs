@@ -39,11 +39,16 @@ fn shown(event: MigrationEvent, to: &str) -> Option<JourneyEvent> {
     })
 }
 
+/// How long the migrator of a VM that has come may take to end.
+const MOMENT: Duration = Duration::from_secs(5);
+
 #[derive(Debug, Default)]
 struct Record {
     events: Vec<JourneyEvent>,
     /// The last event, kept until what it means has been done here.
     last: Option<JourneyEvent>,
+    /// The VM runs here; nothing is left but its migrator's end.
+    arrived: bool,
     ended: bool,
 }
 
@@ -101,6 +106,21 @@ impl Journey {
     pub fn finish(&self) {
         let last = self.record().last.take();
         self.extend(last);
+    }
+
+    /// Says that the VM runs here.
+    pub fn has_come(&self) {
+        self.record().arrived = true;
+    }
+
+    /// Whether it still goes on. One whose VM runs here is over in a moment, which is waited for.
+    #[must_use]
+    pub fn goes_on(&self) -> bool {
+        let mut record = self.record();
+        if record.arrived {
+            self.changed.wait_while_for(&mut record, |record| !record.ended, MOMENT);
+        }
+        !record.ended
     }
 
     /// Says that nothing more comes.
@@ -198,6 +218,18 @@ mod tests {
         let (news, goes_on) = journey.follow(2, Duration::from_secs(60));
         assert!(matches!(&news[..], [JourneyEvent::Arrived { downtime_us: 7 }]) && !goes_on, "{news:?}");
         assert!(journey.has_ended() && journey.follow(99, Duration::from_secs(60)).0.is_empty());
+    }
+
+    #[test]
+    fn one_whose_vm_has_come_is_over_in_a_moment() {
+        let (journey, _inbox) = journey();
+        let journey = Arc::new(journey);
+        assert!(journey.goes_on(), "and nobody waits for it");
+        journey.has_come();
+        let asks = Arc::clone(&journey);
+        let thread = std::thread::spawn(move || asks.goes_on());
+        journey.end();
+        assert!(!thread.join().expect("it waited"));
     }
 
     #[test]

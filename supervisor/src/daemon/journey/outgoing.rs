@@ -81,6 +81,8 @@ impl Host {
     ) -> Result<Arc<Journey>, HostError> {
         let (outbox, inbox) = inputs();
         let journey = Arc::new(Journey::new(way, outbox.clone()));
+        // One that has brought it here is waited for.
+        drop(self.journey(&entry.spec.name));
         self.registry().set_out(&entry.spec.name, entry, &journey)?;
         let (host, entry, ours) = (Arc::clone(self), Arc::clone(entry), Arc::clone(&journey));
         let run = move || {
