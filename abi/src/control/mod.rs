@@ -15,7 +15,7 @@ pub mod migrator;
 pub mod mmu;
 pub mod netswitch;
 pub mod seqpacket;
-mod trouble;
+pub mod trouble;
 
 pub use channel::{
     ChannelError, Child, CommandReceiver, CommandSender, Envelope, EventReceiver, EventSender, Parent,

@@ -16,12 +16,16 @@ pub struct Trouble {
 }
 
 /// What a moment later may be there again.
-const PASSING: [Errno; 4] = [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::EAGAIN];
+const PASSING: [Errno; 5] = [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::EAGAIN, Errno::ENOBUFS];
 
 /// The system's error in an error or its causes.
-fn errno(error: &(dyn Error + 'static)) -> Option<Errno> {
-    let io = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
-    io.map(Errno::from_raw)
+#[must_use]
+pub fn errno(error: &(dyn Error + 'static)) -> Option<Errno> {
+    let io = error.downcast_ref::<std::io::Error>();
+    io.and_then(std::io::Error::raw_os_error)
+        .map(Errno::from_raw)
+        // One that was made of another error has that one within it, and calls that one's cause its own.
+        .or_else(|| errno(io?.get_ref()?))
         .or_else(|| error.downcast_ref::<Errno>().copied())
         .or_else(|| match error.downcast_ref::<crate::SegmentError>() {
             Some(crate::SegmentError::System { source, .. }) => of_library(source),
@@ -72,13 +76,15 @@ mod tests {
 
     #[test]
     fn a_shortage_is_found_behind_other_words_and_nothing_else_is_taken_for_one() {
-        for errno in [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::EAGAIN] {
+        for errno in PASSING {
             let trouble = Trouble::of(&Outer(io::Error::from(errno)));
             assert!(trouble.passing, "{errno}");
             assert!(trouble.words.starts_with("the disk: "), "{trouble}");
             let library = shared_memory::ShmemError::MapOpenFailed(errno as u32);
             let segment = crate::SegmentError::System { name: "/q".into(), source: library };
             assert!(Trouble::of(&segment).passing, "{errno}");
+            assert!(Trouble::of(&io::Error::other(errno)).passing, "{errno}");
+            assert!(Trouble::of(&Outer(io::Error::other(Outer(errno.into())))).passing, "{errno}");
         }
         for errno in [Errno::ENOENT, Errno::EACCES, Errno::EIO] {
             assert!(!Trouble::of(&Outer(io::Error::from(errno))).passing, "{errno}");

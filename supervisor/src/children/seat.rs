@@ -290,8 +290,9 @@ impl Seat {
         if !self.has_process() {
             return vec![];
         }
-        let serves = self.is_serving();
-        let looks = [(Some(*commands), true), (service.copied(), serves)];
+        // Who is to end may wait for a slow disk until its time is over.
+        let (serves, ends) = (self.is_serving(), matches!(self.stage, Stage::Ending { .. }));
+        let looks = [(Some(*commands), !ends), (service.copied(), serves)];
         let mut hangs = None;
         for (((look, owes), limits), watch) in looks.into_iter().zip(self.limits).zip(&mut self.watches) {
             let Some(look) = look else { continue };

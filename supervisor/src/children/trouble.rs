@@ -1,6 +1,8 @@
 //! Why the system did not start a process or a thread, in words that name what ran out.
 
 use nix::libc;
+use quasar_abi::control::Trouble;
+use quasar_abi::control::trouble::errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io;
 
@@ -25,7 +27,7 @@ pub fn shortage(error: &io::Error) -> Option<String> {
     let limit = |resource| {
         getrlimit(resource).current.map_or_else(|| "no limit".into(), |limit: u64| limit.to_string())
     };
-    match error.raw_os_error()? {
+    match errno(error)? as i32 {
         libc::EMFILE => Some(format!(
             "it has all the files open that it may have ({}; `ulimit -n`, LimitNOFILE= of systemd)",
             limit(Resource::Nofile)
@@ -48,8 +50,7 @@ pub fn shortage(error: &io::Error) -> Option<String> {
 /// Whether the same may work in a moment: something ran out that others give back.
 #[must_use]
 pub fn is_momentary(error: &io::Error) -> bool {
-    let short = [libc::EMFILE, libc::ENFILE, libc::EAGAIN, libc::ENOMEM, libc::ENOBUFS];
-    error.raw_os_error().is_some_and(|errno| short.contains(&errno))
+    Trouble::of(error).passing
 }
 
 /// Why a program of ours was not started.

@@ -189,6 +189,7 @@ fn hangs_are_deaths() {
         assert_eq!(seat.trouble("cpu0", ZERO), None);
         // But it does not keep a VM from ending.
         after(&mut seat, ZERO, [Event::Unwanted]);
+        assert_eq!(looks(&mut seat, 4, hangs[1].1), [], "it has its time to end");
         assert!(looks(&mut seat, 4, hangs[0].1).contains(&Action::Kill));
     }
     // A migrator waits for its peer.
