@@ -66,15 +66,12 @@ fn kill_migrator(host: &Host) {
 
 /// Migrators that are stopped and never go on: nobody waits for them, and the guest does not stand still with them.
 fn stopped<'h>(guest: &mut Guest<'h>, (a, b): (&'h Host, &'h Host), stream: &Stream) -> anyhow::Result<()> {
-    for moment in ["rounds", "pause", "handing_over"] {
-        for victim in [b, a] {
-            let mut journey = Journey::begin(a, b)?;
-            journey.until(moment)?;
-            to_migrator(victim, Signal::SIGSTOP);
-            let last = journey.end()?;
-            let end = settle(guest, (a, b), stream, &last)?;
-            eprintln!("{moment}, stopped: {end}");
-        }
+    for (moment, victim) in [("rounds", b), ("pause", a), ("handing_over", b)] {
+        let mut journey = Journey::begin(a, b)?;
+        journey.until(moment)?;
+        to_migrator(victim, Signal::SIGSTOP);
+        let last = journey.end()?;
+        eprintln!("{moment}, stopped: {}", settle(guest, (a, b), stream, &last)?);
     }
     let mut journey = Journey::begin(a, b)?;
     journey.until("rounds")?;

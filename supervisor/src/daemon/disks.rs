@@ -1,8 +1,6 @@
 //! What a disk's file must be like, and which file it is, whatever it is called.
 
-use super::error::{HostError, io};
 use quasar_abi::files;
-use quasar_api::{Disk, VmSpec};
 use std::fs::Metadata;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -89,15 +87,6 @@ impl Claim {
     pub fn conflicts(&self, other: &Self) -> bool {
         self.id.overlaps(&other.id) && !(self.read_only && other.read_only)
     }
-}
-
-/// The disks of a VM, in order.
-pub(super) fn claims(spec: &VmSpec) -> Result<Vec<Claim>, HostError> {
-    let claim = |disk: &Disk| {
-        let id = identify(&disk.path).map_err(io(format!("disk {}", disk.path.display())))?;
-        Ok(Claim { path: disk.path.clone(), id, read_only: disk.read_only })
-    };
-    spec.disks.iter().map(claim).collect()
 }
 
 /// What becomes of a VM's disks when it ends here.

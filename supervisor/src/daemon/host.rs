@@ -5,13 +5,12 @@ use super::disks::{self, Claim, Disks, remove_disk};
 use super::entry::{Entry, Past};
 use super::error::{HostError, io};
 use super::journey::Journey;
-use super::make::Start;
 use super::network::{LinkOptions, NetworkHandle};
 use super::whereabouts::{Away, Doubt, Registry, Travel};
 use crate::children::{CappedLog, Launcher};
 use crate::errand::{self, Errand};
 use parking_lot::{Mutex, MutexGuard};
-use quasar_api::{HostView, Phase, VmSpec, VmView};
+use quasar_api::{Disk, HostView, Phase, VmSpec, VmView};
 use quasar_peer::{Neighbours, Strangers};
 use quasar_places::Paths;
 use std::fs::File;
@@ -49,6 +48,27 @@ pub(super) fn open_log(path: &Path) -> Result<CappedLog, HostError> {
 
 fn random_id() -> std::io::Result<String> {
     Ok(format!("{:016x}", u64::from_le_bytes(quasar_abi::random::bytes()?)))
+}
+
+/// What a VM begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    /// Its kernel.
+    Boot,
+    /// What a migrator puts into it.
+    Arrive {
+        /// A user has paused it.
+        paused: bool,
+    },
+}
+
+/// The disks of a VM, in order.
+pub(super) fn claims(spec: &VmSpec) -> Result<Vec<Claim>, HostError> {
+    let claim = |disk: &Disk| {
+        let id = disks::identify(&disk.path).map_err(io(format!("disk {}", disk.path.display())))?;
+        Ok(Claim { path: disk.path.clone(), id, read_only: disk.read_only })
+    };
+    spec.disks.iter().map(claim).collect()
 }
 
 /// Two VMs may read one disk; a disk that is written belongs to one. `name` is the VM that asks.
@@ -270,7 +290,7 @@ impl Host {
         start: Start,
     ) -> Result<Arc<Entry>, HostError> {
         let name = spec.name.clone();
-        let claims = disks::claims(&spec)?;
+        let claims = claims(&spec)?;
         {
             let mut registry = self.registry();
             disks_are_free(&registry, &name, &claims)?;

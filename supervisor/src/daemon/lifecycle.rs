@@ -1,10 +1,8 @@
 //! Stopping a VM and starting it again, from what it was made from.
 
-use super::disks;
 use super::entry::{Entry, Held, Past};
 use super::error::{HostError, io};
-use super::host::{Host, disks_are_free, examine, examine_again, open_log};
-use super::make::Start;
+use super::host::{Host, Start, claims, disks_are_free, examine, examine_again, open_log};
 use crate::vm::{Request, VmHandle};
 use quasar_api::{Phase, VmSpec, VmView};
 use std::path::PathBuf;
@@ -73,7 +71,7 @@ impl Host {
             }
         }
         examine_again(&old.spec)?;
-        let claims = disks::claims(&old.spec)?;
+        let claims = claims(&old.spec)?;
         {
             let mut registry = self.registry();
             disks_are_free(&registry, name, &claims)?;

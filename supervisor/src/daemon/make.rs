@@ -3,7 +3,7 @@
 use super::disks::DiskId;
 use super::entry::{Entry, Held, Past};
 use super::error::{HostError, io};
-use super::host::{Host, open_log};
+use super::host::{Host, Start, open_log};
 use super::network::Attachment;
 use crate::machine::{Machine, segments};
 use crate::vm::{Loader, Setup, StatusBoard, VmHandle};
@@ -17,18 +17,6 @@ use std::time::Duration;
 
 /// Time for a VM's processes to start.
 const START_DEADLINE: Duration = Duration::from_secs(120);
-
-/// What a VM begins with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Start {
-    /// Its kernel.
-    Boot,
-    /// What a migrator puts into it.
-    Arrive {
-        /// A user has paused it.
-        paused: bool,
-    },
-}
 
 /// The length of a disk, and which it is.
 fn disk_bytes(path: &Path) -> std::io::Result<(u64, DiskId)> {
