@@ -4,6 +4,8 @@
 //! to is hung: its processor time stands still although nobody keeps it from running. One that only waits for a turn
 //! on a loaded host is neither, and nor is one that owes nothing, such as a hart that sleeps.
 
+use procfs::FromRead;
+use procfs::process::Stat;
 use std::time::Duration;
 
 /// How often whoever is watched is looked at.
@@ -92,22 +94,17 @@ impl Watch {
 /// Reads what a process does; nothing when it has ended.
 #[must_use]
 pub fn observe(pid: u32) -> Option<(State, u64)> {
-    parse(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    of(&Stat::from_file(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// Of a line of `/proc/PID/stat`; the name in it may hold spaces and parentheses.
-fn parse(line: &str) -> Option<(State, u64)> {
-    let mut fields = line.rsplit_once(") ")?.1.split(' ');
-    let state = match fields.next()? {
-        "T" => State::Stopped,
-        "R" => State::Runs,
-        "Z" | "X" => return None,
+fn of(stat: &Stat) -> Option<(State, u64)> {
+    let state = match stat.state {
+        'T' => State::Stopped,
+        'R' => State::Runs,
+        'Z' | 'X' => return None,
         _ => State::Waits,
     };
-    // utime and stime are fields 14 and 15, the state is field 3.
-    let mut times = fields.skip(10);
-    let time = |text: Option<&str>| text?.parse::<u64>().ok();
-    Some((state, time(times.next())? + time(times.next())?))
+    Some((state, stat.utime + stat.stime))
 }
 
 #[cfg(test)]
@@ -160,14 +157,16 @@ mod tests {
 
     #[test]
     fn a_line_of_proc_is_read_whatever_the_name_is() {
-        let rest = "1 2 3 4 5 6 7 8 9 10 20 22 0 0";
-        assert_eq!(parse(&format!("7 (a) b) T {rest}")), Some((State::Stopped, 42)));
-        assert_eq!(parse(&format!("7 (a) S {rest}")), Some((State::Waits, 42)));
-        assert_eq!(parse(&format!("7 (a) R {rest}")), Some((State::Runs, 42)));
-        assert_eq!(parse(&format!("7 (a) t {rest}")), Some((State::Waits, 42)), "a debugger's");
-        assert_eq!(parse(&format!("7 (a) Z {rest}")), None);
-        assert_eq!(parse("7 (a) R"), None);
+        let rest = "1 2 3 4 5 6 7 8 9 10 20 22".to_owned() + &" 0".repeat(37);
+        let parse =
+            |begin: &str| of(&Stat::from_read(format!("7 {begin} {rest}").as_bytes()).expect("a line"));
+        assert_eq!(parse("(a) b) T"), Some((State::Stopped, 42)));
+        assert_eq!(parse("(a) S"), Some((State::Waits, 42)));
+        assert_eq!(parse("(a) R"), Some((State::Runs, 42)));
+        assert_eq!(parse("(a) t"), Some((State::Waits, 42)), "a debugger's");
+        assert_eq!(parse("(a) Z"), None);
         assert!(observe(std::process::id()).is_some());
+        assert!(observe(u32::MAX).is_none());
     }
 
     fn state() -> impl Strategy<Value = State> {

@@ -462,9 +462,9 @@ impl Host {
     /// Takes the port of a VM that is no more. Another host may keep its network's way out, and lists it as long as it
     /// believes that the VM is.
     pub(super) fn detach(&self, entry: &Entry) {
-        match entry.port_segment() {
-            Some(segment) if entry.is_guest() => self.network.end(&entry.spec.name, &segment),
-            Some(segment) => self.network.detach(&entry.spec.name, &segment),
+        match entry.port() {
+            Some(rings) if entry.is_guest() => self.network.end(&entry.spec.name, &rings),
+            Some(rings) => self.network.detach(&entry.spec.name, &rings),
             None => {}
         }
     }

@@ -8,8 +8,9 @@ use crate::children::policy::{Decision, History, Role, decide, postpone};
 use crate::children::trouble::{explain, is_momentary};
 use crate::children::watch::{self, Look, Verdict, Watch};
 use crate::children::{Launcher, Reach, SendError};
+use crate::machine::grants::VmGrants;
 use quasar_abi::control::devices::{DevicesCommand, DevicesReply};
-use quasar_abi::machine::{VirtioDevice, VmSegments};
+use quasar_abi::machine::VirtioDevice;
 use quasar_abi::party::{PartyId, status};
 use quasar_abi::vm::Vm;
 use quasar_api::ProcessInfo;
@@ -87,8 +88,10 @@ pub struct SeatNote {
 /// The processes of a VM.
 pub struct Crew {
     launcher: Launcher,
-    segments: VmSegments,
+    grants: VmGrants,
     virtio: Vec<VirtioDevice>,
+    /// What executes the harts, when it is not each build's own choice.
+    engine: Option<String>,
     vm: Vm,
     log: Arc<File>,
     notify: Arc<dyn Fn(SeatNote) + Send + Sync>,
@@ -113,7 +116,7 @@ impl Crew {
     #[must_use]
     pub fn new(
         launcher: Launcher,
-        segments: VmSegments,
+        grants: VmGrants,
         virtio: Vec<VirtioDevice>,
         vm: Vm,
         log: Arc<File>,
@@ -122,8 +125,9 @@ impl Crew {
         let (seats, late) = (BTreeMap::new(), vec![]);
         Self {
             launcher,
-            segments,
+            grants,
             virtio,
+            engine: None,
             vm,
             log,
             notify,
@@ -132,6 +136,12 @@ impl Crew {
             looked: Instant::now(),
             late,
         }
+    }
+
+    /// Has the harts executed by an engine of that name.
+    #[must_use]
+    pub fn with_engine(self, engine: Option<String>) -> Self {
+        Self { engine, ..self }
     }
 
     fn seat(&mut self, party: PartyId) -> &mut Seat {
@@ -332,7 +342,7 @@ impl Crew {
         let process = seat.process.as_mut()?;
         match process.hear(note)? {
             Heard::Hello => {
-                match (&mut seat.stage, process.start(&self.segments, &self.virtio)) {
+                match (&mut seat.stage, process.start(&self.grants, &self.virtio, self.engine.as_deref())) {
                     (Stage::Starting { start, .. }, Ok(id)) => *start = Some(id),
                     (Stage::Ending { .. }, _) | (_, Err(_)) => process.kill(),
                     _ => {}
