@@ -147,6 +147,8 @@ impl VmClock {
 mod tests {
     use super::*;
     use crate::segment::{Segment, SegmentKind};
+    use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+    use std::os::fd::AsRawFd;
     use std::sync::Arc;
 
     fn deterministic(ns_per_instruction: u64, test: impl FnOnce(&VmClock)) {
@@ -220,8 +222,10 @@ mod tests {
     fn a_writer_that_is_killed_stops_no_reader() {
         const SEGMENT: &str = "QUASAR_TEST_CLOCK";
         const TEST: &str = "clock::tests::a_writer_that_is_killed_stops_no_reader";
-        if let Ok(name) = std::env::var(SEGMENT) {
-            let segment = Segment::attach(&name, SegmentKind::Control).expect("the test's segment");
+        if let Ok(fd) = std::env::var(SEGMENT) {
+            let fd = crate::control::channel::inherited(fd.parse().expect("a number")).expect("inherited");
+            let grant = crate::Grant::new("the clock".into(), fd);
+            let segment = Segment::attach(&grant, SegmentKind::Control).expect("the test's segment");
             let clock = segment.view::<VmClock>(0).expect("clock");
             loop {
                 clock.skip(1);
@@ -232,11 +236,13 @@ mod tests {
             Arc::new(Segment::create(&name, SegmentKind::Control, size_of::<VmClock>(), 1).expect("segment"));
         let clock = segment.view::<VmClock>(0).expect("clock");
         clock.mode.set(mode::INSTRUCTIONS);
+        let inherited = segment.file().expect("a descriptor");
+        fcntl(&inherited, FcntlArg::F_SETFD(FdFlag::empty())).expect("fcntl");
         for _ in 0..50 {
             let before = clock.ticks(0);
             let mut writer = std::process::Command::new(std::env::current_exe().expect("this program"))
                 .args(["--exact", TEST])
-                .env(SEGMENT, &name)
+                .env(SEGMENT, inherited.as_raw_fd().to_string())
                 .stdout(std::process::Stdio::null())
                 .spawn()
                 .expect("a writer");

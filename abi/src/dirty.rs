@@ -10,6 +10,8 @@
 //! While [`crate::vm::VmControl::log_active`] is zero nobody marks. Switching it on is the first step of
 //! a first round, followed by 1 and 2, after which every write is marked.
 
+#[cfg(not(loom))]
+use crate::grants::Grant;
 use crate::le::AtomicLe64;
 use crate::page::PAGE_SHIFT;
 #[cfg(not(loom))]
@@ -45,8 +47,8 @@ impl PageMaps {
     /// # Errors
     /// [`SegmentError`] when the segment is not there or too small.
     #[cfg(not(loom))]
-    pub fn attach(name: &str, ram_base: u64, ram_bytes: u64) -> Result<Self, SegmentError> {
-        Self::new(Arc::new(Segment::attach(name, SegmentKind::Maps)?), ram_base, ram_bytes)
+    pub fn attach(grant: &Grant, ram_base: u64, ram_bytes: u64) -> Result<Self, SegmentError> {
+        Self::new(Arc::new(Segment::attach(grant, SegmentKind::Maps)?), ram_base, ram_bytes)
     }
 
     /// Takes an attached or created segment.

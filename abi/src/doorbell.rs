@@ -32,7 +32,7 @@ impl Doorbell {
         // SeqCst on both words, here and in `wait`: either the sleeper sees the new count, or we see the sleeper.
         self.count.fetch_add(1, Ordering::SeqCst);
         if self.sleepers.load(Ordering::SeqCst) != 0 {
-            futex::wake(&self.count, i32::MAX);
+            futex::wake(&self.count, futex::ALL);
         }
     }
 

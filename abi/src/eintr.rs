@@ -12,8 +12,17 @@ use nix::fcntl::FallocateFlags;
 use nix::libc::off_t;
 use nix::poll::{PollFd, PollTimeout};
 use nix::sys::socket::MsgFlags;
-use std::os::fd::{AsFd, AsRawFd};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
+
+/// Most descriptors that [`recv_with`] takes beside one message's bytes.
+pub const MOST_DESCRIPTORS: usize = 32;
 
 /// An error that may say that a signal interrupted the call.
 pub trait Interruptible {
@@ -24,6 +33,12 @@ pub trait Interruptible {
 impl Interruptible for Errno {
     fn is_interrupted(&self) -> bool {
         *self == Self::EINTR
+    }
+}
+
+impl Interruptible for rustix::io::Errno {
+    fn is_interrupted(&self) -> bool {
+        *self == Self::INTR
     }
 }
 
@@ -75,6 +90,57 @@ pub fn poll(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> nix::Result<us
 /// What the system says, EINTR never.
 pub fn send(socket: &impl AsRawFd, bytes: &[u8], flags: MsgFlags) -> nix::Result<usize> {
     retry(|| nix::sys::socket::send(socket.as_raw_fd(), bytes, flags))
+}
+
+/// sendmsg(2) with descriptors beside the bytes.
+///
+/// # Errors
+/// What the system says, EINTR never.
+pub fn send_with(
+    socket: &impl AsFd,
+    bytes: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+    flags: SendFlags,
+) -> nix::Result<usize> {
+    let mut space = vec![MaybeUninit::uninit(); SendAncillaryMessage::ScmRights(descriptors).size()];
+    retry(|| {
+        let mut beside = SendAncillaryBuffer::new(&mut space);
+        beside.push(SendAncillaryMessage::ScmRights(descriptors));
+        sendmsg(socket, &[IoSlice::new(bytes)], &mut beside, flags)
+    })
+    .map_err(|error| Errno::from_raw(error.raw_os_error()))
+}
+
+/// recvmsg(2) with at most [`MOST_DESCRIPTORS`] beside the bytes, closed on exec. Those of a message with more are lost, and it is an
+/// error (EMSGSIZE), as they are when this process has no room for them.
+///
+/// # Errors
+/// What the system says, EINTR never.
+pub fn recv_with(
+    socket: &impl AsFd,
+    space: &mut [u8],
+    flags: RecvFlags,
+) -> nix::Result<(usize, Vec<OwnedFd>)> {
+    let mut beside = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
+    let (got, descriptors) = retry(|| {
+        let mut beside = RecvAncillaryBuffer::new(&mut beside);
+        let flags = flags | RecvFlags::CMSG_CLOEXEC;
+        let got = recvmsg(socket, &mut [IoSliceMut::new(space)], &mut beside, flags)?;
+        let descriptors: Vec<OwnedFd> = beside
+            .drain()
+            .filter_map(|message| match message {
+                RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+                _ => None,
+            })
+            .flatten()
+            .collect();
+        Ok((got, descriptors))
+    })
+    .map_err(|error: rustix::io::Errno| Errno::from_raw(error.raw_os_error()))?;
+    if got.flags.contains(ReturnFlags::CTRUNC) {
+        return Err(Errno::EMSGSIZE);
+    }
+    Ok((got.bytes, descriptors))
 }
 
 /// recv(2).

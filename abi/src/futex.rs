@@ -1,27 +1,25 @@
 //! Shared futexes: sleeping on a word of a segment until another process changes it.
 
 use crate::le::AtomicLe32;
-use nix::libc;
+use rustix::thread::futex::{self, Flags, Timespec};
 use std::time::Duration;
+
+/// All sleepers: the kernel counts them with a sign.
+pub const ALL: u32 = i32::MAX.unsigned_abs();
 
 /// Sleeps while `word` holds `expected`, at most `timeout`. May return early; the caller looks again.
 pub fn wait(word: &AtomicLe32, expected: u32, timeout: Option<Duration>) {
-    let spec = timeout.map(|t| libc::timespec {
-        tv_sec: libc::time_t::try_from(t.as_secs()).unwrap_or(libc::time_t::MAX),
+    let spec = timeout.map(|t| Timespec {
+        tv_sec: t.as_secs().try_into().unwrap_or(i64::MAX),
         tv_nsec: t.subsec_nanos().into(),
     });
-    let spec_ptr = spec.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-    // SAFETY: the address is a live, aligned 32-bit word; FUTEX_WAIT only compares and sleeps. The kernel
-    // compares native words, so the expected value is given in the byte order that lies in memory.
-    unsafe {
-        libc::syscall(libc::SYS_futex, word.raw().as_ptr(), libc::FUTEX_WAIT, expected.to_le(), spec_ptr);
-    }
+    // The kernel compares native words, so the expected value is given in the byte order that lies in memory. Any error
+    // is an early return: the word holds something else, a signal came, the time has passed.
+    futex::wait(word.raw(), Flags::empty(), expected.to_le(), spec.as_ref()).ok();
 }
 
 /// Wakes up to `count` sleepers on `word`.
-pub fn wake(word: &AtomicLe32, count: i32) {
-    // SAFETY: FUTEX_WAKE uses the address as a key only.
-    unsafe {
-        libc::syscall(libc::SYS_futex, word.raw().as_ptr(), libc::FUTEX_WAKE, count);
-    }
+pub fn wake(word: &AtomicLe32, count: u32) {
+    // A word that is mapped can be named to the kernel.
+    futex::wake(word.raw(), Flags::empty(), count).ok();
 }

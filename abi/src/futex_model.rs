@@ -26,6 +26,9 @@ fn key(word: &AtomicLe32) -> usize {
     std::ptr::from_ref(word).addr()
 }
 
+/// All sleepers.
+pub const ALL: u32 = i32::MAX.unsigned_abs();
+
 /// Sleeps while `word` holds `expected`.
 pub fn wait(word: &AtomicLe32, expected: u32, _timeout: Option<Duration>) {
     let mut table = sleepers();
@@ -36,7 +39,7 @@ pub fn wait(word: &AtomicLe32, expected: u32, _timeout: Option<Duration>) {
 }
 
 /// Wakes up to `count` sleepers on `word`.
-pub fn wake(word: &AtomicLe32, count: i32) {
+pub fn wake(word: &AtomicLe32, count: u32) {
     let table = sleepers();
     match table.get(&key(word)) {
         Some(queue) if count == 1 => queue.notify_one(),

@@ -7,7 +7,7 @@
 //!
 //! The protocols are model-checked ([`sync`], docs/memory-ordering.md).
 //!
-//! `unsafe` lives in [`le`], [`futex`], [`segment`], [`ram`] and [`control::channel`]; everything else is
+//! `unsafe` lives in [`le`], [`segment`], [`ram`] and [`control::channel`]; everything else is
 //! built on those.
 
 pub mod address_plan;
@@ -24,6 +24,8 @@ pub mod files;
 pub mod frames;
 #[cfg_attr(loom, path = "futex_model.rs")]
 pub mod futex;
+#[cfg(not(loom))]
+pub mod grants;
 pub mod hart;
 pub mod hart_devices;
 pub mod hart_mmu;
@@ -55,6 +57,8 @@ pub mod tlb;
 pub mod vm;
 pub mod words;
 
+#[cfg(not(loom))]
+pub use grants::Grant;
 pub use le::{AtomicLe32, AtomicLe64, ShmLayout};
 #[cfg(not(loom))]
 pub use ram::{Gpa, GuestRam};

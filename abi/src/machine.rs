@@ -56,6 +56,7 @@ impl Region {
 }
 
 /// What stands at a virtio-mmio slot.
+#[cfg(not(loom))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum VirtioDevice {
     /// Block device over a raw file (virtio 1.3, 5.2).
@@ -67,16 +68,16 @@ pub enum VirtioDevice {
         read_only: bool,
         /// What VIRTIO_BLK_T_GET_ID answers, 20 bytes at most.
         serial: String,
-        /// Segment with the disk's dirty maps ([`crate::dirty::PageMaps`] with base 0), when its content is to
+        /// The disk's dirty maps ([`crate::dirty::PageMaps`] with base 0), when its content is to
         /// travel with the VM.
-        map_segment: Option<String>,
+        maps: Option<crate::Grant>,
         /// What becomes of a write for which the host has no room.
         on_enospc: OnEnospc,
     },
     /// Network card attached to a switch port (virtio 1.3, 5.1).
     Net {
-        /// Name of the port's packet-ring segment ([`crate::frames`]).
-        port_segment: String,
+        /// The port's packet rings ([`crate::frames`]).
+        port: crate::Grant,
         /// Its address.
         mac: [u8; 6],
     },
@@ -97,23 +98,4 @@ pub enum OnEnospc {
     Pause,
     /// The guest is told of an I/O error.
     Error,
-}
-
-/// Where a VM's segments are and how big it is: what every process of the VM is started with.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VmSegments {
-    /// The VM's id, for messages.
-    pub vm: String,
-    /// [`crate::vm::VmControl`].
-    pub control: String,
-    /// Guest RAM, starting at [`RAM_BASE`].
-    pub ram: String,
-    /// Translation caches.
-    pub tlb: String,
-    /// Dirty and residency maps.
-    pub maps: String,
-    /// Saved device state.
-    pub devices: String,
-    /// Console rings.
-    pub console: String,
 }

@@ -9,6 +9,7 @@
 //! does not 300 instead of 260; of 64 bytes nothing. Next to the system calls, hashes and compression around each
 //! page that is a few in a thousand of a migration or a disk's transfer.
 
+use crate::grants::Grant;
 use crate::le::AtomicLe32;
 use crate::le::AtomicLe64;
 pub use crate::page::{PAGE_BYTES, PAGE_LEN, PAGE_SHIFT};
@@ -79,12 +80,12 @@ impl<'a> Cells<'a> {
 }
 
 impl GuestRam {
-    /// Attaches to the RAM segment `name` whose first byte has the guest-physical address `base`.
+    /// Attaches to the RAM segment whose first byte has the guest-physical address `base`.
     ///
     /// # Errors
     /// See [`Segment::attach`].
-    pub fn attach(name: &str, base: u64) -> Result<Self, SegmentError> {
-        Ok(Self::new(Arc::new(Segment::attach(name, SegmentKind::Ram)?), base))
+    pub fn attach(grant: &Grant, base: u64) -> Result<Self, SegmentError> {
+        Ok(Self::new(Arc::new(Segment::attach(grant, SegmentKind::Ram)?), base))
     }
 
     /// Takes a RAM segment whose first byte has the guest-physical address `base`.
@@ -92,6 +93,12 @@ impl GuestRam {
     pub fn new(segment: Arc<Segment>, base: u64) -> Self {
         let len = segment.len() as u64;
         Self { segment, base, len }
+    }
+
+    /// The segment.
+    #[must_use]
+    pub fn segment(&self) -> &Arc<Segment> {
+        &self.segment
     }
 
     /// Guest-physical address of the first byte.

@@ -1,14 +1,23 @@
-//! Segments: named shared memory with a header that says what it is.
+//! Segments: shared memory with a header that says what it is.
+//!
+//! The library makes shared memory under a name. The name is gone as soon as it is made: nobody else can open it, and
+//! nothing is left of it when its last process has ended, however that was. Others attach by a descriptor that they are
+//! given ([`Grant`]).
 
 use crate::eintr::posix_fallocate;
+use crate::grants::Grant;
 use crate::le::{AtomicLe32, AtomicLe64, ShmLayout};
+use crate::random;
 use crate::shm_struct;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::libc;
-use nix::sys::mman::shm_open;
-use nix::sys::stat::Mode;
-use shared_memory::{Shmem, ShmemConf, ShmemError};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap, shm_open};
+use nix::sys::stat::{Mode, fstat};
+use shared_memory::{ShmemConf, ShmemError};
+use std::fs::File;
+use std::num::NonZeroUsize;
+use std::os::fd::AsFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -90,6 +99,22 @@ pub enum SegmentError {
         /// What the library reported.
         source: ShmemError,
     },
+    /// Nobody could have guessed its name, if there were randomness to make one of.
+    #[error("shared-memory segment {name}: the system has no randomness: {source}")]
+    Random {
+        /// What the segment is.
+        name: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// It is there, and cannot be mapped.
+    #[error("shared-memory segment {name} cannot be mapped: {source}")]
+    Map {
+        /// The segment's name.
+        name: String,
+        /// What the system said.
+        source: Errno,
+    },
     /// There is no memory for it.
     #[error("shared-memory segment {name}: /dev/shm has no room for it: {source}")]
     Room {
@@ -145,10 +170,15 @@ shm_struct! {
     }
 }
 
-/// A mapped segment. Dropping the creator's handle removes the name.
+fn mismatch(grant: &Grant, what: &'static str, found: u64, expected: u64) -> SegmentError {
+    SegmentError::Mismatch { name: grant.name().to_owned(), what, found, expected }
+}
+
+/// A mapped segment.
 pub struct Segment {
-    shmem: Shmem,
-    name: String,
+    at: NonNull<u8>,
+    mapped: usize,
+    grant: Grant,
 }
 
 // SAFETY: the mapping is plain shared memory that lives as long as the handle; all access goes through
@@ -159,20 +189,26 @@ unsafe impl Sync for Segment {}
 
 impl std::fmt::Debug for Segment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Segment").field("name", &self.name).field("len", &self.len()).finish()
+        f.debug_struct("Segment").field("name", &self.name()).field("len", &self.len()).finish()
     }
 }
 
 impl Segment {
-    /// Makes a segment with `len` zeroed payload bytes; the name must be new.
+    /// Makes a segment with `len` zeroed payload bytes. `name` says in messages what it is.
     ///
     /// # Errors
-    /// [`SegmentError::System`] when the name exists, [`SegmentError::Room`] when memory is short.
+    /// [`SegmentError::System`], [`SegmentError::Map`], [`SegmentError::Room`] when memory is short.
     pub fn create(name: &str, kind: SegmentKind, len: usize, generation: u64) -> Result<Self, SegmentError> {
-        let system = |source| SegmentError::System { name: name.to_owned(), source };
-        let shmem = ShmemConf::new().os_id(name).size(HEADER_BYTES + len).create().map_err(system)?;
-        let segment = Self { shmem, name: name.to_owned() };
+        let random = |source| SegmentError::Random { name: name.to_owned(), source };
+        let name = format!("{name}.{:032x}", u128::from_le_bytes(random::bytes().map_err(random)?));
         let all = HEADER_BYTES + len;
+        let system = |source| SegmentError::System { name: name.clone(), source };
+        let made = ShmemConf::new().os_id(&name).size(all).create().map_err(system)?;
+        let file = shm_open(name.as_str(), OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty());
+        // Removes the name.
+        drop(made);
+        let file = file.map_err(|source| SegmentError::Map { name: name.clone(), source })?;
+        let segment = Self::map(&Grant::new(name, file))?;
         segment.allocate(if kind.is_sparse() { size_of::<SegmentHeader>() } else { all })?;
         let header = segment.header();
         header.kind.set(kind as u32);
@@ -186,48 +222,61 @@ impl Segment {
     /// Takes memory for the first so many bytes now: a lack of it at the first touch would be a signal, SIGBUS,
     /// to whoever touches, and that may be the daemon.
     fn allocate(&self, bytes: usize) -> Result<(), SegmentError> {
-        let room = |source| SegmentError::Room { name: self.name.clone(), source };
-        let file = shm_open(self.name.as_str(), OFlag::O_RDWR, Mode::empty()).map_err(room)?;
+        let room = |source| SegmentError::Room { name: self.name().to_owned(), source };
         let bytes = libc::off_t::try_from(bytes).map_err(|_| room(Errno::EFBIG))?;
-        posix_fallocate(&file, 0, bytes).map_err(room)
+        posix_fallocate(&self.grant, 0, bytes).map_err(room)
     }
 
-    /// Attaches to a segment that another process made, and checks its header.
+    /// Maps all of a segment's file.
+    fn map(grant: &Grant) -> Result<Self, SegmentError> {
+        let refused = |source| SegmentError::Map { name: grant.name().to_owned(), source };
+        let mapped = usize::try_from(fstat(grant).map_err(refused)?.st_size).unwrap_or(0);
+        let length =
+            NonZeroUsize::new(mapped).ok_or_else(|| mismatch(grant, "length", 0, HEADER_BYTES as u64))?;
+        // SAFETY: a new mapping at a place of the system's choice.
+        let at = unsafe {
+            mmap(None, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, grant, 0)
+        };
+        Ok(Self { at: at.map_err(refused)?.cast(), mapped, grant: grant.clone() })
+    }
+
+    /// Attaches to a segment that another process made and has given to this one, and checks its header.
     ///
     /// # Errors
-    /// [`SegmentError::System`] when it is not there, [`SegmentError::Mismatch`] when it is not of this
-    /// kind, version or length.
-    pub fn attach(name: &str, kind: SegmentKind) -> Result<Self, SegmentError> {
-        let system = |source| SegmentError::System { name: name.to_owned(), source };
-        let shmem = ShmemConf::new().os_id(name).open().map_err(system)?;
-        let mapped = shmem.len();
-        let segment = Self { shmem, name: name.to_owned() };
+    /// [`SegmentError::Map`], [`SegmentError::Mismatch`] when it is not of this kind, version or length.
+    pub fn attach(grant: &Grant, kind: SegmentKind) -> Result<Self, SegmentError> {
+        let segment = Self::map(grant)?;
         let check = |what, found: u64, expected: u64| {
-            if found == expected {
-                Ok(())
-            } else {
-                Err(SegmentError::Mismatch { name: name.to_owned(), what, found, expected })
-            }
+            if found == expected { Ok(()) } else { Err(mismatch(grant, what, found, expected)) }
         };
-        check("mapped length over the header", u64::from(mapped > HEADER_BYTES), 1)?;
+        check("mapped length over the header", u64::from(segment.mapped > HEADER_BYTES), 1)?;
         let header = segment.header();
         check("magic", header.magic.load(Ordering::Acquire), MAGIC)?;
         check("kind", header.kind.get().into(), (kind as u32).into())?;
         check("layout version", header.layout_version.get().into(), kind.layout_version().into())?;
-        let room = mapped.saturating_sub(HEADER_BYTES) as u64;
-        check("length beyond the mapping", u64::from(header.len.get() <= room), 1)?;
+        check("length beyond the mapping", u64::from(header.len.get() <= segment.len() as u64), 1)?;
         Ok(segment)
     }
 
-    /// Makes this handle responsible for removing the name when it is dropped (or no longer).
-    pub fn set_owner(&mut self, owner: bool) {
-        self.shmem.set_owner(owner);
+    /// The segment as a file, in which the payload begins at [`HEADER_BYTES`]. It shares its position with everybody who
+    /// has the segment: name places in it.
+    ///
+    /// # Errors
+    /// When there is no descriptor to be had.
+    pub fn file(&self) -> std::io::Result<File> {
+        self.grant.as_fd().try_clone_to_owned().map(File::from)
     }
 
-    /// The name under which others attach.
+    /// What another process is given, so that it can attach.
+    #[must_use]
+    pub fn grant(&self) -> Grant {
+        self.grant.clone()
+    }
+
+    /// Its name, for messages.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.name
+        self.grant.name()
     }
 
     /// The header.
@@ -235,13 +284,13 @@ impl Segment {
     pub fn header(&self) -> &SegmentHeader {
         // SAFETY: create and attach guarantee a mapping longer than the header, page-aligned, and
         // SegmentHeader is ShmLayout.
-        unsafe { &*self.shmem.as_ptr().cast::<SegmentHeader>() }
+        unsafe { self.at.cast::<SegmentHeader>().as_ref() }
     }
 
     /// Payload bytes, from the mapping and not from the header, which another process could change.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.shmem.len().saturating_sub(HEADER_BYTES)
+        self.mapped.saturating_sub(HEADER_BYTES)
     }
 
     /// Whether the payload is empty.
@@ -253,7 +302,7 @@ impl Segment {
     /// The payload's first byte.
     pub(crate) fn payload(&self) -> *mut u8 {
         // SAFETY: the mapping is longer than the header.
-        unsafe { self.shmem.as_ptr().add(HEADER_BYTES) }
+        unsafe { self.at.as_ptr().add(HEADER_BYTES) }
     }
 
     /// Views a shared structure at a payload offset.
@@ -273,11 +322,20 @@ impl Segment {
         if !offset.is_multiple_of(align_of::<T>())
             || offset.checked_add(need).is_none_or(|end| end > self.len())
         {
-            return Err(SegmentError::Range { name: self.name.clone(), offset, need, len: self.len() });
+            return Err(SegmentError::Range { name: self.name().to_owned(), offset, need, len: self.len() });
         }
         // SAFETY: in range and aligned (the payload is page-aligned); T is ShmLayout: atomics, valid for any
         // bytes, so that a shared reference is sound while other processes write.
         Ok(unsafe { std::slice::from_raw_parts(self.payload().add(offset).cast::<T>(), count) })
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        // SAFETY: mapped by us, whole, and nothing borrowed from us is left.
+        if let Err(errno) = unsafe { munmap(self.at.cast(), self.mapped) } {
+            log::error!("segment {} stays mapped: {errno}", self.name());
+        }
     }
 }
 
@@ -344,9 +402,9 @@ mod tests {
     #[test]
     fn attach_refuses_another_kind_and_bad_ranges() {
         let made = Segment::create(&name("kind"), SegmentKind::Ram, 4096, 1).expect("create");
-        let attached = Segment::attach(made.name(), SegmentKind::Ram).expect("attach");
+        let attached = Segment::attach(&made.grant(), SegmentKind::Ram).expect("attach");
         assert!(matches!(
-            Segment::attach(made.name(), SegmentKind::Control),
+            Segment::attach(&made.grant(), SegmentKind::Control),
             Err(SegmentError::Mismatch { what: "kind", .. })
         ));
         made.view::<AtomicLe64>(8).expect("view").set(7);
@@ -365,7 +423,7 @@ mod tests {
             for len in [8, page - 8, page, page + 8, 5 * page + 24] {
                 let made = Segment::create(&name(&format!("{page}-{len}")), SegmentKind::Ram, len, 1)
                     .expect("create");
-                let attached = Segment::attach(made.name(), SegmentKind::Ram).expect("attach");
+                let attached = Segment::attach(&made.grant(), SegmentKind::Ram).expect("attach");
                 assert_eq!((made.len(), attached.len()), (len, len));
                 made.view::<AtomicLe64>(len - 8).expect("the last word").set(len as u64);
                 assert_eq!(attached.view::<AtomicLe64>(len - 8).expect("the last word").get(), len as u64);
@@ -392,7 +450,7 @@ mod tests {
     fn memory_is_taken_at_once_for_what_is_not_sparse() {
         let taken = |kind, what| {
             let made = Segment::create(&name(what), kind, 64 << 20, 1).expect("create");
-            let file = std::fs::metadata(format!("/dev/shm{}", made.name())).expect("a file");
+            let file = made.file().and_then(|file| file.metadata()).expect("a file");
             file.blocks() * 512
         };
         assert!(taken(SegmentKind::Console, "taken") >= 64 << 20);
@@ -406,11 +464,34 @@ mod tests {
         assert!(matches!(made.allocate(usize::MAX >> 1), Err(SegmentError::Room { .. })));
     }
 
+    /// By nobody: not by who knows how others are called, and not by who guesses.
     #[test]
-    fn dropping_the_creator_removes_the_name() {
-        let made = Segment::create(&name("drop"), SegmentKind::Ram, 4096, 1).expect("create");
-        let id = made.name().to_owned();
+    fn a_segment_has_no_name_by_which_it_could_be_opened() {
+        let made = Segment::create(&name("unnamed"), SegmentKind::Ram, 4096, 1).expect("create");
+        assert!(made.name().starts_with(&name("unnamed")));
+        assert_eq!(shm_open(made.name(), OFlag::O_RDWR, Mode::empty()).err(), Some(Errno::ENOENT));
+        let again =
+            Segment::create(&name("unnamed"), SegmentKind::Ram, 4096, 1).expect("another of that name");
+        assert_ne!(made.grant(), again.grant());
+        made.view::<AtomicLe64>(0).expect("a word").set(3);
+        let grant = made.grant();
         drop(made);
-        assert!(matches!(Segment::attach(&id, SegmentKind::Ram), Err(SegmentError::System { .. })));
+        let attached = Segment::attach(&grant, SegmentKind::Ram).expect("a grant outlives its maker");
+        assert_eq!(attached.view::<AtomicLe64>(0).expect("a word").get(), 3);
+        assert_eq!(again.view::<AtomicLe64>(0).expect("a word").get(), 0);
+    }
+
+    #[test]
+    fn what_is_no_segment_is_refused() {
+        for bytes in [0, 8, HEADER_BYTES, HEADER_BYTES + 8] {
+            let file = tempfile::tempfile().expect("a file");
+            file.set_len(bytes as u64).expect("its length");
+            let grant = Grant::new("/other".into(), file.into());
+            let error = Segment::attach(&grant, SegmentKind::Ram).expect_err("no segment");
+            assert!(matches!(error, SegmentError::Mismatch { .. }), "{bytes}: {error}");
+        }
+        let file = File::open("/dev/null").expect("a file");
+        let grant = Grant::new("/other".into(), file.into());
+        assert!(Segment::attach(&grant, SegmentKind::Ram).is_err());
     }
 }

@@ -4,6 +4,8 @@
 //! have those with segments of their own: cards and switch ([`crate::frames`]), consoles ([`crate::console`]).
 
 use crate::clock::VmClock;
+#[cfg(not(loom))]
+use crate::grants::Grant;
 use crate::hart::{HartControl, HartCounters, PmpBlock, PublishedHart};
 use crate::hart_devices::MmioMailbox;
 use crate::hart_mmu::{MmuCounters, MmuMailbox};
@@ -149,8 +151,8 @@ impl Vm {
     /// # Errors
     /// See [`Segment::attach`].
     #[cfg(not(loom))]
-    pub fn attach(name: &str) -> Result<Self, SegmentError> {
-        Self::new(Arc::new(Segment::attach(name, SegmentKind::Control)?))
+    pub fn attach(grant: &Grant) -> Result<Self, SegmentError> {
+        Self::new(Arc::new(Segment::attach(grant, SegmentKind::Control)?))
     }
 
     /// Takes an attached or created segment.

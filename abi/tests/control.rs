@@ -6,7 +6,8 @@ use quasar_abi::control::seqpacket::SeqPacket;
 use quasar_abi::control::{
     ChannelError, Child, CommandSender, Event, EventReceiver, Parent, ProcessKind, Transport,
 };
-use quasar_abi::eintr;
+use quasar_abi::{AtomicLe64, Grant, Segment, SegmentKind, eintr, grants};
+use rustix::net::SendFlags;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -130,18 +131,90 @@ fn a_peer_that_does_not_read_never_blocks_the_sender() {
     assert!((0..1000).any(|_| ours.send(2, &long).is_err()));
 }
 
+fn segment(what: &str) -> Segment {
+    let name = format!("/quasar-test-{}-control-{what}", std::process::id());
+    Segment::create(&name, SegmentKind::Port, 64, 1).expect("segment")
+}
+
+fn attach(port: &str, rings: Grant) -> Command {
+    let lease = Some(LeaseWish { name: "web".into(), address: Some([10, 0, 2, 15]), way_out: true });
+    Command::AttachPort { network: "lan".into(), port: port.into(), rings, mac: [1; 6], lease }
+}
+
+/// Between commands that give nothing, in the order in which they were sent; and the other way nothing can be given.
+#[test]
+fn segments_are_given_by_commands_over_every_transport() {
+    each_transport(|transport| {
+        let (mut commands, events, child) = connected(transport, |child| {
+            for n in 0u64..9 {
+                let envelope = child.commands.recv(SOON).expect("a command").expect("in time");
+                match envelope.command {
+                    Command::AttachPort { rings, .. } if n % 3 != 0 => {
+                        let rings = Segment::attach(&rings, SegmentKind::Port).expect("what was given");
+                        rings.view::<AtomicLe64>(0).expect("a word").set(100 + n);
+                    }
+                    Command::Stats if n % 3 == 0 => {}
+                    other => panic!("{n}: {other:?}"),
+                }
+                let done = Event::Done { id: envelope.id, reply: NetswitchReply::Done };
+                child.events.send(&done).expect("event");
+            }
+        });
+        let segments: Vec<Segment> = (0..9).map(|n| segment(&n.to_string())).collect();
+        for (n, segment) in segments.iter().enumerate() {
+            let command = if n % 3 == 0 { Command::Stats } else { attach(&n.to_string(), segment.grant()) };
+            commands.send(command).expect("send");
+        }
+        for _ in 0..9 {
+            let event = events.recv(SOON).expect("event").expect("in time");
+            assert!(matches!(event, Event::Done { .. }), "{transport}: {event:?}");
+        }
+        child.join().expect("child");
+        for (n, segment) in (0u64..).zip(&segments) {
+            let wanted = if n % 3 == 0 { 0 } else { 100 + n };
+            assert_eq!(segment.view::<AtomicLe64>(0).expect("a word").get(), wanted, "{transport}: {n}");
+        }
+    });
+}
+
+#[test]
+fn a_child_cannot_fill_its_supervisor_with_descriptors() {
+    let (ours, theirs) = SeqPacket::pair().expect("pair");
+    theirs.send(2, &attach("web/0", segment("pushed").grant())).expect("send");
+    let error = ours.recv::<Command>(2, SOON).expect_err("nothing was given").to_string();
+    assert!(error.contains("did not come with the message"), "{error}");
+    // A message that says nothing of what came with it is none of ours.
+    let mine = segment("hidden");
+    let notice = quasar_abi::control::codec::encode(&Event::<Netswitch>::Notice("x".into())).expect("encode");
+    let mut record = u32::try_from(notice.len()).expect("short").to_le_bytes().to_vec();
+    record.extend(2u32.to_le_bytes());
+    record.extend(&notice);
+    let grant = mine.grant();
+    eintr::send_with(&theirs, &record, &[grant.as_fd()], SendFlags::empty()).expect("send");
+    eintr::send_with(&theirs, &record, &[grant.as_fd()], SendFlags::empty()).expect("send");
+    assert_eq!(ours.recv::<Event<Netswitch>>(2, SOON).expect("event"), Some(Event::Notice("x".into())));
+    assert!(ours.recv_given::<Event<Netswitch>>(2, SOON).is_err());
+    let many = vec![grant; eintr::MOST_DESCRIPTORS + 1];
+    assert!(theirs.send(2, &many).is_err());
+    let all: Vec<_> = many.iter().map(AsFd::as_fd).collect();
+    eintr::send_with(&theirs, &record, &all, SendFlags::empty()).expect("send");
+    assert!(ours.recv_given::<Event<Netswitch>>(2, SOON).is_err());
+    theirs.send(2, &Event::<Netswitch>::Notice("fine".into())).expect("send");
+    assert_eq!(
+        ours.recv_given::<Event<Netswitch>>(2, SOON).expect("event"),
+        Some(Event::Notice("fine".into()))
+    );
+}
+
 #[test]
 fn encodings_are_the_same_for_ever() {
-    let command = Command::AttachPort {
-        network: "lan".into(),
-        port: "web/0".into(),
-        segment: "/q".into(),
-        mac: [1; 6],
-        lease: Some(LeaseWish { name: "web".into(), address: Some([10, 0, 2, 15]), way_out: true }),
-    };
-    let bytes = quasar_abi::control::codec::encode(&command).expect("encode");
-    assert_eq!(
-        bytes,
-        b"\x00\x03lan\x05web/0\x02/q\x01\x01\x01\x01\x01\x01\x01\x03web\x01\x0a\x00\x02\x0f\x01"
-    );
+    let rings = segment("golden");
+    let command = attach("web/0", rings.grant());
+    let (bytes, given) = grants::beside(|| quasar_abi::control::codec::encode(&command).expect("encode"));
+    // The name, and which of the descriptors beside the message it is.
+    let name =
+        [&[u8::try_from(rings.name().len()).expect("short")], rings.name().as_bytes(), b"\x00"].concat();
+    let after = b"\x01\x01\x01\x01\x01\x01\x01\x03web\x01\x0a\x00\x02\x0f\x01";
+    assert_eq!(bytes, [b"\x00\x03lan\x05web/0".as_slice(), &name, after].concat());
+    assert_eq!(given, [rings.grant()]);
 }

@@ -4,7 +4,8 @@ use crate::dma::Dma;
 use crate::error::DevicesError;
 use crate::gate::WorkerGate;
 use quasar_abi::dirty::PageMaps;
-use quasar_abi::machine::{self, VmSegments};
+use quasar_abi::grants::DevicesGrants;
+use quasar_abi::machine;
 use quasar_abi::saved::{DEVICE_SLOTS, DeviceSlot};
 use quasar_abi::vm::{Vm, pause};
 use quasar_abi::{GuestRam, Segment, SegmentKind};
@@ -31,13 +32,13 @@ impl DeviceHost {
     ///
     /// # Errors
     /// [`DevicesError::Segment`].
-    pub fn attach(segments: &VmSegments) -> Result<Self, DevicesError> {
-        let vm = Vm::attach(&segments.control)?;
-        let ram = GuestRam::attach(&segments.ram, machine::RAM_BASE)?;
-        let maps = PageMaps::attach(&segments.maps, machine::RAM_BASE, ram.len())?;
-        let saved = Arc::new(Segment::attach(&segments.devices, SegmentKind::Devices)?);
+    pub fn attach(grants: &DevicesGrants) -> Result<Self, DevicesError> {
+        let vm = Vm::attach(&grants.control)?;
+        let ram = GuestRam::attach(&grants.ram, machine::RAM_BASE)?;
+        let maps = PageMaps::attach(&grants.maps, machine::RAM_BASE, ram.len())?;
+        let saved = Arc::new(Segment::attach(&grants.devices, SegmentKind::Devices)?);
         saved.slice::<DeviceSlot>(0, DEVICE_SLOTS)?;
-        let consoles = Arc::new(Segment::attach(&segments.console, SegmentKind::Console)?);
+        let consoles = Arc::new(Segment::attach(&grants.console, SegmentKind::Console)?);
         let dma = Arc::new(Dma::new(vm.clone(), ram, maps));
         Ok(Self { vm, dma, gate: Arc::default(), saved, consoles })
     }

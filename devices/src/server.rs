@@ -7,8 +7,9 @@ use crate::host::DeviceHost;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
 use quasar_abi::control::devices::DevicesReply;
 use quasar_abi::doorbell::default_spins;
+use quasar_abi::grants::DevicesGrants;
 use quasar_abi::hart_devices::MmioMailbox;
-use quasar_abi::machine::{VirtioDevice, VmSegments};
+use quasar_abi::machine::VirtioDevice;
 use quasar_abi::party::{Party, PartyId, status};
 use quasar_abi::report::DevicesReport;
 use quasar_abi::vm::{Vm, pause};
@@ -102,10 +103,10 @@ impl Server {
     /// # Errors
     /// [`DevicesError`].
     pub fn attach(
-        segments: &VmSegments,
+        grants: &DevicesGrants,
         virtio: &[VirtioDevice],
     ) -> Result<(Self, ServerHandle), DevicesError> {
-        let host = DeviceHost::attach(segments)?;
+        let host = DeviceHost::attach(grants)?;
         let mut board = Board::new(&host, virtio)?;
         let mut served = 0;
         let left_undone = pending(&host.vm).next().is_some();

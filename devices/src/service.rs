@@ -4,7 +4,8 @@ use crate::{DevicesError, Server, ServerHandle};
 use quasar_abi::control::Trouble;
 use quasar_abi::control::child::{Call, Service};
 use quasar_abi::control::devices::{Devices, DevicesCommand, DevicesRefusal, DevicesReply};
-use quasar_abi::machine::{VirtioDevice, VmSegments};
+use quasar_abi::grants::DevicesGrants;
+use quasar_abi::machine::VirtioDevice;
 use std::thread::JoinHandle;
 
 /// A server at work.
@@ -32,11 +33,11 @@ impl From<DevicesError> for DevicesRefusal {
 }
 
 impl DevicesService {
-    fn start(&mut self, segments: &VmSegments, virtio: &[VirtioDevice]) -> Result<(), DevicesRefusal> {
+    fn start(&mut self, grants: &DevicesGrants, virtio: &[VirtioDevice]) -> Result<(), DevicesRefusal> {
         if self.working.is_some() {
             return Err(DevicesRefusal::Serving);
         }
-        let (server, handle) = Server::attach(segments, virtio)?;
+        let (server, handle) = Server::attach(grants, virtio)?;
         let thread = std::thread::Builder::new().name("devices".into()).spawn(move || server.run());
         let thread = thread.map_err(|source| DevicesError::System { what: "starting a thread", source })?;
         self.working = Some(Working { handle, thread });
@@ -49,7 +50,7 @@ impl DevicesService {
 
     fn try_carry_out(&mut self, command: DevicesCommand) -> Result<DevicesReply, DevicesRefusal> {
         match command {
-            DevicesCommand::Start { segments, virtio } => self.start(&segments, &virtio)?,
+            DevicesCommand::Start { grants, virtio } => self.start(&grants, &virtio)?,
             DevicesCommand::Reset => self.handle()?.reset()?,
             DevicesCommand::PowerButton => self.handle()?.power_button()?,
             DevicesCommand::Stats => return Ok(DevicesReply::Stats(self.handle()?.stats()?)),

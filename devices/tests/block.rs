@@ -27,7 +27,7 @@ fn device(file: &NamedTempFile, read_only: bool) -> VirtioDevice {
         path: file.path().to_owned(),
         read_only,
         serial: "quasar-disk".into(),
-        map_segment: None,
+        maps: None,
         on_enospc: OnEnospc::default(),
     }
 }

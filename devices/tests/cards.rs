@@ -15,7 +15,7 @@ const F_MRG_RXBUF: u64 = 1 << 15;
 
 fn net() -> (Arc<Segment>, VirtioDevice) {
     let port = kit::port();
-    let device = VirtioDevice::Net { port_segment: port.name().to_owned(), mac: [2, 1, 2, 3, 4, 5] };
+    let device = VirtioDevice::Net { port: port.grant(), mac: [2, 1, 2, 3, 4, 5] };
     (port, device)
 }
 

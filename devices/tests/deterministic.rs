@@ -28,7 +28,7 @@ fn a_disk_has_served_every_request_when_the_notification_is_answered() {
         path: file.path().to_owned(),
         read_only: false,
         serial: "quasar-disk".into(),
-        map_segment: None,
+        maps: None,
         on_enospc: OnEnospc::default(),
     };
     let machine = machine();

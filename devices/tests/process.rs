@@ -20,7 +20,7 @@ fn disk() -> (NamedTempFile, VirtioDevice) {
         path: file.path().to_owned(),
         read_only: false,
         serial: String::new(),
-        map_segment: None,
+        maps: None,
         on_enospc: OnEnospc::default(),
     };
     (file, device)
@@ -36,10 +36,10 @@ fn commands_are_answered_over_both_transports() {
             path: "/nonexistent/disk".into(),
             read_only: true,
             serial: String::new(),
-            map_segment: None,
+            maps: None,
             on_enospc: OnEnospc::default(),
         };
-        let start = |virtio| DevicesCommand::Start { segments: machine.names.clone(), virtio };
+        let start = |virtio| DevicesCommand::Start { grants: machine.grants.clone(), virtio };
         let error = program.answer(start(vec![missing])).expect_err("no such disk");
         assert!(error.contains("/nonexistent/disk"), "{error}");
         assert_eq!(program.answer(start(vec![VirtioDevice::PowerButton])), Ok(DevicesReply::Done));

@@ -68,7 +68,7 @@ fn device(path: &Path, on_enospc: OnEnospc) -> VirtioDevice {
         path: path.to_owned(),
         read_only: false,
         serial: String::new(),
-        map_segment: None,
+        maps: None,
         on_enospc,
     }
 }

@@ -23,7 +23,7 @@ struct Served<'a> {
 
 impl<'a> Served<'a> {
     fn start(machine: &'a Machine, virtio: &[VirtioDevice]) -> Self {
-        let (server, handle) = Server::attach(&machine.names, virtio).expect("attach");
+        let (server, handle) = Server::attach(&machine.grants, virtio).expect("attach");
         Self { machine, handle, thread: std::thread::spawn(move || server.run()) }
     }
 

@@ -81,15 +81,17 @@ pub struct RamStore {
     ram: GuestRam,
     maps: PageMaps,
     /// The segment as a file: it knows of holes, and fresh memory is cheaper to fill through it than by page faults.
-    file: Option<File>,
+    file: File,
 }
 
 impl RamStore {
-    /// RAM with its maps; `segment` is the segment's name.
-    #[must_use]
-    pub fn new(ram: GuestRam, maps: PageMaps, segment: &str) -> Self {
-        let file = Path::new("/dev/shm").join(segment.trim_start_matches('/'));
-        Self { ram, maps, file: OpenOptions::new().read(true).write(true).open(file).ok() }
+    /// RAM with its maps.
+    ///
+    /// # Errors
+    /// When there is no descriptor for its file.
+    pub fn new(ram: GuestRam, maps: PageMaps) -> std::io::Result<Self> {
+        let file = ram.segment().file()?;
+        Ok(Self { ram, maps, file })
     }
 
     fn offset(&self, first: u64, len: usize) -> std::io::Result<u64> {
@@ -115,10 +117,7 @@ impl PageStore for RamStore {
 
     fn write(&self, first: u64, pages: &[u8]) -> std::io::Result<()> {
         let offset = self.offset(first, pages.len())?;
-        match &self.file {
-            Some(file) => file.write_all_at(pages, SEGMENT_HEADER + offset),
-            None => self.ram.write(self.ram.base() + offset, pages).map_err(std::io::Error::other),
-        }
+        self.file.write_all_at(pages, SEGMENT_HEADER + offset)
     }
 
     fn drain(&self, epoch: u64, page: &mut dyn FnMut(u64)) {
@@ -130,11 +129,7 @@ impl PageStore for RamStore {
     }
 
     fn populated(&self) -> std::io::Result<Vec<std::ops::Range<u64>>> {
-        match &self.file {
-            Some(file) => data_ranges(file, SEGMENT_HEADER, self.ram.len()),
-            // No /dev/shm to look at: read everything.
-            None => Ok(std::iter::once(0..self.ram.len() / PAGE_BYTES).collect()),
-        }
+        data_ranges(&self.file, SEGMENT_HEADER, self.ram.len())
     }
 
     fn sync(&self) -> std::io::Result<()> {

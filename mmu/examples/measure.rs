@@ -114,7 +114,7 @@ fn across_processes(vm: &TestVm) -> Result<()> {
     drop(theirs);
     let patience = Some(Duration::from_secs(10));
     let (_, mut commands, events) = parent.greet::<Mmu>(patience)?.context("no hello")?;
-    commands.send(MmuCommand::Start { segments: vm.segments.clone() })?;
+    commands.send(MmuCommand::Start { grants: vm.grants.clone() })?;
     let event = events.recv(patience)?.context("no answer")?;
     ensure!(matches!(event, Event::Done { .. }), "{event:?}");
     requests(vm);

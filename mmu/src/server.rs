@@ -5,8 +5,9 @@ use crate::pmp::{Pmp, PmpWords};
 use crate::request::Request;
 use crate::tables::Trail;
 use quasar_abi::dirty::PageMaps;
+use quasar_abi::grants::MmuGrants;
 use quasar_abi::hart_mmu::{MmuMailbox, mmu_status};
-use quasar_abi::machine::{RAM_BASE, VmSegments};
+use quasar_abi::machine::RAM_BASE;
 use quasar_abi::party::{MAX_HARTS, PartyId, attention, status};
 use quasar_abi::tlb::HartTlb;
 use quasar_abi::vm::Vm;
@@ -76,11 +77,11 @@ impl Server {
     ///
     /// # Errors
     /// [`AttachError`].
-    pub fn attach(segments: &VmSegments) -> Result<Self, AttachError> {
-        let vm = Vm::attach(&segments.control)?;
-        let ram = GuestRam::attach(&segments.ram, RAM_BASE)?;
-        let maps = PageMaps::attach(&segments.maps, RAM_BASE, vm.ram_bytes.get())?;
-        let tlb = Segment::attach(&segments.tlb, SegmentKind::Tlb)?;
+    pub fn attach(grants: &MmuGrants) -> Result<Self, AttachError> {
+        let vm = Vm::attach(&grants.control)?;
+        let ram = GuestRam::attach(&grants.ram, RAM_BASE)?;
+        let maps = PageMaps::attach(&grants.maps, RAM_BASE, vm.ram_bytes.get())?;
+        let tlb = Segment::attach(&grants.tlb, SegmentKind::Tlb)?;
         Self::new(vm, ram, maps, tlb)
     }
 

@@ -4,7 +4,7 @@ use crate::Server;
 use quasar_abi::control::Trouble;
 use quasar_abi::control::child::{Call, Service};
 use quasar_abi::control::mmu::{Mmu, MmuCommand, MmuRefusal, MmuReply};
-use quasar_abi::machine::VmSegments;
+use quasar_abi::grants::MmuGrants;
 use quasar_abi::party::PartyId;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,17 +25,17 @@ pub struct MmuService {
 }
 
 impl MmuService {
-    fn start(&mut self, segments: &VmSegments) -> Result<MmuReply, MmuRefusal> {
+    fn start(&mut self, grants: &MmuGrants) -> Result<MmuReply, MmuRefusal> {
         if self.working.is_some() {
             return Err(MmuRefusal::Serving);
         }
-        let server = Server::attach(segments).map_err(|error| MmuRefusal::Failed(Trouble::of(&error)))?;
+        let server = Server::attach(grants).map_err(|error| MmuRefusal::Failed(Trouble::of(&error)))?;
         let (server, stop) = (Arc::new(server), Arc::new(AtomicBool::new(false)));
         let (at_work, told) = (Arc::clone(&server), Arc::clone(&stop));
         let thread = std::thread::Builder::new().name("mmu".into()).spawn(move || at_work.run(&told));
         let thread = thread.map_err(|error| MmuRefusal::Failed(Trouble::of(&error)))?;
         self.working = Some(Working { server, stop, thread });
-        log::info!("serving the memory of {}", segments.vm);
+        log::info!("serving the memory of {}", grants.vm);
         Ok(MmuReply::Done)
     }
 }
@@ -45,7 +45,7 @@ impl Service for MmuService {
 
     fn carry_out(&mut self, command: MmuCommand, call: Call<Mmu>) {
         call.answer(match command {
-            MmuCommand::Start { segments } => self.start(&segments),
+            MmuCommand::Start { grants } => self.start(&grants),
             // Comes to `end`.
             MmuCommand::Shutdown => Ok(MmuReply::Done),
         });

@@ -59,7 +59,7 @@ impl Mmu {
 
     fn serve(vm: &TestVm, transport: Transport) -> Self {
         let mut mmu = Self::start(transport);
-        let event = mmu.answer(MmuCommand::Start { segments: vm.segments.clone() });
+        let event = mmu.answer(MmuCommand::Start { grants: vm.grants.clone() });
         assert!(matches!(event, Event::Done { .. }), "{event:?}");
         mmu
     }
@@ -71,7 +71,7 @@ fn starts_serves_and_ends() {
         let vm = TestVm::new(1);
         let mut mmu = Mmu::serve(&vm, transport);
         assert_eq!(vm.ask(0, Ask::machine(DATA, access::READ)).0, mmu_status::OK);
-        let again = mmu.answer(MmuCommand::Start { segments: vm.segments.clone() });
+        let again = mmu.answer(MmuCommand::Start { grants: vm.grants.clone() });
         assert!(matches!(again, Event::Refused { refusal: MmuRefusal::Serving, .. }), "{again:?}");
         assert_eq!(vm.ask(0, Ask::machine(DATA, access::READ)).0, mmu_status::OK);
         assert!(matches!(mmu.answer(MmuCommand::Shutdown), Event::Done { .. }));
@@ -81,15 +81,15 @@ fn starts_serves_and_ends() {
 }
 
 #[test]
-fn says_which_segment_is_missing() {
+fn says_which_segment_is_another() {
     let vm = TestVm::new(1);
-    let mut segments = vm.segments.clone();
-    segments.ram = "/quasar-test-nowhere".into();
+    let mut grants = vm.grants.clone();
+    grants.ram = vm.grants.maps.clone();
     let mut mmu = Mmu::start(Transport::Socket);
-    let Event::Refused { refusal: error, .. } = mmu.answer(MmuCommand::Start { segments }) else {
-        panic!("started without RAM")
+    let Event::Refused { refusal: error, .. } = mmu.answer(MmuCommand::Start { grants }) else {
+        panic!("started with maps for RAM")
     };
-    assert!(error.to_string().contains("/quasar-test-nowhere"), "{error}");
+    assert!(error.to_string().contains(vm.grants.maps.name()), "{error}");
 }
 
 #[test]

@@ -19,7 +19,7 @@ const DATA: u64 = RAM_BASE + 0x40_0000;
 
 /// Runs `hart` against a server.
 fn served(vm: &TestVm, hart: impl FnOnce()) {
-    let server = Server::attach(&vm.segments).expect("attach");
+    let server = Server::attach(&vm.grants).expect("attach");
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| server.run(&stop));
@@ -298,7 +298,7 @@ fn the_next_server_answers_what_was_left() {
         assert_eq!(party.pid.get(), std::process::id());
     });
     // Attention ends it too.
-    let server = Server::attach(&vm.segments).expect("attach");
+    let server = Server::attach(&vm.grants).expect("attach");
     vm.vm.party(PartyId::Mmu).call(attention::STOP);
     server.run(&AtomicBool::new(false));
     assert!(!vm.mmu_runs());
@@ -308,14 +308,14 @@ fn the_next_server_answers_what_was_left() {
 fn segments_that_do_not_belong_together_are_refused() {
     let vm = TestVm::new(1);
     vm.vm.ram_bytes.set(RAM_BYTES / 2);
-    assert!(matches!(Server::attach(&vm.segments), Err(AttachError::RamSize { .. })));
+    assert!(matches!(Server::attach(&vm.grants), Err(AttachError::RamSize { .. })));
     vm.vm.ram_bytes.set(RAM_BYTES);
     vm.vm.harts.set(17);
-    assert!(matches!(Server::attach(&vm.segments), Err(AttachError::Harts(17))));
+    assert!(matches!(Server::attach(&vm.grants), Err(AttachError::Harts(17))));
     vm.vm.harts.set(1);
-    let mut missing = vm.segments.clone();
-    missing.tlb.push('x');
-    assert!(matches!(Server::attach(&missing), Err(AttachError::Segment(_))));
+    let mut mixed = vm.grants.clone();
+    mixed.tlb = vm.grants.maps.clone();
+    assert!(matches!(Server::attach(&mixed), Err(AttachError::Segment(_))));
 }
 
 #[test]

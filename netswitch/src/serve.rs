@@ -18,9 +18,9 @@ use std::sync::Arc;
 /// [`SwitchError`]; nothing was changed.
 pub fn carry_out(switch: &Arc<Switch>, command: NetswitchCommand) -> Result<NetswitchReply, SwitchError> {
     match command {
-        NetswitchCommand::AttachPort { network, port, segment, mac, lease } => {
+        NetswitchCommand::AttachPort { network, port, rings, mac, lease } => {
             switch.attach(&network, &port, PortKind::Card, Whose::Vm(Mac(mac), lease), |ingress| {
-                Ok(CardPort::open(&segment, ingress)? as Arc<dyn Port>)
+                Ok(CardPort::open(&rings, ingress)? as Arc<dyn Port>)
             })?;
         }
         NetswitchCommand::DetachPort { port } => switch.detach(&port),

@@ -58,6 +58,7 @@ fn run_bare(run: &IsaRun, launcher: &Launcher) -> anyhow::Result<ExitCode> {
         granularity: run.signature_granularity.bytes(),
         max_instructions: run.max_instructions,
         icount: run.icount,
+        engine: run.engine.clone(),
         hash: run.hash,
         kernel: run
             .kernel

@@ -316,9 +316,9 @@ impl Host {
     /// What a VM leaves behind here when it has gone: nothing, unless this says so.
     #[must_use]
     pub fn remains(&self, vm: &str) -> Vec<String> {
-        let mark = format!("-{vm}.");
-        let segments = leftovers::segments(self.pid()).into_iter().map(|p| p.display().to_string());
-        let segments = segments.filter(|name| name.contains(&mark));
+        let mark = format!("{vm}.");
+        let segments = leftovers::segments_of(self.pid(), self.pid()).into_iter();
+        let segments = segments.filter(|name| name.starts_with(&mark));
         let directories =
             [self.directory.path().join("run/host.d").join(vm), self.directory.path().join("data/quasar")];
         let files = directories.iter().flat_map(|d| leftovers::files(d)).map(|p| p.display().to_string());

@@ -9,7 +9,8 @@ use quasar_abi::control::migrator::{Migrator, MigratorCommand, MigratorRefusal};
 use quasar_abi::control::mmu::{Mmu, MmuCommand, MmuRefusal};
 use quasar_abi::control::netswitch::{Netswitch, NetswitchCommand, NetswitchRefusal};
 use quasar_abi::control::{ChannelError, CommandSender, Event, EventReceiver, Interface, Parent, Transport};
-use quasar_abi::machine::VmSegments;
+use quasar_abi::grants::{HartGrants, MmuGrants};
+use quasar_abi::{Grant, Segment, SegmentKind};
 use quasar_tests::programs;
 use std::os::fd::AsRawFd;
 use std::process::{Child, Command, Output, Stdio};
@@ -116,29 +117,28 @@ fn keeps_the_contract<I: Interface>(
     Ok(())
 }
 
-fn nowhere() -> VmSegments {
-    let name = |what: &str| format!("/quasar-test-no-{what}");
-    VmSegments {
-        vm: "nobody".into(),
-        ram: name("ram"),
-        control: name("control"),
-        tlb: name("tlb"),
-        maps: name("maps"),
-        devices: name("devices"),
-        console: name("console"),
-    }
+/// Something that is given, and is not what it should be.
+fn other() -> anyhow::Result<Grant> {
+    let name = format!("/quasar-test-{}-other", std::process::id());
+    Ok(Segment::create(&name, SegmentKind::Console, 64, 1)?.grant())
+}
+
+fn hart(given: &Grant) -> HartGrants {
+    let [control, ram, maps, tlb] = [0; 4].map(|_| given.clone());
+    HartGrants { vm: "nobody".into(), control, ram, maps, tlb }
 }
 
 #[test]
 fn a_hart_keeps_the_contract() -> anyhow::Result<()> {
-    let start = CpuCommand::Start { segments: nowhere(), hart: 0, engine: None };
-    let names_it = |refusal: &CpuRefusal| refusal.to_string().contains("/quasar-test-no-");
+    let given = other()?;
+    let start = CpuCommand::Start { grants: hart(&given), hart: 0, engine: None };
+    let names_it = |refusal: &CpuRefusal| refusal.to_string().contains(given.name());
     keeps_the_contract::<Cpu>(&start, names_it, &CpuCommand::Shutdown)
 }
 
 #[test]
 fn an_engine_that_a_hart_does_not_know_is_refused_with_those_that_it_knows() -> anyhow::Result<()> {
-    let start = CpuCommand::Start { segments: nowhere(), hart: 0, engine: Some("jit".to_owned()) };
+    let start = CpuCommand::Start { grants: hart(&other()?), hart: 0, engine: Some("jit".to_owned()) };
     let lists = |refusal: &CpuRefusal| {
         refusal.to_string().contains("there is no engine \"jit\"; this build has interpreter")
     };
@@ -147,8 +147,10 @@ fn an_engine_that_a_hart_does_not_know_is_refused_with_those_that_it_knows() -> 
 
 #[test]
 fn the_mmu_keeps_the_contract() -> anyhow::Result<()> {
-    let start = MmuCommand::Start { segments: nowhere() };
-    let names_it = |refusal: &MmuRefusal| refusal.to_string().contains("/quasar-test-no-");
+    let given = other()?;
+    let [control, ram, maps, tlb] = [0; 4].map(|_| given.clone());
+    let start = MmuCommand::Start { grants: MmuGrants { vm: "nobody".into(), control, ram, maps, tlb } };
+    let names_it = |refusal: &MmuRefusal| refusal.to_string().contains(given.name());
     keeps_the_contract::<Mmu>(&start, names_it, &MmuCommand::Shutdown)
 }
 

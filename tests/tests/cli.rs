@@ -25,6 +25,9 @@ fn errors_say_what_to_do() -> anyhow::Result<()> {
         Ok(())
     };
     says(&["run", "a", "--kernel", "/nonexistent/Image", "--detach"], &["/nonexistent/Image"])?;
+    says(&["run", "a", "--kernel", &kernel, "--engine", "A Jit", "--detach"], &["\"A Jit\"", "hyphens"])?;
+    let lists = ["there is no engine \"jit\"", "this build has interpreter"];
+    says(&["run", "a", "--kernel", &kernel, "--engine", "jit", "--detach"], &lists)?;
     says(&["run", "a", "--kernel", &kernel, "--initrd", "/nonexistent/i", "--detach"], &["/nonexistent/i"])?;
     says(&["run", "a", "--kernel", &kernel, "--disk", "/nonexistent/d", "--detach"], &["/nonexistent/d"])?;
     says(
@@ -237,14 +240,46 @@ fn what_another_user_has_made_is_neither_used_nor_believed() -> anyhow::Result<(
     says(other(quasar.as_os_str()).args(["pki", "issue", "x"]), &["/nonexistent/.config/quasar/pki"])
 }
 
+/// Every process of a VM has its own role's segments mapped, and no others: none of another VM, above all.
+fn each_has_its_own(host: &Host) -> anyhow::Result<()> {
+    for vm in ["one", "two"] {
+        for (role, wanted) in [
+            ("cpu0", "control maps ram tlb"),
+            ("cpu1", "control maps ram tlb"),
+            ("mmu", "control maps ram tlb"),
+            ("devices", "console control devices maps port0 ram"),
+        ] {
+            let kinds = || leftovers::kinds_of(host.pid_of(vm, role)?, host.pid(), vm);
+            // It is listed before it is attached.
+            let found = wait_for("its segments", || kinds().ok().filter(|found| found == wanted).map(|_| ()));
+            found.with_context(|| format!("{vm}'s {role} has {:?}, not {wanted}", kinds()))?;
+        }
+    }
+    let switch = host.pid_of("one", "netswitch")?;
+    let rings: Vec<String> = leftovers::segments_of(switch, host.pid()).into_iter().collect();
+    ensure!(
+        rings.len() == 2 && rings.iter().all(|name| name.ends_with("-port0")),
+        "the switch has {rings:?}"
+    );
+    Ok(())
+}
+
 #[test]
 fn sigterm_ends_the_daemon_and_everything_of_it() -> anyhow::Result<()> {
     let host = Host::start()?;
     let kernel = images()?.kernel.display().to_string();
     for name in ["one", "two"] {
-        host.quasar(&["run", name, "--kernel", &kernel, "--memory", "128M", "--harts", "2", "--detach"])?;
+        let small = ["run", name, "--kernel", &kernel, "--memory", "128M", "--harts", "2", "--detach"];
+        host.quasar(
+            &[small.as_slice(), if name == "two" { &["--engine", "interpreter"] } else { &[] }].concat(),
+        )?;
     }
-    ensure!(!leftovers::segments(host.pid()).is_empty(), "the VMs' segments are not found");
+    let says_engine = |vm| anyhow::Ok(host.quasar(&["inspect", vm])?.contains("\"engine\": \"interpreter\""));
+    ensure!(!says_engine("one")? && says_engine("two")?, "{}", host.quasar(&["inspect", "two"])?);
+    let mapped = leftovers::segments_of(host.pid(), host.pid());
+    ensure!(mapped.iter().any(|name| name.ends_with("-ram")), "the VMs' segments are not found: {mapped:?}");
+    ensure!(leftovers::named_segments(host.pid()).is_empty(), "somebody could open them");
+    each_has_its_own(&host)?;
     ensure!(process::descendants(host.pid()).len() > 2 * 4, "the VMs' processes are not found");
     host.stop()
 }

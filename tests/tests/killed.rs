@@ -5,7 +5,7 @@ use anyhow::{Context, bail, ensure};
 use nix::sys::signal::Signal;
 use quasar_tests::process::{descendants, signal};
 use quasar_tests::stream::Stream;
-use quasar_tests::{Guest, Host, Recipe, wait_for};
+use quasar_tests::{Guest, Host, Recipe, leftovers, wait_for};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Lines};
 use std::process::{Child, ChildStdout, Stdio};
@@ -51,12 +51,16 @@ impl Journey {
     }
 }
 
+fn migrator(host: &Host) -> Option<u32> {
+    let family = descendants(host.pid());
+    family.iter().find(|process| process.line.contains("quasar-migrator")).map(|process| process.pid)
+}
+
 /// Sends the migrator of a host a signal, if there is one still.
 fn to_migrator(host: &Host, what: Signal) {
-    let family = descendants(host.pid());
-    if let Some(process) = family.iter().find(|process| process.line.contains("quasar-migrator")) {
+    if let Some(pid) = migrator(host) {
         // An error says that it has ended by itself.
-        drop(signal(process.pid, what));
+        drop(signal(pid, what));
     }
 }
 
@@ -84,6 +88,14 @@ fn stopped<'h>(guest: &mut Guest<'h>, (a, b): (&'h Host, &'h Host), stream: &Str
         "{last} {said}"
     );
     settle(guest, (a, b), stream, &last).map(drop)
+}
+
+/// A migrator has what travels, and nothing else of a VM.
+fn has_its_own(host: &Host) -> anyhow::Result<()> {
+    let pid = migrator(host).context("no migrator")?;
+    let mapped = leftovers::kinds_of(pid, host.pid(), "web")?;
+    ensure!(mapped == "console control devices maps ram", "the migrator has {mapped}");
+    Ok(())
 }
 
 /// Decides what its user would decide, and sees the guest at `home`, whole, with nothing left at `abroad`. Returns how
@@ -136,6 +148,9 @@ fn a_migrator_that_is_killed_at_any_time_leaves_one_whole_guest() -> anyhow::Res
             for victim in [&b, &a] {
                 let mut journey = Journey::begin(&a, &b)?;
                 journey.until(moment)?;
+                if moment == "rounds" {
+                    has_its_own(victim)?;
+                }
                 kill_migrator(victim);
                 let last = journey.end()?;
                 let end = settle(&mut guest, (&a, &b), &stream, &last)?;

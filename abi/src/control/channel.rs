@@ -1,15 +1,19 @@
 //! Channels: who may say what to whom, whatever carries it.
 
+use super::codec;
 use super::seqpacket::{SeqPacket, SocketError};
 use super::{Event, Hello, Interface, PROTOCOL_VERSION};
 use crate::eintr::{Interruptible, left_of, retry};
+use crate::grants;
 use ipc_channel::IpcError;
 use ipc_channel::TryRecvError;
 use ipc_channel::ipc::{IpcOneShotServer, IpcReceiver, IpcSender};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const KIND_COMMAND: u32 = 1;
@@ -23,6 +27,16 @@ pub struct Envelope<C> {
     /// The command.
     pub command: C,
 }
+
+/// What ipc-channel carries. It cannot give segments: a command that does comes over the socket, in its turn.
+#[derive(Serialize, Deserialize)]
+enum Posted<C> {
+    Here(Envelope<C>),
+    OnSocket,
+}
+
+/// Time for what is announced to be on the socket: it was sent before.
+const ANNOUNCED: Duration = Duration::from_secs(10);
 
 /// What carries the commands. Events always go over the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,8 +120,8 @@ impl Interruptible for TryRecvError {
 /// Takes the one connection and its first message, with this thread's signals held back: what a signal interrupted
 /// could not be called again, because the server is gone then.
 fn accept<C: Serialize + DeserializeOwned>(
-    server: IpcOneShotServer<Envelope<C>>,
-) -> Result<(IpcReceiver<Envelope<C>>, Envelope<C>), ChannelError> {
+    server: IpcOneShotServer<Posted<C>>,
+) -> Result<(IpcReceiver<Posted<C>>, Posted<C>), ChannelError> {
     let system = |errno| ChannelError::Socket(SocketError::System(errno));
     let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK).map_err(system)?;
     let accepted = server.accept().map_err(ipc);
@@ -155,23 +169,20 @@ impl Parent {
         if hello.protocol != PROTOCOL_VERSION {
             return Err(ChannelError::Version { program: hello.kind.program(), found: hello.protocol });
         }
-        let link = match &hello.ipc_server {
-            Some(name) => SenderLink::Ipc(retry(|| IpcSender::connect(name.clone())).map_err(ipc)?),
-            None => SenderLink::Socket(self.socket.try_clone()?),
+        let ipc = match &hello.ipc_server {
+            Some(name) => Some(retry(|| IpcSender::connect(name.clone())).map_err(ipc)?),
+            None => None,
         };
-        let events = EventReceiver { socket: self.socket.try_clone()?, interface: PhantomData };
-        Ok(Some((hello, CommandSender { link, next: 1 }, events)))
+        let socket = Arc::new(self.socket.try_clone()?);
+        let events = EventReceiver { socket: Arc::clone(&socket), interface: PhantomData };
+        Ok(Some((hello, CommandSender { ipc, socket, next: 1 }, events)))
     }
-}
-
-enum SenderLink<C> {
-    Ipc(IpcSender<Envelope<C>>),
-    Socket(SeqPacket),
 }
 
 /// Supervisor's half for commands.
 pub struct CommandSender<I: Interface> {
-    link: SenderLink<I::Command>,
+    ipc: Option<IpcSender<Posted<I::Command>>>,
+    socket: Arc<SeqPacket>,
     next: u64,
 }
 
@@ -184,12 +195,17 @@ impl<I: Interface> CommandSender<I> {
         let id = self.next;
         self.next += 1;
         let envelope = Envelope { id, command };
-        match &self.link {
-            SenderLink::Ipc(sender) => {
-                retry(|| sender.send(envelope.clone())).map_err(|_| ChannelError::Closed)?;
-            }
-            SenderLink::Socket(socket) => socket.send(KIND_COMMAND, &envelope)?,
+        let Some(ipc) = &self.ipc else {
+            self.socket.send(KIND_COMMAND, &envelope)?;
+            return Ok(id);
+        };
+        let (encoded, given) = grants::beside(|| codec::encode(&envelope));
+        let on_socket = !given.is_empty();
+        if on_socket {
+            self.socket.send_encoded(KIND_COMMAND, &encoded.map_err(SocketError::from)?, &given)?;
         }
+        let posted = || if on_socket { Posted::OnSocket } else { Posted::Here(envelope.clone()) };
+        retry(|| ipc.send(posted())).map_err(|_| ChannelError::Closed)?;
         Ok(id)
     }
 }
@@ -203,7 +219,7 @@ impl<I: Interface> std::fmt::Debug for CommandSender<I> {
 /// Supervisor's half for events.
 #[derive(Debug)]
 pub struct EventReceiver<I: Interface> {
-    socket: SeqPacket,
+    socket: Arc<SeqPacket>,
     interface: PhantomData<I>,
 }
 
@@ -247,27 +263,48 @@ impl<I: Interface> Child<I> {
             ipc_server,
         };
         let events = EventSender::new(socket.try_clone()?);
-        let link = match transport {
+        let ipc = match transport {
             Transport::Socket => {
                 events.send(&Event::Hello(hello(None)))?;
-                ReceiverLink::Socket(socket)
+                None
             }
             Transport::Ipc => {
                 // The sender's end that comes first over the one-shot server is the supervisor's connection
                 // itself: it connects and sends, and is never sent anything, so that it need not trust us.
-                let (server, name) = IpcOneShotServer::<Envelope<I::Command>>::new().map_err(ipc)?;
+                let (server, name) = IpcOneShotServer::<Posted<I::Command>>::new().map_err(ipc)?;
                 events.send(&Event::Hello(hello(Some(name))))?;
                 let (receiver, first) = accept(server)?;
-                ReceiverLink::Ipc { receiver, first: std::cell::RefCell::new(Some(first)) }
+                Some(FromIpc { receiver, first: RefCell::new(Some(first)) })
             }
         };
-        Ok(Self { commands: CommandReceiver { link }, events })
+        Ok(Self { commands: CommandReceiver { ipc, socket }, events })
     }
 }
 
-enum ReceiverLink<C> {
-    Ipc { receiver: IpcReceiver<Envelope<C>>, first: std::cell::RefCell<Option<Envelope<C>>> },
-    Socket(SeqPacket),
+struct FromIpc<C> {
+    receiver: IpcReceiver<Posted<C>>,
+    first: RefCell<Option<Posted<C>>>,
+}
+
+impl<C: Serialize + DeserializeOwned> FromIpc<C> {
+    fn recv(&self, timeout: Option<Duration>) -> Result<Option<Posted<C>>, ChannelError> {
+        if let Some(posted) = self.first.borrow_mut().take() {
+            return Ok(Some(posted));
+        }
+        let received = match timeout {
+            None => retry(|| self.receiver.recv()).map_err(TryRecvError::IpcError),
+            Some(timeout) => {
+                let start = Instant::now();
+                retry(|| self.receiver.try_recv_timeout(left_of(timeout, start)))
+            }
+        };
+        match received {
+            Ok(posted) => Ok(Some(posted)),
+            Err(TryRecvError::Empty) => Ok(None),
+            Err(TryRecvError::IpcError(IpcError::Disconnected)) => Err(ChannelError::Closed),
+            Err(TryRecvError::IpcError(error)) => Err(ipc(error)),
+        }
+    }
 }
 
 /// Takes a descriptor number that the parent passed to this program, and keeps it from children of ours.
@@ -286,7 +323,8 @@ pub fn inherited(fd: RawFd) -> Result<OwnedFd, ChannelError> {
 
 /// A child's half for commands.
 pub struct CommandReceiver<I: Interface> {
-    link: ReceiverLink<I::Command>,
+    ipc: Option<FromIpc<I::Command>>,
+    socket: SeqPacket,
 }
 
 impl<I: Interface> std::fmt::Debug for CommandReceiver<I> {
@@ -301,26 +339,14 @@ impl<I: Interface> CommandReceiver<I> {
     /// # Errors
     /// [`ChannelError::Closed`] when the supervisor is gone.
     pub fn recv(&self, timeout: Option<Duration>) -> Result<Option<Envelope<I::Command>>, ChannelError> {
-        match &self.link {
-            ReceiverLink::Socket(socket) => Ok(socket.recv(KIND_COMMAND, timeout)?),
-            ReceiverLink::Ipc { receiver, first } => {
-                if let Some(envelope) = first.borrow_mut().take() {
-                    return Ok(Some(envelope));
-                }
-                let received = match timeout {
-                    None => retry(|| receiver.recv()).map_err(TryRecvError::IpcError),
-                    Some(timeout) => {
-                        let start = Instant::now();
-                        retry(|| receiver.try_recv_timeout(left_of(timeout, start)))
-                    }
-                };
-                match received {
-                    Ok(envelope) => Ok(Some(envelope)),
-                    Err(TryRecvError::Empty) => Ok(None),
-                    Err(TryRecvError::IpcError(IpcError::Disconnected)) => Err(ChannelError::Closed),
-                    Err(TryRecvError::IpcError(error)) => Err(ipc(error)),
-                }
-            }
+        let Some(ipc) = &self.ipc else { return Ok(self.socket.recv_given(KIND_COMMAND, timeout)?) };
+        match ipc.recv(timeout)? {
+            None => Ok(None),
+            Some(Posted::Here(envelope)) => Ok(Some(envelope)),
+            Some(Posted::OnSocket) => match self.socket.recv_given(KIND_COMMAND, Some(ANNOUNCED))? {
+                Some(envelope) => Ok(Some(envelope)),
+                None => Err(SocketError::Malformed("a command was announced and is not there".into()).into()),
+            },
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `quasar-cpu`: one hart. Pauses, epochs and interrupts go over shared memory, not over commands.
 
 use super::{Command, Interface, ProcessKind, Refusal, Repeat, Trouble};
-use crate::machine::VmSegments;
+use crate::grants::HartGrants;
 use serde::{Deserialize, Serialize};
 
 /// The interface.
@@ -21,8 +21,8 @@ impl Interface for Cpu {
 pub enum CpuCommand {
     /// Attach and run from the published state. First and once in a process. Answered when attached.
     Start {
-        /// The VM.
-        segments: VmSegments,
+        /// What it is given of the VM.
+        grants: HartGrants,
         /// Which hart.
         hart: u8,
         /// What executes it, by name; nothing for the process's own choice. An unknown one is refused with the list of

@@ -2,7 +2,8 @@
 //! ([`crate::hart_devices`]).
 
 use super::{Command, Interface, ProcessKind, Refusal, Repeat, Trouble};
-use crate::machine::{VirtioDevice, VmSegments};
+use crate::grants::DevicesGrants;
+use crate::machine::VirtioDevice;
 use crate::report::DevicesReport;
 use serde::{Deserialize, Serialize};
 
@@ -23,8 +24,8 @@ impl Interface for Devices {
 pub enum DevicesCommand {
     /// Attach, take up the saved state of each device that has one, and serve. First and once in a process.
     Start {
-        /// The VM.
-        segments: VmSegments,
+        /// What they are given of the VM.
+        grants: DevicesGrants,
         /// What stands at virtio slot 0, 1, …
         virtio: Vec<VirtioDevice>,
     },

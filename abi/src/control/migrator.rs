@@ -1,7 +1,7 @@
 //! `quasar-migrator`: moves a VM to another host, or to and from a file. One process, one journey.
 
 use super::{Command, Interface, ProcessKind, Refusal, Repeat, Trouble};
-use crate::machine::VmSegments;
+use crate::grants::{Grant, MigratorGrants};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -143,8 +143,8 @@ impl Refusal for MigratorRefusal {
 /// A VM on this host as the migrator sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LocalVm {
-    /// Its segments.
-    pub segments: VmSegments,
+    /// What the migrator is given of it.
+    pub grants: MigratorGrants,
     /// What the other supervisor needs to make the same VM: a JSON document of the supervisors.
     pub description: String,
     /// Disks whose content travels, by virtio slot.
@@ -161,8 +161,8 @@ pub struct LocalDisk {
     pub path: PathBuf,
     /// Its length in bytes.
     pub bytes: u64,
-    /// Segment with its dirty maps ([`crate::dirty::PageMaps`] with base 0).
-    pub map_segment: String,
+    /// Its dirty maps ([`crate::dirty::PageMaps`] with base 0).
+    pub maps: Grant,
 }
 
 /// How a frame of the migrators' stream begins.

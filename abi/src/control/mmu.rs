@@ -2,7 +2,7 @@
 //! ([`crate::hart_mmu`]).
 
 use super::{Command, Interface, ProcessKind, Refusal, Repeat, Trouble};
-use crate::machine::VmSegments;
+use crate::grants::MmuGrants;
 use serde::{Deserialize, Serialize};
 
 /// The interface.
@@ -22,8 +22,8 @@ impl Interface for Mmu {
 pub enum MmuCommand {
     /// Attach and serve. First and once in a process. Answered when attached.
     Start {
-        /// The VM.
-        segments: VmSegments,
+        /// What it is given of the VM.
+        grants: MmuGrants,
     },
     /// End between two requests.
     Shutdown,

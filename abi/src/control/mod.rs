@@ -30,8 +30,8 @@ use std::fmt::Debug;
 ///
 /// 2: a disk says what becomes of a write for which the host has no room. 3: the switch tells how its links are, and a
 /// migrator is told what stands in a VM's way. 4: a port says how its VM is known, and an uplink whose it is. 5: each
-/// interface has answers, refusals and news of its own.
-pub const PROTOCOL_VERSION: u32 = 5;
+/// interface has answers, refusals and news of its own. 6: each role is given its own segments, as descriptors.
+pub const PROTOCOL_VERSION: u32 = 6;
 
 /// Which program a child is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

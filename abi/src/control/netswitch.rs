@@ -2,6 +2,7 @@
 
 use super::migrator::Security;
 use super::{Command, Interface, ProcessKind, Refusal, Repeat, Trouble};
+use crate::grants::Grant;
 use crate::report::NetworksReport;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
@@ -30,7 +31,7 @@ pub enum NetswitchCommand {
         /// Port's name, unique on the host ("web/0").
         port: String,
         /// Its packet rings ([`crate::frames`]).
-        segment: String,
+        rings: Grant,
         /// The card's address: learnt at once, and the only source address accepted from this port.
         mac: [u8; 6],
         /// Serve the VM by DHCP and DNS ([`crate::address_plan`]); the address that it has is told by

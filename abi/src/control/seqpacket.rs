@@ -1,10 +1,13 @@
-//! Records over a SEQPACKET socket: u32 LE length, u32 LE kind, payload; one record per packet.
+//! Records over a SEQPACKET socket: u32 LE length, u32 LE kind, payload; one record per packet. What a message gives
+//! ([`crate::grants`]) goes beside its record, as descriptors.
 
 use super::codec::{self, CodecError, MAX_MESSAGE_BYTES};
-use crate::eintr::{poll, recv, send};
+use crate::eintr::{MOST_DESCRIPTORS, poll, recv, recv_with, send, send_with};
+use crate::grants::{self, Grant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, socketpair};
+use rustix::net::{RecvFlags, SendFlags};
 use serde::{Serialize, de::DeserializeOwned};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -73,13 +76,29 @@ impl SeqPacket {
     /// # Errors
     /// [`SocketError`].
     pub fn send<T: Serialize>(&self, kind: u32, value: &T) -> Result<(), SocketError> {
-        let payload = codec::encode(value)?;
+        let (payload, given) = grants::beside(|| codec::encode(value));
+        self.send_encoded(kind, &payload?, &given)
+    }
+
+    /// Sends one message that was encoded, with what it gives.
+    ///
+    /// # Errors
+    /// [`SocketError`].
+    pub(super) fn send_encoded(&self, kind: u32, payload: &[u8], given: &[Grant]) -> Result<(), SocketError> {
         let len = u32::try_from(payload.len()).map_err(|_| CodecError::TooLong(payload.len()))?;
         let mut record = Vec::with_capacity(HEADER + payload.len());
         record.extend_from_slice(&len.to_le_bytes());
         record.extend_from_slice(&kind.to_le_bytes());
-        record.extend_from_slice(&payload);
-        match send(&self.fd, &record, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
+        record.extend_from_slice(payload);
+        let sent = if given.is_empty() {
+            send(&self.fd, &record, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL)
+        } else if given.len() > MOST_DESCRIPTORS {
+            return Err(SocketError::Malformed(format!("{} segments in one message", given.len())));
+        } else {
+            let given: Vec<BorrowedFd<'_>> = given.iter().map(AsFd::as_fd).collect();
+            send_with(&self.fd, &record, &given, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
+        };
+        match sent {
             Ok(_) => Ok(()),
             Err(Errno::EAGAIN) => Err(SocketError::Busy),
             Err(Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN) => Err(SocketError::Closed),
@@ -87,12 +106,35 @@ impl SeqPacket {
         }
     }
 
-    /// Receives one message of the kind; `None` when `timeout` passed (forever without one).
+    /// Receives one message of the kind; `None` when `timeout` passed (forever without one). It can give nothing: what
+    /// comes beside it is dropped by the system.
     ///
     /// # Errors
     /// [`SocketError`]. After `Malformed` or `Codec` the socket goes on with the next record.
     pub fn recv<T: DeserializeOwned>(
         &self,
+        kind: u32,
+        timeout: Option<Duration>,
+    ) -> Result<Option<T>, SocketError> {
+        let take = |space: &mut [u8]| Ok((recv(&self.fd, space, MsgFlags::MSG_DONTWAIT)?, vec![]));
+        self.recv_by(take, kind, timeout)
+    }
+
+    /// [`SeqPacket::recv`] from a peer that is trusted with this process's descriptors: with what the message gives.
+    ///
+    /// # Errors
+    /// As there; also when something was given of which the message says nothing.
+    pub fn recv_given<T: DeserializeOwned>(
+        &self,
+        kind: u32,
+        timeout: Option<Duration>,
+    ) -> Result<Option<T>, SocketError> {
+        self.recv_by(|space| recv_with(&self.fd, space, RecvFlags::DONTWAIT), kind, timeout)
+    }
+
+    fn recv_by<T: DeserializeOwned>(
+        &self,
+        take: impl FnOnce(&mut [u8]) -> nix::Result<(usize, Vec<OwnedFd>)>,
         kind: u32,
         timeout: Option<Duration>,
     ) -> Result<Option<T>, SocketError> {
@@ -102,9 +144,9 @@ impl SeqPacket {
         }
         // One byte more than allowed, so that a longer record shows.
         let mut record = vec![0; HEADER + MAX_MESSAGE_BYTES + 1];
-        let got = match recv(&self.fd, &mut record, MsgFlags::MSG_DONTWAIT) {
-            Ok(0) | Err(Errno::ECONNRESET) => return Err(SocketError::Closed),
-            Ok(got) => got,
+        let (got, given) = match take(&mut record) {
+            Ok((0, _)) | Err(Errno::ECONNRESET) => return Err(SocketError::Closed),
+            Ok(taken) => taken,
             Err(Errno::EAGAIN) => return Ok(None),
             Err(e) => return Err(e.into()),
         };
@@ -120,7 +162,11 @@ impl SeqPacket {
         if found != kind {
             return malformed(format!("kind {found}, expected {kind}"));
         }
-        Ok(Some(codec::decode(payload)?))
+        let (value, left) = grants::among(given, || codec::decode(payload));
+        if left > 0 {
+            return malformed(format!("{left} descriptors came of which it says nothing"));
+        }
+        Ok(Some(value?))
     }
 }
 

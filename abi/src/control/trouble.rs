@@ -29,7 +29,9 @@ pub fn errno(error: &(dyn Error + 'static)) -> Option<Errno> {
         .or_else(|| error.downcast_ref::<Errno>().copied())
         .or_else(|| match error.downcast_ref::<crate::SegmentError>() {
             Some(crate::SegmentError::System { source, .. }) => of_library(source),
-            Some(crate::SegmentError::Room { source, .. }) => Some(*source),
+            Some(crate::SegmentError::Room { source, .. } | crate::SegmentError::Map { source, .. }) => {
+                Some(*source)
+            }
             _ => None,
         })
         .or_else(|| error.source().and_then(errno))

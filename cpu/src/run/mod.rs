@@ -17,7 +17,8 @@ use crate::mem::Memory;
 use counters::Tally;
 use quasar_abi::GuestRam;
 use quasar_abi::dirty::PageMaps;
-use quasar_abi::machine::{RAM_BASE, VmSegments};
+use quasar_abi::grants::HartGrants;
+use quasar_abi::machine::RAM_BASE;
 use quasar_abi::party::{MAX_HARTS, Party, PartyId, status};
 use quasar_abi::segment::{Segment, SegmentError, SegmentKind};
 use quasar_abi::vm::Vm;
@@ -72,15 +73,15 @@ pub struct HartRunner {
 }
 
 impl HartRunner {
-    /// Attaches hart `hart` to the VM's segments.
+    /// Attaches hart `hart` to what it is given of the VM.
     ///
     /// # Errors
     /// [`RunError`].
-    pub fn attach(segments: &VmSegments, hart: u8) -> Result<Self, RunError> {
-        let vm = Vm::attach(&segments.control)?;
-        let ram = GuestRam::attach(&segments.ram, RAM_BASE)?;
-        let maps = PageMaps::attach(&segments.maps, RAM_BASE, ram.len())?;
-        let tlb = Arc::new(Segment::attach(&segments.tlb, SegmentKind::Tlb)?);
+    pub fn attach(grants: &HartGrants, hart: u8) -> Result<Self, RunError> {
+        let vm = Vm::attach(&grants.control)?;
+        let ram = GuestRam::attach(&grants.ram, RAM_BASE)?;
+        let maps = PageMaps::attach(&grants.maps, RAM_BASE, ram.len())?;
+        let tlb = Arc::new(Segment::attach(&grants.tlb, SegmentKind::Tlb)?);
         Self::new(vm, ram, maps, tlb, hart)
     }
 

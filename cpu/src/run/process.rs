@@ -5,7 +5,7 @@ use crate::engine;
 use quasar_abi::control::Trouble;
 use quasar_abi::control::child::{Call, News, Service};
 use quasar_abi::control::cpu::{Cpu, CpuCommand, CpuRefusal, CpuReply};
-use quasar_abi::machine::VmSegments;
+use quasar_abi::grants::HartGrants;
 use quasar_abi::party::{PartyId, attention};
 use quasar_abi::vm::Vm;
 use std::thread::JoinHandle;
@@ -32,18 +32,13 @@ impl HartService {
         Self { news, running: None }
     }
 
-    fn start(
-        &mut self,
-        segments: &VmSegments,
-        hart: u8,
-        engine: Option<&str>,
-    ) -> Result<CpuReply, CpuRefusal> {
+    fn start(&mut self, grants: &HartGrants, hart: u8, engine: Option<&str>) -> Result<CpuReply, CpuRefusal> {
         if self.running.is_some() {
             return Err(CpuRefusal::Running);
         }
         let failed = |error: &(dyn std::error::Error + 'static)| CpuRefusal::Failed(Trouble::of(error));
         let engine = engine::by_name(engine.unwrap_or(engine::DEFAULT)).map_err(|error| failed(&error))?;
-        let runner = HartRunner::attach(segments, hart).map_err(|error| failed(&error))?.with_engine(engine);
+        let runner = HartRunner::attach(grants, hart).map_err(|error| failed(&error))?.with_engine(engine);
         let (vm, news) = (runner.vm().clone(), self.news.clone());
         let run = move || {
             runner.run().map_err(|error| {
@@ -64,7 +59,7 @@ impl Service for HartService {
 
     fn carry_out(&mut self, command: CpuCommand, call: Call<Cpu>) {
         call.answer(match command {
-            CpuCommand::Start { segments, hart, engine } => self.start(&segments, hart, engine.as_deref()),
+            CpuCommand::Start { grants, hart, engine } => self.start(&grants, hart, engine.as_deref()),
             // Comes to `end`.
             CpuCommand::Shutdown => Ok(CpuReply::Done),
         });

@@ -75,8 +75,7 @@ impl Machine {
             vm.hart_control[usize::from(hart)].mtimecmp.set(u64::MAX);
         }
         let stop = Arc::new(AtomicBool::new(false));
-        let tlb_name = tlb.name().to_owned();
-        let of_mmu = Segment::attach(&tlb_name, SegmentKind::Tlb).expect("attach");
+        let of_mmu = Segment::attach(&tlb.grant(), SegmentKind::Tlb).expect("attach");
         let server =
             quasar_mmu::Server::new(vm.clone(), ram.clone(), maps.clone(), of_mmu).expect("mmu server");
         let told = Arc::clone(&stop);

@@ -57,8 +57,8 @@ impl VirtioCard {
     ) -> Result<Arc<Self>, DevicesError> {
         let make = |device| Shared::new(host, slot, irq, device).map(Arc::new);
         let (shared, worker) = match device {
-            VirtioDevice::Block { path, read_only, serial, map_segment, on_enospc } => {
-                let backing = Backing::open(path, *read_only, map_segment.as_deref(), host.arriving())?;
+            VirtioDevice::Block { path, read_only, serial, maps, on_enospc } => {
+                let backing = Backing::open(path, *read_only, maps.as_ref(), host.arriving())?;
                 let (device, disk) = Block::new(Disk::new(backing, serial, *on_enospc)?);
                 let shared = make(Box::new(device))?;
                 shared.core.lock().takes_kicks = true;
@@ -69,8 +69,8 @@ impl VirtioCard {
                 });
                 (shared, Some(Worker { thread, wake: Box::new(|| ()), finish }))
             }
-            VirtioDevice::Net { port_segment, mac } => {
-                let (device, port) = Net::attach(port_segment, *mac)?;
+            VirtioDevice::Net { port, mac } => {
+                let (device, port) = Net::attach(port, *mac)?;
                 let shared = make(Box::new(device))?;
                 let (at_work, waiting, waking) = (Arc::clone(&shared), Arc::clone(&port), port);
                 let thread = spawn(format!("net{slot}"), move || net_worker::run(&at_work, &waiting))?;

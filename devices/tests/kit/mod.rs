@@ -9,7 +9,8 @@ use quasar_abi::clock::host_monotonic_ns;
 use quasar_abi::console::{Console, ConsoleSegment};
 use quasar_abi::dirty::{PageMaps, maps_bytes};
 use quasar_abi::frames::PortSegment;
-use quasar_abi::machine::{RAM_BASE, VIRTIO, VIRTIO_STRIDE, VirtioDevice, VmSegments};
+use quasar_abi::grants::DevicesGrants;
+use quasar_abi::machine::{RAM_BASE, VIRTIO, VIRTIO_STRIDE, VirtioDevice};
 use quasar_abi::party::PartyId;
 use quasar_abi::saved::{DEVICE_SLOTS, DEVICES_SEGMENT_BYTES, DeviceSlot, SavedDevice};
 use quasar_abi::vm::{CONTROL_BYTES, Vm};
@@ -38,7 +39,7 @@ pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// The segments of a VM; gone when dropped.
 pub struct Machine {
-    pub names: VmSegments,
+    pub grants: DevicesGrants,
     pub vm: Vm,
     pub ram: GuestRam,
     pub maps: PageMaps,
@@ -66,15 +67,13 @@ impl Machine {
         let maps = segment("maps", SegmentKind::Maps, bytes(maps_bytes(RAM_BYTES)));
         let saved = segment("devices", SegmentKind::Devices, DEVICES_SEGMENT_BYTES);
         let consoles = segment("console", SegmentKind::Console, size_of::<ConsoleSegment>());
-        let name = |segment: &Arc<Segment>| segment.name().to_owned();
-        let names = VmSegments {
+        let grants = DevicesGrants {
             vm: "test".into(),
-            control: name(&control),
-            ram: name(&ram),
-            tlb: String::new(),
-            maps: name(&maps),
-            devices: name(&saved),
-            console: name(&consoles),
+            control: control.grant(),
+            ram: ram.grant(),
+            maps: maps.grant(),
+            devices: saved.grant(),
+            console: consoles.grant(),
         };
         let vm = Vm::new(control).expect("control block");
         vm.harts.set(harts);
@@ -82,7 +81,7 @@ impl Machine {
         vm.clock.start(0, 0);
         vm.clock.wall_offset_ns.set(host_monotonic_ns());
         let maps = PageMaps::new(maps, RAM_BASE, RAM_BYTES).expect("maps");
-        Self { names, vm, ram: GuestRam::new(ram, RAM_BASE), maps, saved, consoles }
+        Self { grants, vm, ram: GuestRam::new(ram, RAM_BASE), maps, saved, consoles }
     }
 
     /// The devices, worked from the test's thread; block and network workers run.
@@ -91,7 +90,7 @@ impl Machine {
     }
 
     pub fn try_board(&self, virtio: &[VirtioDevice]) -> Result<Rig<'_>, DevicesError> {
-        let host = DeviceHost::attach(&self.names)?;
+        let host = DeviceHost::attach(&self.grants)?;
         let board = Board::new(&host, virtio)?;
         host.gate.open();
         Ok(Rig { machine: self, board, host })

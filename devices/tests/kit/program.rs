@@ -64,7 +64,7 @@ impl Program {
 
     pub fn serve_by(by: &[&str], machine: &Machine, virtio: &[VirtioDevice]) -> Self {
         let mut program = Self::start_by(by, Transport::Socket);
-        let start = DevicesCommand::Start { segments: machine.names.clone(), virtio: virtio.to_vec() };
+        let start = DevicesCommand::Start { grants: machine.grants.clone(), virtio: virtio.to_vec() };
         assert_eq!(program.answer(start), Ok(DevicesReply::Done));
         program
     }

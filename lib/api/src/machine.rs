@@ -5,6 +5,8 @@ use quasar_abi::party::MAX_HARTS;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
+/// Longest name of an engine.
+const MAX_ENGINE_NAME: usize = 32;
 /// Least RAM that is accepted.
 pub const MIN_MEMORY: u64 = 1 << 20;
 /// Largest RAM that is accepted: what lies above [`RAM_BASE`] in 56 bits is far more, a host's is not.
@@ -52,6 +54,10 @@ pub struct MachineConfig {
     /// Deterministic mode: time goes with the instructions of its one hart.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub icount: bool,
+    /// What executes its harts, by name; nothing for each build's own choice. It stays so wherever the VM goes, and a
+    /// build that has no such engine refuses to run its harts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<String>,
 }
 
 /// A configuration that no machine can have.
@@ -66,6 +72,9 @@ pub enum ConfigError {
     /// Deterministic mode with several harts.
     #[error("deterministic mode (icount) has one hart, not {0}: their order would depend on the host")]
     OneHart(u8),
+    /// No name.
+    #[error("engine {0:?}: a name has 1 to {MAX_ENGINE_NAME} lower-case letters, digits and hyphens")]
+    Engine(String),
     /// Too many devices.
     #[error("{0} virtio devices: there are {VIRTIO_SLOTS} slots; use fewer disks")]
     Slots(usize),
@@ -86,12 +95,47 @@ impl MachineConfig {
         if self.icount && self.harts != 1 {
             return Err(ConfigError::OneHart(self.harts));
         }
-        Ok(())
+        let is_letter = |letter: u8| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == b'-';
+        match &self.engine {
+            Some(name) if !(1..=MAX_ENGINE_NAME).contains(&name.len()) || !name.bytes().all(is_letter) => {
+                Err(ConfigError::Engine(name.clone()))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// First guest-physical address behind RAM.
     #[must_use]
     pub const fn ram_end(&self) -> u64 {
         RAM_BASE + self.memory
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_has_a_name_or_is_not_said() {
+        let config = |engine: Option<&str>| MachineConfig {
+            memory: MIN_MEMORY,
+            harts: 1,
+            boot: Boot::Bare { elf: "x".into(), max_instructions: 0 },
+            icount: false,
+            engine: engine.map(str::to_owned),
+        };
+        for name in [None, Some("interpreter"), Some("jit-2"), Some(&*"x".repeat(32))] {
+            assert_eq!(config(name).check(), Ok(()), "{name:?}");
+        }
+        for name in ["", "Jit", "a b", "x\n", "é", &"x".repeat(33)] {
+            assert_eq!(config(Some(name)).check(), Err(ConfigError::Engine(name.to_owned())));
+        }
+        // What was written before there were engines to choose from is read, and written, as it was.
+        let plain = serde_json::to_value(config(None)).expect("json");
+        assert!(plain.get("engine").is_none());
+        assert_eq!(serde_json::from_value::<MachineConfig>(plain).expect("config"), config(None));
+        let named = serde_json::to_value(config(Some("jit"))).expect("json");
+        assert_eq!(named["engine"], "jit");
+        assert_eq!(serde_json::from_value::<MachineConfig>(named).expect("config"), config(Some("jit")));
     }
 }

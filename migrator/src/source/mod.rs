@@ -23,6 +23,7 @@ use crate::pump::{Area, Guest, Outlet, PumpError};
 use crate::state::{StateSegments, gather};
 use crate::store::{DiskStore, RamStore};
 use anyhow::Context;
+use procfs::{Current, Meminfo};
 use quasar_abi::control::migrator::{Limits, LocalVm, MigrationEvent, RoundReport};
 use quasar_abi::dirty::PageMaps;
 use quasar_abi::hash;
@@ -66,16 +67,16 @@ impl AttachedVm {
     /// # Errors
     /// When a segment or disk is missing or another than described.
     pub fn open(local: &LocalVm, writable: bool) -> anyhow::Result<Self> {
-        let names = &local.segments;
-        let vm = Vm::attach(&names.control)?;
-        let ram = GuestRam::attach(&names.ram, RAM_BASE)?;
-        let maps = PageMaps::attach(&names.maps, RAM_BASE, ram.len())?;
-        let mut areas = vec![Area::new(Box::new(RamStore::new(ram, maps, &names.ram)))];
+        let grants = &local.grants;
+        let vm = Vm::attach(&grants.control)?;
+        let ram = GuestRam::attach(&grants.ram, RAM_BASE)?;
+        let maps = PageMaps::attach(&grants.maps, RAM_BASE, ram.len())?;
+        let mut areas = vec![Area::new(Box::new(RamStore::new(ram, maps).context("the memory's file")?))];
         for disk in &local.disks {
             let maps = if writable {
                 None
             } else {
-                Some(PageMaps::attach(&disk.map_segment, 0, disk.bytes.next_multiple_of(PAGE_BYTES))?)
+                Some(PageMaps::attach(&disk.maps, 0, disk.bytes.next_multiple_of(PAGE_BYTES))?)
             };
             let store = DiskStore::open(&disk.path, disk.slot, disk.bytes, maps);
             areas.push(Area::new(Box::new(store.with_context(|| format!("disk {}", disk.path.display()))?)));
@@ -83,8 +84,8 @@ impl AttachedVm {
         Ok(Self {
             vm,
             areas,
-            devices: Segment::attach(&names.devices, SegmentKind::Devices)?,
-            console: Segment::attach(&names.console, SegmentKind::Console)?,
+            devices: Segment::attach(&grants.devices, SegmentKind::Devices)?,
+            console: Segment::attach(&grants.console, SegmentKind::Console)?,
         })
     }
 
@@ -309,10 +310,8 @@ impl Attempt<'_> {
 /// Bytes of copies of pages when the user says nothing: half of the guest's memory, and no more than a quarter of what
 /// this machine could give at once.
 fn fitting_copies(ram_bytes: u64) -> u64 {
-    let free = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let free = free.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let free = free.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-    (ram_bytes / 2).min(free.unwrap_or(0) * 1024 / 4)
+    let free = Meminfo::current().ok().and_then(|memory| memory.mem_available);
+    (ram_bytes / 2).min(free.unwrap_or(0) / 4)
 }
 
 fn micros(duration: Duration) -> u64 {

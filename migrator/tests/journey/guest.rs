@@ -4,11 +4,11 @@
 use quasar_abi::console::ConsoleSegment;
 use quasar_abi::control::migrator::{LocalDisk, LocalVm};
 use quasar_abi::dirty::{PageMaps, maps_bytes};
+use quasar_abi::grants::MigratorGrants;
 use quasar_abi::hart::HART_STATE_VERSION;
-use quasar_abi::machine::{RAM_BASE, VmSegments};
+use quasar_abi::machine::RAM_BASE;
 use quasar_abi::party::PartyId;
 use quasar_abi::saved::DEVICES_SEGMENT_BYTES;
-use quasar_abi::tlb::TLB_SEGMENT_BYTES;
 use quasar_abi::vm::{CONTROL_BYTES, Vm};
 use quasar_abi::{GuestRam, Segment, SegmentKind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,7 +25,6 @@ pub struct Guest {
     pub ram: GuestRam,
     maps: PageMaps,
     disk_maps: PageMaps,
-    _segments: Vec<Segment>,
     _directory: tempfile::TempDir,
 }
 
@@ -34,43 +33,36 @@ impl Guest {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let n = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = |what: &str| format!("/quasar-test-{}-{test}{n}-{what}", std::process::id());
-        let make = |what: &str, kind, len| Segment::create(&name(what), kind, len, 1).expect("segment");
+        let make =
+            |what: &str, kind, len| Segment::create(&name(what), kind, len, 1).expect("segment").grant();
         let len = |bytes: u64| usize::try_from(bytes).expect("small");
-        let segments = vec![
-            make("control", SegmentKind::Control, CONTROL_BYTES),
-            make("ram", SegmentKind::Ram, len(RAM)),
-            make("tlb", SegmentKind::Tlb, TLB_SEGMENT_BYTES),
-            make("maps", SegmentKind::Maps, len(maps_bytes(RAM))),
-            make("devices", SegmentKind::Devices, DEVICES_SEGMENT_BYTES),
-            make("console", SegmentKind::Console, size_of::<ConsoleSegment>()),
-            make("disk", SegmentKind::Maps, len(maps_bytes(DISK))),
-        ];
+        let grants = MigratorGrants {
+            vm: test.into(),
+            control: make("control", SegmentKind::Control, CONTROL_BYTES),
+            ram: make("ram", SegmentKind::Ram, len(RAM)),
+            maps: make("maps", SegmentKind::Maps, len(maps_bytes(RAM))),
+            devices: make("devices", SegmentKind::Devices, DEVICES_SEGMENT_BYTES),
+            console: make("console", SegmentKind::Console, size_of::<ConsoleSegment>()),
+        };
+        let disk_maps = make("disk", SegmentKind::Maps, len(maps_bytes(DISK)));
         let directory = tempfile::tempdir().expect("directory");
         let path = directory.path().join("disk.raw");
         std::fs::File::create(&path).and_then(|f| f.set_len(DISK)).expect("disk");
         let local = LocalVm {
-            segments: VmSegments {
-                vm: test.into(),
-                control: name("control"),
-                ram: name("ram"),
-                tlb: name("tlb"),
-                maps: name("maps"),
-                devices: name("devices"),
-                console: name("console"),
-            },
+            grants,
             description: format!("{{\"name\":\"{test}\"}}"),
-            disks: vec![LocalDisk { slot: 2, path, bytes: DISK, map_segment: name("disk") }],
+            disks: vec![LocalDisk { slot: 2, path, bytes: DISK, maps: disk_maps.clone() }],
         };
-        let vm = Vm::attach(&local.segments.control).expect("control");
+        let vm = Vm::attach(&local.grants.control).expect("control");
         vm.ram_bytes.set(RAM);
         vm.harts.set(1);
         vm.hart_state[0].next().version.set(HART_STATE_VERSION);
         vm.hart_state[0].publish();
         vm.clock.start(0, 0);
-        let ram = GuestRam::attach(&local.segments.ram, RAM_BASE).expect("ram");
-        let maps = PageMaps::attach(&local.segments.maps, RAM_BASE, RAM).expect("maps");
-        let disk_maps = PageMaps::attach(&name("disk"), 0, DISK).expect("maps");
-        Self { local, vm, ram, maps, disk_maps, _segments: segments, _directory: directory }
+        let ram = GuestRam::attach(&local.grants.ram, RAM_BASE).expect("ram");
+        let maps = PageMaps::attach(&local.grants.maps, RAM_BASE, RAM).expect("maps");
+        let disk_maps = PageMaps::attach(&disk_maps, 0, DISK).expect("maps");
+        Self { local, vm, ram, maps, disk_maps, _directory: directory }
     }
 
     pub fn page(&self, index: u64) -> Vec<u8> {

@@ -2,7 +2,8 @@
 
 use super::pte::build;
 use quasar_abi::dirty::{PageMaps, maps_bytes};
-use quasar_abi::machine::{RAM_BASE, VmSegments};
+use quasar_abi::grants::MmuGrants;
+use quasar_abi::machine::RAM_BASE;
 use quasar_abi::party::{PartyId, status};
 use quasar_abi::tlb::{HartTlb, TLB_SEGMENT_BYTES, access, space};
 use quasar_abi::vm::{CONTROL_BYTES, Vm};
@@ -25,7 +26,7 @@ pub struct TestVm {
     pub vm: Vm,
     pub ram: GuestRam,
     pub maps: PageMaps,
-    pub segments: VmSegments,
+    pub grants: MmuGrants,
     pub tlb: Arc<Segment>,
 }
 
@@ -76,14 +77,12 @@ impl TestVm {
         let ram = make("ram", SegmentKind::Ram, RAM_BYTES);
         let tlb = make("tlb", SegmentKind::Tlb, TLB_SEGMENT_BYTES as u64);
         let maps = make("maps", SegmentKind::Maps, maps_bytes(RAM_BYTES));
-        let segments = VmSegments {
+        let grants = MmuGrants {
             vm: "test".into(),
-            control: control.name().into(),
-            ram: ram.name().into(),
-            tlb: tlb.name().into(),
-            maps: maps.name().into(),
-            devices: String::new(),
-            console: String::new(),
+            control: control.grant(),
+            ram: ram.grant(),
+            tlb: tlb.grant(),
+            maps: maps.grant(),
         };
         let vm = Vm::new(control).expect("control");
         vm.ram_bytes.set(RAM_BYTES);
@@ -96,7 +95,7 @@ impl TestVm {
         }
         let (ram, maps) =
             (GuestRam::new(ram, RAM_BASE), PageMaps::new(maps, RAM_BASE, RAM_BYTES).expect("maps"));
-        Self { vm, ram, maps, segments, tlb }
+        Self { vm, ram, maps, grants, tlb }
     }
 
     /// A hart's cache.

@@ -3,7 +3,7 @@
 use super::{Ingress, Port, PortError};
 use parking_lot::Mutex;
 use quasar_abi::frames::{FrameRing, PortSegment, PushError, RING_BYTES};
-use quasar_abi::{Segment, SegmentKind, View};
+use quasar_abi::{Grant, Segment, SegmentKind, View};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -30,8 +30,8 @@ impl CardPort {
     ///
     /// # Errors
     /// When the segment is missing or of another version.
-    pub fn open(segment: &str, ingress: Ingress) -> Result<Arc<Self>, PortError> {
-        let segment = Segment::attach(segment, SegmentKind::Port)?;
+    pub fn open(rings: &Grant, ingress: Ingress) -> Result<Arc<Self>, PortError> {
+        let segment = Segment::attach(rings, SegmentKind::Port)?;
         Ok(Arc::new(Self {
             rings: View::new(Arc::new(segment), 0)?,
             ingress,

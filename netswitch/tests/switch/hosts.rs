@@ -153,7 +153,7 @@ impl Card {
         host.say(NetswitchCommand::AttachPort {
             network: self.network.clone(),
             port: self.name.clone(),
-            segment: self.segment.name().into(),
+            rings: self.segment.grant(),
             mac: self.mac,
             lease,
         });
@@ -163,7 +163,7 @@ impl Card {
         let attach = NetswitchCommand::AttachPort {
             network: self.network.clone(),
             port: self.name.clone(),
-            segment: self.segment.name().into(),
+            rings: self.segment.grant(),
             mac: self.mac,
             lease: None,
         };

@@ -4,6 +4,7 @@ use super::client::{Client, ClientError};
 use super::size::short;
 use super::table;
 use anyhow::{Context, bail};
+use procfs::{FromBufRead, LockType, Locks};
 use quasar_abi::files::ARRIVAL_SUFFIX;
 use quasar_abi::{output, say};
 use quasar_api::VmView;
@@ -74,8 +75,10 @@ fn identity(metadata: &Metadata) -> Identity {
 /// Files that are locked by `flock`, as inode numbers: asking by a lock of our own could keep a VM from starting.
 /// (The device's number there is not always that of `stat`.)
 fn locked(locks: &str) -> Vec<u64> {
-    let flocks = locks.lines().filter(|line| line.contains(" FLOCK "));
-    flocks.filter_map(|line| line.split_whitespace().nth(5)?.rsplit(':').next()?.parse().ok()).collect()
+    // One by one: a line that is not understood hides no other lock.
+    let locks =
+        locks.lines().filter_map(|line| Locks::from_buf_read(line.as_bytes()).ok()).flat_map(|locks| locks.0);
+    locks.filter(|lock| matches!(lock.lock_type, LockType::FLock)).map(|lock| lock.inode).collect()
 }
 
 /// The disks below a directory, given those of the VMs that are listed and the inodes that are locked.
@@ -249,8 +252,8 @@ mod tests {
 
     #[test]
     fn locks_are_read() {
-        let text =
-            "1: POSIX  ADVISORY  WRITE 812 00:19:1169 0 EOF\n2: FLOCK  ADVISORY  WRITE 900 fe:01:77 0 EOF\n";
-        assert_eq!(locked(text), [77]);
+        let text = "1: POSIX  ADVISORY  WRITE 812 00:19:1169 0 EOF\n2: LEASE  ACTIVE    READ 7 <none>:0 0 EOF\n\
+                    3: FLOCK  ADVISORY  WRITE 900 fe:01:77 0 EOF\n3: -> FLOCK  ADVISORY  READ 901 fe:01:77 0 EOF\n";
+        assert_eq!(locked(text), [77, 77]);
     }
 }

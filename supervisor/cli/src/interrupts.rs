@@ -1,5 +1,7 @@
 //! Signals to a command that shows a guest: some ask for the guest's end, others only for the command's.
 
+use procfs::FromRead;
+use procfs::process::Status;
 use std::io;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -25,9 +27,7 @@ pub struct Interrupts {
 /// Whether whoever started this process wants it to outlive its terminal (`nohup`): signals of the mask of
 /// `/proc/self/status`, numbered from 1.
 fn is_ignored(number: i32) -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    let mask = Status::from_file("/proc/self/status").map_or(0, |status| status.sigign);
     u32::try_from(number - 1).is_ok_and(|bit| mask.checked_shr(bit).is_some_and(|rest| rest & 1 == 1))
 }
 

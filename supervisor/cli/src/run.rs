@@ -105,7 +105,8 @@ fn spec(run: &Run, name: &str, images: Option<BuiltImages>) -> anyhow::Result<(V
     if run.net.as_deref() == Some("none") && !run.publish.is_empty() {
         bail!("--publish needs a network card, which --net none leaves out");
     }
-    let machine = MachineConfig { memory: run.memory.0, harts: run.harts, boot, icount: run.icount };
+    let (memory, harts, icount, engine) = (run.memory.0, run.harts, run.icount, run.engine.clone());
+    let machine = MachineConfig { memory, harts, boot, icount, engine };
     let spec =
         VmSpec { name: name.to_owned(), machine, disks, net: net(run), on_enospc: run.on_enospc.into() };
     Ok((spec, inherited))

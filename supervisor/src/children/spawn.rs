@@ -1,10 +1,17 @@
 //! Spawning bound to this process's life; the supervisor's only unsafe code.
 
-#![allow(unsafe_code, reason = "pre_exec and the pidfd system calls have no safe wrapper")]
+#![allow(
+    unsafe_code,
+    reason = "what a child does between fork and exec must be async-signal-safe, and a signal is ignored by libc alone: \
+              neither has a safe wrapper"
+)]
 
 use nix::libc;
+use rustix::process::{
+    Pid, PidfdFlags, Signal, getppid, pidfd_open, pidfd_send_signal, set_parent_process_death_signal,
+};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,14 +36,8 @@ pub struct PidFd {
 
 impl PidFd {
     fn open(pid: u32) -> io::Result<Self> {
-        // SAFETY: takes two integers; the result is checked.
-        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-        let fd = i32::try_from(fd).unwrap_or(-1);
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: a new descriptor that nobody else owns.
-        Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) }, killed: AtomicBool::new(false) })
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(Self { fd: pidfd_open(pid, PidfdFlags::empty())?, killed: AtomicBool::new(false) })
     }
 
     /// Sends SIGKILL; a process that has ended is left alone.
@@ -61,17 +62,8 @@ impl PidFd {
     /// # Errors
     /// When the process has ended, or there is no such signal.
     pub fn send(&self, signal: i32) -> io::Result<()> {
-        // SAFETY: the descriptor is a live pidfd; a null siginfo means an ordinary kill.
-        let sent = unsafe {
-            libc::syscall(
-                libc::SYS_pidfd_send_signal,
-                self.fd.as_raw_fd(),
-                signal,
-                std::ptr::null::<libc::siginfo_t>(),
-                0,
-            )
-        };
-        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        let signal = Signal::from_named_raw(signal).ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(pidfd_send_signal(&self.fd, signal)?)
     }
 
     /// Whether the process has ended, waiting for it at most `timeout`.
@@ -91,7 +83,7 @@ impl PidFd {
 /// # Errors
 /// What the system says; a program that cannot be executed is reported here too.
 pub fn spawn_bound(command: &mut Command, inherit: &[BorrowedFd<'_>]) -> io::Result<(Child, PidFd)> {
-    let parent = std::process::id();
+    let parent = rustix::process::getpid();
     let inherit: Vec<_> = inherit.iter().map(AsRawFd::as_raw_fd).collect();
     command.process_group(0);
     // SAFETY: the closure makes only async-signal-safe system calls and allocates nothing.
@@ -105,8 +97,8 @@ pub fn spawn_bound(command: &mut Command, inherit: &[BorrowedFd<'_>]) -> io::Res
             if libc::signal(libc::SIGXFSZ, libc::SIG_IGN) == libc::SIG_ERR {
                 return Err(io::Error::last_os_error());
             }
-            check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
-            if u32::try_from(libc::getppid()) != Ok(parent) {
+            set_parent_process_death_signal(Some(Signal::KILL))?;
+            if getppid() != Some(parent) {
                 // The parent died before the line above: nobody will send the signal.
                 libc::_exit(1);
             }

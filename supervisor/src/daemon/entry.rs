@@ -6,10 +6,10 @@ use super::network::{Addresses, LinkBoard, Troubles};
 use crate::children::{CappedLog, Launcher};
 use crate::vm::VmHandle;
 use parking_lot::{Mutex, MutexGuard};
-use quasar_abi::Segment;
 use quasar_abi::console::{Console, OUTPUT_BYTES};
 use quasar_abi::control::migrator::{LocalDisk, LocalVm};
 use quasar_abi::machine::VirtioDevice;
+use quasar_abi::{Grant, Segment};
 use quasar_api::{Mac, Phase, VmSpec, VmStatus, VmView};
 use std::fs::File;
 use std::net::Ipv4Addr;
@@ -88,11 +88,11 @@ impl Held {
             path: disk.path.clone(),
             read_only: disk.read_only,
             serial: format!("quasar-disk{index}"),
-            map_segment: map(index).map(|(_, _, maps)| maps.name().to_owned()),
+            maps: map(index).map(|(_, _, maps)| maps.grant()),
             on_enospc: spec.on_enospc,
         });
         let card = spec.net.as_ref().zip(self.port.as_ref()).map(|(net, port)| VirtioDevice::Net {
-            port_segment: port.name().to_owned(),
+            port: port.grant(),
             mac: net.mac.unwrap_or_else(|| Mac::derived(&spec.name)).0,
         });
         disks
@@ -178,10 +178,10 @@ impl Entry {
         ours.any(|(disk, id)| id.overlaps(&claim.id) && !(disk.read_only && claim.read_only))
     }
 
-    /// The segment of its card's rings.
+    /// Its card's rings.
     #[must_use]
-    pub fn port_segment(&self) -> Option<String> {
-        self.held().port.as_ref().map(|port| port.name().to_owned())
+    pub fn port(&self) -> Option<Grant> {
+        self.held().port.as_ref().map(Segment::grant)
     }
 
     /// Its log, to add to it.
@@ -195,15 +195,15 @@ impl Entry {
     /// The VM as a migrator sees it, while it has memory. Without `shared_disks` its disks' content travels.
     #[must_use]
     pub fn local(&self, description: &Description, shared_disks: bool) -> Option<LocalVm> {
-        let segments = self.handle.machine()?.names.clone();
+        let grants = self.handle.machine()?.grants.migrator();
         let held = self.held();
         let maps = held.disk_maps.iter().filter(|_| !shared_disks);
         let disks = maps.filter_map(|(slot, bytes, maps)| {
             let path = self.spec.disks.get(usize::from(*slot))?.path.clone();
-            Some(LocalDisk { slot: *slot, path, bytes: *bytes, map_segment: maps.name().to_owned() })
+            Some(LocalDisk { slot: *slot, path, bytes: *bytes, maps: maps.grant() })
         });
         let disks = disks.collect();
-        Some(LocalVm { segments, description: serde_json::to_string(description).ok()?, disks })
+        Some(LocalVm { grants, description: serde_json::to_string(description).ok()?, disks })
     }
 
     /// Its address on its network, while it is attached to it.
@@ -292,10 +292,10 @@ mod tests {
         let mut spec = spec();
         spec.disks.push(quasar_api::Disk { path: "/dev/null".into(), read_only: true, owned: false });
         let port = crate::machine::segments::create_port("spec-test").expect("port");
-        let name = port.name().to_owned();
+        let rings = port.grant();
         let virtio = Held { port: Some(port), ..Held::default() }.virtio(&spec);
         assert!(matches!(&virtio[0], VirtioDevice::Block { read_only: true, .. }));
-        assert!(matches!(&virtio[1], VirtioDevice::Net { port_segment, .. } if *port_segment == name));
+        assert!(matches!(&virtio[1], VirtioDevice::Net { port, .. } if *port == rings));
         assert_eq!(virtio.len(), 5);
     }
 }

@@ -348,9 +348,9 @@ impl Host {
     pub(super) fn detach(&self, entry: &Arc<Entry>) {
         // It runs, or ran, here while its home is elsewhere.
         let is_guest = entry.past.abroad && !self.registry().never_arrived(&entry.spec.name, entry);
-        match entry.port_segment() {
-            Some(segment) if is_guest => self.network.end(&entry.spec.name, &segment),
-            Some(segment) => self.network.detach(&entry.spec.name, &segment),
+        match entry.port() {
+            Some(rings) if is_guest => self.network.end(&entry.spec.name, &rings),
+            Some(rings) => self.network.detach(&entry.spec.name, &rings),
             None => {}
         }
     }

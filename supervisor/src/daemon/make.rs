@@ -9,6 +9,7 @@ use crate::machine::{Machine, segments};
 use crate::vm::{Loader, Setup, StatusBoard, VmHandle};
 use quasar_abi::files::{self, Access};
 use quasar_abi::vm::pause;
+use quasar_abi::{Grant, Segment};
 use quasar_api::{Mac, Phase, UplinkSpec, VmSpec};
 use std::path::Path;
 use std::sync::Arc;
@@ -45,13 +46,13 @@ impl Host {
         Ok(held)
     }
 
-    fn attachment(spec: &VmSpec, segment: Option<String>, past: &Past, held: bool) -> Option<Attachment> {
+    fn attachment(spec: &VmSpec, rings: Option<Grant>, past: &Past, held: bool) -> Option<Attachment> {
         let net = spec.net.as_ref()?;
         let at_home = !past.abroad;
         Some(Attachment {
             vm: spec.name.clone(),
             network: spec.network_name(net).to_owned(),
-            segment: segment?,
+            rings: rings?,
             mac: net.mac.unwrap_or_else(|| Mac::derived(&spec.name)).0,
             uplink: if at_home { net.uplink.clone() } else { UplinkSpec::None },
             publish: if at_home { net.publish.clone() } else { vec![] },
@@ -69,18 +70,18 @@ impl Host {
         let log = open_log(&directory.join("log"))?;
         let id = format!("{name}.{}", self.births.fetch_add(1, Ordering::Relaxed));
         let mut machine = Machine::create(&id, &spec.machine)?;
-        machine.names.vm.clone_from(&name);
+        machine.grants.vm.clone_from(&name);
         if start == (Start::Arrive { paused: true }) {
             machine.vm.pause(pause::USER);
         }
         let held = self.hold(&id, &spec)?;
-        let segment = held.port.as_ref().map(|port| port.name().to_owned());
-        if let Some(attachment) = Self::attachment(&spec, segment, &past, start != Start::Boot) {
+        let rings = held.port.as_ref().map(Segment::grant);
+        if let Some(attachment) = Self::attachment(&spec, rings, &past, start != Start::Boot) {
             self.network.attach(attachment).map_err(HostError::Network)?;
         }
         let detach = || {
             if let Some(port) = &held.port {
-                self.network.detach(&name, port.name());
+                self.network.detach(&name, &port.grant());
             }
         };
         let setup = Setup {
@@ -115,7 +116,7 @@ impl Host {
     /// # Errors
     /// In words for people.
     pub(super) fn attach_again(&self, entry: &Entry) -> Result<(), HostError> {
-        let attachment = Self::attachment(&entry.spec, entry.port_segment(), &entry.past, false);
+        let attachment = Self::attachment(&entry.spec, entry.port(), &entry.past, false);
         let Some(attachment) = attachment else { return Ok(()) };
         self.network.attach(attachment).map_err(HostError::Network)?;
         self.network.release(&entry.spec.name);

@@ -1,9 +1,11 @@
 //! The process on an errand.
 
-use super::{Answer, BootErrand, Errand, WORD};
+use super::{Answer, BootErrand, Errand, Sheet, WORD};
 use crate::daemon::check;
-use crate::machine::Machine;
 use crate::machine::boot::{self, Booted};
+use crate::machine::segments::ToBoot;
+use quasar_abi::control::channel::inherited;
+use quasar_abi::grants;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use std::io::{Read, Write};
 use std::process::ExitCode;
@@ -24,12 +26,19 @@ pub fn as_child() -> Option<ExitCode> {
     }
     let mut text = vec![];
     let answer = match std::io::stdin().read_to_end(&mut text) {
-        Ok(_) => serde_json::from_slice(&text).map_err(|error| error.to_string()).and_then(carry_out),
+        Ok(_) => read(&text).and_then(carry_out),
         Err(error) => Err(error.to_string()),
     };
     let written =
         serde_json::to_vec(&answer).map(|bytes| std::io::stdout().write_all(&bytes).is_ok()).unwrap_or(false);
     Some(if written { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn read(text: &[u8]) -> Result<Errand, String> {
+    let Sheet { errand, descriptors } = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+    let given: Result<Vec<_>, _> = descriptors.into_iter().map(inherited).collect();
+    let given = given.map_err(|error| error.to_string())?;
+    grants::among(given, || serde_json::from_value(errand)).0.map_err(|error| error.to_string())
 }
 
 fn carry_out(errand: Errand) -> Answer {
@@ -40,8 +49,8 @@ fn carry_out(errand: Errand) -> Answer {
             Ok(Booted::default())
         }
         Errand::Boot(errand) => {
-            let BootErrand { config, virtio, segments } = *errand;
-            let machine = Machine::attach(&segments, &config).map_err(|error| error.to_string())?;
+            let BootErrand { config, virtio, grants } = *errand;
+            let machine = ToBoot::attach(&grants, &config).map_err(|error| error.to_string())?;
             boot::boot(&config, &machine, virtio).map_err(|error| error.to_string())
         }
     }

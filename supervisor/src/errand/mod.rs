@@ -12,11 +12,13 @@ use crate::children::exec;
 use crate::children::{PidFd, describe, spawn_bound, trouble};
 use crate::daemon::check::Content;
 use crate::machine::boot::Booted;
-use quasar_abi::machine::VmSegments;
+use crate::machine::grants::BootGrants;
+use quasar_abi::grants;
 use quasar_api::{MachineConfig, VmSpec};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Stdio};
 use std::sync::Arc;
@@ -38,6 +40,15 @@ pub enum Errand {
     Boot(Box<BootErrand>),
 }
 
+/// What the process reads.
+#[derive(Debug, Serialize, Deserialize)]
+struct Sheet {
+    /// The [`Errand`].
+    errand: serde_json::Value,
+    /// What it gives, by the numbers that the process has inherited.
+    descriptors: Vec<RawFd>,
+}
+
 /// A machine to be filled.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct BootErrand {
@@ -45,8 +56,8 @@ pub struct BootErrand {
     pub config: MachineConfig,
     /// How many of its virtio slots hold a device.
     pub virtio: usize,
-    /// Its segments.
-    pub segments: VmSegments,
+    /// What is given of it.
+    pub grants: BootGrants,
 }
 
 /// What came of it.
@@ -67,10 +78,13 @@ impl Drop for Sent {
 /// # Errors
 /// When it cannot be started.
 pub fn send(errand: &Errand, log: Stdio, tell: impl FnOnce(Answer) + Send + 'static) -> io::Result<Sent> {
-    let text = serde_json::to_vec(errand)?;
+    let (errand, given) = grants::beside(|| serde_json::to_value(errand));
+    let given: Vec<BorrowedFd<'_>> = given.iter().map(AsFd::as_fd).collect();
+    let descriptors = given.iter().map(AsRawFd::as_raw_fd).collect();
+    let text = serde_json::to_vec(&Sheet { errand: errand?, descriptors })?;
     let mut command = exec::own()?;
     command.arg0("quasar").arg(WORD).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
-    let (child, pidfd) = spawn_bound(&mut command, &[])?;
+    let (child, pidfd) = spawn_bound(&mut command, &given)?;
     let sent = Sent(Arc::new(pidfd));
     let attend = move || tell(attend(child, &text));
     std::thread::Builder::new().name("errand".into()).stack_size(STACK).spawn(attend)?;

@@ -5,7 +5,7 @@ use super::signature::{SignatureError, format_signature};
 use crate::children::exec::Executable;
 use crate::children::{Launcher, spawn_bound};
 use crate::machine::elf::Program;
-use crate::machine::{BootError, Machine, Source, room, segments};
+use crate::machine::{BootError, Machine, Source, room};
 use crate::signals;
 use crate::vm::{Loader, Setup, StatusBoard, VmHandle};
 use quasar_abi::SegmentError;
@@ -49,6 +49,8 @@ pub struct Options {
     pub max_instructions: u64,
     /// Deterministic mode.
     pub icount: bool,
+    /// What executes the harts, by name.
+    pub engine: Option<String>,
     /// Print a hash of the machine at the end.
     pub hash: bool,
     /// It is a kernel, started in S-mode over the built-in SBI.
@@ -147,7 +149,8 @@ pub enum IsaError {
 /// [`IsaError`] when it did not come to an end of its own.
 pub fn run(options: &Options, launcher: &Launcher, out: &mut dyn Write) -> Result<Ending, IsaError> {
     let (memory, harts, icount) = (options.memory, options.harts, options.icount);
-    let config = MachineConfig { memory, harts, boot: options.boot(), icount };
+    let config =
+        MachineConfig { memory, harts, boot: options.boot(), icount, engine: options.engine.clone() };
     config.check()?;
     room::check(memory)?;
     let symbols = match options.kernel {
@@ -164,10 +167,6 @@ pub fn run(options: &Options, launcher: &Launcher, out: &mut dyn Write) -> Resul
         );
     }
     let stop = signals::catch()?;
-    // A suite's runner kills what takes too long, and process ids come again.
-    if let Err(error) = segments::remove_left(Path::new("/dev/shm"), MACHINE) {
-        log::warn!("what killed runs have left in /dev/shm could not be removed: {error}");
-    }
     let machine = Arc::new(Machine::create(MACHINE, &config)?);
     machine.vm.instruction_limit.set(options.max_instructions);
     if options.icount {

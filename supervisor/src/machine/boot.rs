@@ -10,6 +10,7 @@ use super::fdt::{self, Description};
 use super::formats::{self, Format};
 use super::harts::Start;
 use super::image::{ImageFault, ImageHeader};
+use super::segments::ToBoot;
 use super::source::Source;
 use quasar_abi::GuestRam;
 use quasar_abi::clock::mode;
@@ -277,7 +278,7 @@ fn dynamic_info(next: u64) -> Vec<u8> {
 ///
 /// # Errors
 /// [`BootError`].
-pub fn boot(config: &MachineConfig, machine: &Machine, virtio: usize) -> Result<Booted, BootError> {
+pub fn boot(config: &MachineConfig, machine: &ToBoot, virtio: usize) -> Result<Booted, BootError> {
     let plan = Planner(config).plan(virtio)?;
     for load in &plan.loads {
         load.write(&machine.ram)?;
@@ -407,7 +408,7 @@ impl Planner<'_> {
 }
 
 /// Sets the harts up and drops every cached translation.
-fn start_harts(machine: &Machine, start: Start) {
+fn start_harts(machine: &ToBoot, start: Start) {
     start.apply(&machine.vm);
     for tlb in machine.tlbs() {
         tlb.flush_all();
@@ -437,7 +438,7 @@ pub fn start_clock(machine: &Machine, icount: bool) {
 
 /// Puts the harts of a machine whose state comes from elsewhere into a valid one until then.
 pub fn start_empty(machine: &Machine) {
-    start_harts(machine, Start::Machine { entry: RAM_BASE, dtb: 0, a2: 0 });
+    start_harts(&machine.to_boot(), Start::Machine { entry: RAM_BASE, dtb: 0, a2: 0 });
 }
 
 #[cfg(test)]
@@ -447,7 +448,7 @@ mod tests {
     use quasar_abi::hart::hsm;
 
     fn config(memory: u64, boot: Boot) -> MachineConfig {
-        MachineConfig { memory, harts: 2, boot, icount: false }
+        MachineConfig { memory, harts: 2, boot, icount: false, engine: None }
     }
 
     fn file(dir: &tempfile::TempDir, name: &str, bytes: &[u8]) -> PathBuf {
@@ -490,7 +491,7 @@ mod tests {
         };
         let plain = config(16 * MIB, boot(None));
         let machine = Machine::create("boot-test", &plain).expect("machine");
-        assert_eq!(super::boot(&plain, &machine, 1).expect("boot").entry, 0x8020_0000);
+        assert_eq!(super::boot(&plain, &machine.to_boot(), 1).expect("boot").entry, 0x8020_0000);
         let state = machine.vm.hart_state[0].current();
         assert_eq!((state.pc.get(), state.privilege.get()), (0x8020_0000, 1));
         let mut text = [0; 6];
@@ -506,7 +507,7 @@ mod tests {
         assert_eq!(machine.vm.hart_control[1].hsm.get(), hsm::STOPPED);
 
         let firmware = file(&dir, "fw_dynamic.bin", &[0x13; 100]);
-        super::boot(&config(16 * MIB, boot(Some(firmware))), &machine, 1).expect("boot");
+        super::boot(&config(16 * MIB, boot(Some(firmware))), &machine.to_boot(), 1).expect("boot");
         let state = machine.vm.hart_state[1].current();
         assert_eq!((state.pc.get(), state.privilege.get(), state.x[10].get()), (RAM_BASE, 3, 1));
         let info = state.x[12].get();
@@ -522,9 +523,12 @@ mod tests {
         let boot = |kernel| Boot::Kernel { kernel, initrd: None, append: String::new(), firmware: None };
         let large = config(16 * MIB, boot(kernel));
         let machine = Machine::create("boot-fit", &large).expect("machine");
-        assert!(matches!(super::boot(&large, &machine, 0), Err(BootError::Memory { what: "kernel", .. })));
+        assert!(matches!(
+            super::boot(&large, &machine.to_boot(), 0),
+            Err(BootError::Memory { what: "kernel", .. })
+        ));
         let missing = config(16 * MIB, boot(dir.path().join("none")));
-        let error = super::boot(&missing, &machine, 0).expect_err("missing").to_string();
+        let error = super::boot(&missing, &machine.to_boot(), 0).expect_err("missing").to_string();
         assert!(error.contains("cannot read the kernel") && error.contains("none"), "{error}");
     }
 
@@ -535,7 +539,7 @@ mod tests {
         let bare = Boot::Bare { elf: file(&dir, "a.elf", &program), max_instructions: 9 };
         let bare = config(2 * MIB, bare);
         let machine = Machine::create("boot-bare", &bare).expect("machine");
-        let booted = super::boot(&bare, &machine, 0).expect("boot");
+        let booted = super::boot(&bare, &machine.to_boot(), 0).expect("boot");
         assert_eq!(booted, Booted { entry: RAM_BASE, signature: None });
         assert_eq!(machine.vm.instruction_limit.get(), 9);
         let state = machine.vm.hart_state[1].current();

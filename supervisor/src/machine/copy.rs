@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn a_copy_has_the_same_hash_and_is_told_apart_by_a_byte() {
         let boot = Boot::Bare { elf: "none".into(), max_instructions: 0 };
-        let config = MachineConfig { memory: 4 << 20, harts: 1, boot, icount: true };
+        let config = MachineConfig { memory: 4 << 20, harts: 1, boot, icount: true, engine: None };
         let [one, two] = ["one", "two"]
             .map(|name| Machine::create(&format!("copy-test-{name}"), &config).expect("a machine"));
         one.vm.clock.mode.set(mode::INSTRUCTIONS);

@@ -115,6 +115,7 @@ mod tests {
             harts: 2,
             boot: Boot::Bare { elf: "none".into(), max_instructions: 0 },
             icount: false,
+            engine: None,
         };
         let machine = Machine::create("harts-test", &config).expect("machine");
         let vm = &machine.vm;

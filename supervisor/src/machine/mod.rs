@@ -11,6 +11,7 @@ mod copy;
 pub mod elf;
 pub mod fdt;
 pub mod formats;
+pub mod grants;
 pub mod harts;
 mod hash;
 pub mod image;

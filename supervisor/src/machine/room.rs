@@ -3,6 +3,7 @@
 //! A guest's pages are taken as it touches them, so that VMs may together ask for more than there is. One that asks for
 //! more than the host has altogether ends by force at some time: that is said before its start.
 
+use procfs::{Current, Meminfo};
 use std::path::{Path, PathBuf};
 
 /// Memory that is not there.
@@ -20,12 +21,6 @@ pub struct TooMuch {
 fn size(bytes: u64) -> String {
     let gib = bytes >> 30;
     if gib >= 10 { format!("{gib} GiB") } else { format!("{} MiB", bytes >> 20) }
-}
-
-/// The host's RAM by `/proc/meminfo`.
-fn physical(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
 /// Where the limits of this process' memory cgroup and of those around it stand (Linux, cgroup-v2 and cgroup-v1/memory).
@@ -71,7 +66,7 @@ pub fn check(memory: u64) -> Result<(), TooMuch> {
     refuse(
         memory,
         &[
-            ("this host has", physical(&read("/proc/meminfo"))),
+            ("this host has", Meminfo::current().ok().map(|memory| memory.mem_total)),
             // A file system without a size of its own says 0.
             ("its shared memory takes (/dev/shm; `mount -o remount,size=…`)", shm.filter(|bytes| *bytes > 0)),
             ("the daemon's cgroup may use (memory.max)", cgroup),
@@ -96,7 +91,6 @@ mod tests {
 
     #[test]
     fn limits_are_read_where_the_kernel_says() {
-        assert_eq!(physical("MemTotal:       24576 kB\nMemFree: 1 kB\n"), Some(24 << 20));
         let paths = cgroup_limits("0::/user.slice/a.scope\n");
         assert_eq!(paths[0], Path::new("/sys/fs/cgroup/user.slice/a.scope/memory.max"));
         assert_eq!(paths.last().expect("root"), Path::new("/sys/fs/cgroup/memory.max"));

@@ -1,9 +1,11 @@
 //! A machine's shared memory, owned by this process and removed with it.
 
+use super::grants::{BootGrants, VmGrants};
+use crate::children::watch;
 use quasar_abi::console::ConsoleSegment;
 use quasar_abi::dirty::{PageMaps, maps_bytes};
 use quasar_abi::frames::PortSegment;
-use quasar_abi::machine::{RAM_BASE, VmSegments};
+use quasar_abi::machine::RAM_BASE;
 use quasar_abi::ram::PAGE_BYTES;
 use quasar_abi::saved::{DEVICE_SLOTS, DEVICES_SEGMENT_BYTES, DeviceSlot};
 use quasar_abi::segment::HEADER_BYTES;
@@ -18,22 +20,24 @@ use std::sync::atomic::Ordering;
 
 const PREFIX: &str = "quasar-";
 
-/// The segments of one VM and the views of them that the supervisor needs. Dropping it removes their names.
+/// The segments of one VM and the views of them that the supervisor needs.
 #[derive(Debug)]
 pub struct Machine {
-    /// Names, as the children are told.
-    pub names: VmSegments,
+    /// What there is to give to its processes.
+    pub grants: VmGrants,
     /// The control block.
     pub vm: Vm,
     /// Guest memory.
     pub ram: GuestRam,
-    tlb: Segment,
+    tlb: Arc<Segment>,
     console: View<ConsoleSegment>,
     devices: Segment,
     maps: PageMaps,
 }
 
-/// A segment's name: `/quasar-<pid>-<vm>-<kind>`, so that a later daemon knows whose it was.
+/// What a segment is called in messages and lists of mappings: `/quasar-<pid>-<vm>-<kind>`. It has that name, with a part
+/// that nobody can guess, for the moment in which it is made; who is killed then leaves it, and a later daemon knows whose
+/// it was.
 #[must_use]
 pub fn segment_name(vm: &str, kind: &str) -> String {
     format!("/{PREFIX}{}-{vm}-{kind}", std::process::id())
@@ -56,39 +60,29 @@ impl Machine {
         let maps = make(SegmentKind::Maps, "maps", maps_bytes(config.memory))?;
         let devices = make(SegmentKind::Devices, "devices", DEVICES_SEGMENT_BYTES as u64)?;
         let console = make(SegmentKind::Console, "console", size_of::<ConsoleSegment>() as u64)?;
-        let console = View::new(Arc::new(console), 0)?;
+        let console: View<ConsoleSegment> = View::new(Arc::new(console), 0)?;
         tlb.slice::<HartTlb>(0, usize::from(config.harts))?;
-        let names = VmSegments {
+        let grants = VmGrants {
             vm: id.to_owned(),
-            control: name("control"),
-            ram: name("ram"),
-            tlb: name("tlb"),
-            maps: name("maps"),
-            devices: name("devices"),
-            console: name("console"),
+            control: control.grant(),
+            ram: ram.grant(),
+            tlb: tlb.grant(),
+            maps: maps.grant(),
+            devices: devices.grant(),
+            console: console.segment().grant(),
         };
         let vm = Vm::new(Arc::new(control))?;
         vm.ram_bytes.set(config.memory);
         vm.harts.set(config.harts.into());
         let ram = GuestRam::new(Arc::new(ram), RAM_BASE);
         let maps = PageMaps::new(Arc::new(maps), RAM_BASE, config.memory)?;
-        Ok(Self { names, vm, ram, tlb, console, devices, maps })
+        Ok(Self { grants, vm, ram, tlb: Arc::new(tlb), console, devices, maps })
     }
 
-    /// Attaches to a machine that another process has made.
-    ///
-    /// # Errors
-    /// [`SegmentError`] when it is not there, or is not this configuration's.
-    pub fn attach(names: &VmSegments, config: &MachineConfig) -> Result<Self, SegmentError> {
-        let tlb = Segment::attach(&names.tlb, SegmentKind::Tlb)?;
-        tlb.slice::<HartTlb>(0, usize::from(config.harts))?;
-        let console = Segment::attach(&names.console, SegmentKind::Console)?;
-        let console = View::new(Arc::new(console), 0)?;
-        let devices = Segment::attach(&names.devices, SegmentKind::Devices)?;
-        let vm = Vm::new(Arc::new(Segment::attach(&names.control, SegmentKind::Control)?))?;
-        let ram = GuestRam::attach(&names.ram, RAM_BASE)?;
-        let maps = PageMaps::attach(&names.maps, RAM_BASE, config.memory)?;
-        Ok(Self { names: names.clone(), vm, ram, tlb, console, devices, maps })
+    /// What is filled and set up when it starts.
+    #[must_use]
+    pub fn to_boot(&self) -> ToBoot {
+        ToBoot { vm: self.vm.clone(), ram: self.ram.clone(), tlb: Arc::clone(&self.tlb) }
     }
 
     /// The consoles.
@@ -110,13 +104,6 @@ impl Machine {
         }
     }
 
-    /// The translation caches, one per hart.
-    #[must_use]
-    pub fn tlbs(&self) -> &[HartTlb] {
-        let harts = usize::try_from(self.vm.harts.get()).unwrap_or(0);
-        self.tlb.slice(0, harts).unwrap_or(&[])
-    }
-
     /// The devices' saved states, by slot.
     pub(super) fn saved_devices(&self) -> &[DeviceSlot] {
         self.devices.slice(0, DEVICE_SLOTS).unwrap_or(&[])
@@ -124,14 +111,43 @@ impl Machine {
 
     /// The file that holds RAM, and where in it RAM begins: reading it leaves holes holes.
     pub(super) fn ram_file(&self) -> std::io::Result<(File, u64)> {
-        let file = File::open(Path::new("/dev/shm").join(self.names.ram.trim_start_matches('/')))?;
-        Ok((file, HEADER_BYTES as u64))
+        Ok((self.ram.segment().file()?, HEADER_BYTES as u64))
     }
 
     /// Bytes of shared memory that the segments other than RAM occupy at most.
     #[must_use]
     pub fn overhead_bytes(&self) -> u64 {
         (self.tlb.len() + self.console.segment().len() + self.devices.len() + CONTROL_BYTES) as u64
+    }
+}
+
+/// What of a machine is filled and set up when it starts, and nothing else of it.
+#[derive(Debug)]
+pub struct ToBoot {
+    /// The control block.
+    pub vm: Vm,
+    /// Guest memory.
+    pub ram: GuestRam,
+    tlb: Arc<Segment>,
+}
+
+impl ToBoot {
+    /// Attaches to a machine that another process has made.
+    ///
+    /// # Errors
+    /// [`SegmentError`] when it is not there, or is not this configuration's.
+    pub fn attach(grants: &BootGrants, config: &MachineConfig) -> Result<Self, SegmentError> {
+        let tlb = Arc::new(Segment::attach(&grants.tlb, SegmentKind::Tlb)?);
+        tlb.slice::<HartTlb>(0, usize::from(config.harts))?;
+        let (vm, ram) = (Vm::attach(&grants.control)?, GuestRam::attach(&grants.ram, RAM_BASE)?);
+        Ok(Self { vm, ram, tlb })
+    }
+
+    /// The translation caches, one per hart.
+    #[must_use]
+    pub fn tlbs(&self) -> &[HartTlb] {
+        let harts = usize::try_from(self.vm.harts.get()).unwrap_or(0);
+        self.tlb.slice(0, harts).unwrap_or(&[])
     }
 }
 
@@ -159,9 +175,7 @@ fn creator(file_name: &str) -> Option<u32> {
 
 /// Whether a process is there and has not ended: one that nobody has waited for yet is gone all the same.
 fn is_alive(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
-    let state = stat.as_deref().ok().and_then(|s| s.rsplit_once(") ")?.1.chars().next());
-    state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
+    watch::observe(pid).is_some()
 }
 
 fn remove_where(directory: &Path, unwanted: impl Fn(&str, u32) -> bool) -> std::io::Result<Vec<String>> {
@@ -178,7 +192,7 @@ fn remove_where(directory: &Path, unwanted: impl Fn(&str, u32) -> bool) -> std::
     Ok(removed)
 }
 
-/// Removes the segments in `directory` whose creator is gone; returns their names.
+/// Removes the names of segments in `directory` whose creator is gone: killed while it made them. Returns them.
 ///
 /// # Errors
 /// When the directory cannot be read.
@@ -186,26 +200,12 @@ pub fn remove_stale(directory: &Path) -> std::io::Result<Vec<String>> {
     remove_where(directory, |_, pid| !is_alive(pid))
 }
 
-/// Removes this process' own segments, before it ends: someone may still be looking at one (a console that is
-/// attached), and would take it along without removing its name.
+/// Removes this process' own segments, before it ends: a thread may just be making one.
 ///
 /// # Errors
 /// When the directory cannot be read.
 pub fn remove_own(directory: &Path) -> std::io::Result<Vec<String>> {
     remove_where(directory, |_, pid| pid == std::process::id())
-}
-
-/// Removes what killed processes have left of their machine `id`, before this one makes its own: it may have been
-/// given the process id of one of them. Machines of other names are the daemon's to take care of.
-///
-/// # Errors
-/// When the directory cannot be read.
-pub fn remove_left(directory: &Path, id: &str) -> std::io::Result<Vec<String>> {
-    remove_where(directory, |name, pid| {
-        // A name of more parts is that of a machine with a hyphen in its own name.
-        let parts: Vec<&str> = name.split('-').collect();
-        parts.len() == 4 && parts[2] == id && (pid == std::process::id() || !is_alive(pid))
-    })
 }
 
 #[cfg(test)]
@@ -242,16 +242,6 @@ mod tests {
         }
         assert_eq!(remove_stale(dir.path()).expect("remove"), [dead]);
         assert!(dir.path().join(&mine).exists() && dir.path().join("other").exists());
-        let (of_killed, of_namesake) = ("quasar-4194999-isa-ram", &segment_name("isa", "ram")[1..]);
-        let other = "quasar-4194999-isa-b.1-ram";
-        for name in [of_killed, of_namesake, dead, other] {
-            std::fs::write(dir.path().join(name), "").expect("write");
-        }
-        let mut left = remove_left(dir.path(), "isa").expect("remove");
-        left.sort_by_key(|name| name != of_killed);
-        assert_eq!(left, [of_killed, of_namesake]);
-        assert!(dir.path().join(dead).exists() && dir.path().join(other).exists());
-        assert!(dir.path().join(&mine).exists());
         assert_eq!(remove_own(dir.path()).expect("remove"), [mine]);
         assert!(dir.path().join("other").exists());
     }

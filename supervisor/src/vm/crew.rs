@@ -9,8 +9,9 @@ use crate::children::seat::{Action, Event, Seat, Told};
 use crate::children::trouble::{explain, is_momentary};
 use crate::children::watch::{self, Look};
 use crate::children::{Launcher, Reach, SendError};
+use crate::machine::grants::VmGrants;
 use quasar_abi::control::devices::{DevicesCommand, DevicesReply};
-use quasar_abi::machine::{VirtioDevice, VmSegments};
+use quasar_abi::machine::VirtioDevice;
 use quasar_abi::party::{MAX_HARTS, PartyId, status};
 use quasar_abi::vm::Vm;
 use quasar_api::ProcessInfo;
@@ -70,8 +71,10 @@ pub struct SeatNote {
 /// The processes of a VM.
 pub struct Crew {
     launcher: Launcher,
-    segments: VmSegments,
+    grants: VmGrants,
     virtio: Vec<VirtioDevice>,
+    /// What executes the harts, when it is not each build's own choice.
+    engine: Option<String>,
     vm: Vm,
     log: Arc<File>,
     notify: Arc<dyn Fn(SeatNote) + Send + Sync>,
@@ -116,7 +119,7 @@ impl Crew {
     #[must_use]
     pub fn new(
         launcher: Launcher,
-        segments: VmSegments,
+        grants: VmGrants,
         virtio: Vec<VirtioDevice>,
         vm: Vm,
         log: Arc<File>,
@@ -124,7 +127,13 @@ impl Crew {
     ) -> Self {
         let (places, told) = (BTreeMap::new(), vec![]);
         let (born, looked) = (Instant::now(), Instant::now());
-        Self { launcher, segments, virtio, vm, log, notify, places, born, looked, told }
+        Self { launcher, grants, virtio, engine: None, vm, log, notify, places, born, looked, told }
+    }
+
+    /// Has the harts executed by an engine of that name.
+    #[must_use]
+    pub fn with_engine(self, engine: Option<String>) -> Self {
+        Self { engine, ..self }
     }
 
     fn place(&mut self, party: PartyId) -> &mut Place {
@@ -160,9 +169,9 @@ impl Crew {
         match action {
             Action::Start => return Some(self.spawn(party)),
             Action::Attach => {
-                let (segments, virtio) = (self.segments.clone(), self.virtio.clone());
-                let place = self.place(party);
-                let sent = place.process.as_mut()?.start(&segments, &virtio);
+                let place = self.places.get_mut(&party)?;
+                let process = place.process.as_mut()?;
+                let sent = process.start(&self.grants, &self.virtio, self.engine.as_deref());
                 match sent {
                     Ok(id) => place.start = Some(id),
                     Err(error) => return Some(Event::Unreachable(error.to_string())),

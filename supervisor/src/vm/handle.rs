@@ -37,7 +37,7 @@ impl VmHandle {
     pub fn start(setup: Setup) -> std::io::Result<Self> {
         let (outbox, inbox) = unbounded();
         let (board, machine) = (Arc::clone(&setup.board), Arc::clone(&setup.machine));
-        let id = machine.names.vm.clone();
+        let id = machine.grants.vm.clone();
         let controller = Controller::new(setup, outbox.clone(), inbox);
         let run = std::thread::Builder::new().name(format!("vm-{id}")).spawn(move || controller.run())?;
         let watch = {

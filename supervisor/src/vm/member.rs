@@ -1,11 +1,12 @@
 //! A process of a VM, of whichever kind: what its seat in the crew asks of it.
 
 use crate::children::{Launcher, Note, Process, Reach, SendError};
+use crate::machine::grants::VmGrants;
 use quasar_abi::control::cpu::{Cpu, CpuCommand};
 use quasar_abi::control::devices::{Devices, DevicesCommand, DevicesReply};
 use quasar_abi::control::mmu::{Mmu, MmuCommand};
 use quasar_abi::control::{Event, Interface, ProcessKind, Refusal};
-use quasar_abi::machine::{VirtioDevice, VmSegments};
+use quasar_abi::machine::VirtioDevice;
 use quasar_abi::party::PartyId;
 use std::fs::File;
 use std::io;
@@ -166,15 +167,21 @@ impl Member {
     ///
     /// # Errors
     /// [`SendError`].
-    pub fn start(&mut self, segments: &VmSegments, virtio: &[VirtioDevice]) -> Result<u64, SendError> {
-        let segments = segments.clone();
+    pub fn start(
+        &mut self,
+        grants: &VmGrants,
+        virtio: &[VirtioDevice],
+        engine: Option<&str>,
+    ) -> Result<u64, SendError> {
         match self {
-            Self::Cpu(hart, process) => {
-                process.send(CpuCommand::Start { segments, hart: *hart, engine: None })
-            }
-            Self::Mmu(process) => process.send(MmuCommand::Start { segments }),
+            Self::Cpu(hart, process) => process.send(CpuCommand::Start {
+                grants: grants.hart(),
+                hart: *hart,
+                engine: engine.map(str::to_owned),
+            }),
+            Self::Mmu(process) => process.send(MmuCommand::Start { grants: grants.mmu() }),
             Self::Devices(process) => {
-                process.send(DevicesCommand::Start { segments, virtio: virtio.to_vec() })
+                process.send(DevicesCommand::Start { grants: grants.devices(), virtio: virtio.to_vec() })
             }
         }
     }

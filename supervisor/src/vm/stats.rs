@@ -1,32 +1,24 @@
 //! What a VM and its processes have counted.
 
 use super::handle::VmHandle;
+use procfs::FromRead;
+use procfs::process::{Stat, Status};
 use quasar_abi::clock::host_monotonic_ns;
 use quasar_abi::report::{DevicesReport, HartStats, MmuStats, NetworksReport};
 use quasar_api::{ProcessInfo, ProcessStats, VmStats};
 
-/// A field of `/proc/PID/status`, in bytes.
-fn status_bytes(status: &str, field: &str) -> u64 {
-    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-    let kib: Option<u64> = line.and_then(|rest| rest.trim().strip_suffix(" kB")?.trim().parse().ok());
-    kib.unwrap_or(0) * 1024
-}
-
-/// User and system time in `/proc/PID/stat`, in milliseconds (clock ticks are 10 ms on Linux).
-fn cpu_ms(stat: &str) -> u64 {
-    let after_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
-    let field = |index| after_name.split(' ').nth(index).and_then(|f| f.parse::<u64>().ok()).unwrap_or(0);
-    (field(11) + field(12)) * 10
-}
+/// Milliseconds of a clock tick (CLK_TCK is 100 on Linux).
+const TICK_MS: u64 = 10;
 
 /// Reads what the system says of a process; zero for one that is gone.
 fn read(process: ProcessInfo) -> ProcessStats {
-    let file = |name| std::fs::read_to_string(format!("/proc/{}/{name}", process.pid)).unwrap_or_default();
-    let status = file("status");
+    let place = |name| format!("/proc/{}/{name}", process.pid);
+    let status = Status::from_file(place("status")).ok();
+    let kib = |field: fn(&Status) -> Option<u64>| status.as_ref().and_then(field).unwrap_or(0);
     ProcessStats {
-        rss_bytes: status_bytes(&status, "VmRSS"),
-        private_bytes: status_bytes(&status, "RssAnon"),
-        cpu_ms: cpu_ms(&file("stat")),
+        rss_bytes: kib(|status| status.vmrss) * 1024,
+        private_bytes: kib(|status| status.rssanon) * 1024,
+        cpu_ms: Stat::from_file(place("stat")).map_or(0, |stat| (stat.utime + stat.stime) * TICK_MS),
         process,
     }
 }
@@ -76,13 +68,16 @@ mod tests {
 
     #[test]
     fn the_systems_files_are_read() {
-        let status = "Name:\tquasar\nVmRSS:\t   1024 kB\nRssAnon:\t 12 kB\n";
-        assert_eq!((status_bytes(status, "VmRSS"), status_bytes(status, "RssAnon")), (1 << 20, 12 << 10));
-        assert_eq!(status_bytes(status, "VmSwap"), 0);
-        let stat = "12 (a) b) S 1 12 12 0 -1 4194560 100 0 0 0 25 17 0 0 20 0 1 0 100 0 0";
-        assert_eq!(cpu_ms(stat), 420);
         let own =
             ProcessInfo { role: "test".into(), pid: std::process::id(), restarts: 0, arch: String::new() };
-        assert!(read(own).rss_bytes > 0);
+        let spent = std::time::Instant::now();
+        while spent.elapsed().as_millis() < 50 {
+            std::hint::spin_loop();
+        }
+        let read_own = read(own.clone());
+        assert!(read_own.rss_bytes > read_own.private_bytes && read_own.private_bytes > 0, "{read_own:?}");
+        assert!(read_own.cpu_ms > 0, "{read_own:?}");
+        let gone = read(ProcessInfo { pid: u32::MAX, ..own });
+        assert_eq!((gone.rss_bytes, gone.private_bytes, gone.cpu_ms), (0, 0, 0));
     }
 }

@@ -6,6 +6,7 @@ use crate::error::DevicesError;
 use nix::errno::Errno;
 use nix::fcntl::FallocateFlags;
 use nix::sys::statvfs::fstatvfs;
+use quasar_abi::Grant;
 use quasar_abi::dirty::PageMaps;
 use quasar_abi::eintr::fallocate;
 use quasar_abi::files::{self, Access, UserFile};
@@ -42,7 +43,7 @@ impl Backing {
     pub fn open(
         path: &Path,
         read_only: bool,
-        map_segment: Option<&str>,
+        maps: Option<&Grant>,
         arriving: bool,
     ) -> Result<Self, DevicesError> {
         let failed = |what| move |source| DevicesError::Disk { path: path.to_owned(), what, source };
@@ -57,7 +58,7 @@ impl Backing {
             Err(TryLockError::Error(error)) => return Err(failed("cannot be locked")(error)),
         };
         let bytes = end / SECTOR * SECTOR;
-        let maps = map_segment.map(|name| PageMaps::attach(name, 0, bytes.next_multiple_of(PAGE_BYTES)));
+        let maps = maps.map(|maps| PageMaps::attach(maps, 0, bytes.next_multiple_of(PAGE_BYTES)));
         let owed = AtomicBool::new(owed);
         Ok(Self { file, owed, path: path.to_owned(), read_only, bytes, maps: maps.transpose()? })
     }

@@ -12,6 +12,7 @@ use super::transport::{self, state::MAX_QUEUE_SIZE};
 use crate::error::{BadState, DevicesError};
 use crate::saved::plain_state;
 use port::Port;
+use quasar_abi::Grant;
 use quasar_abi::frames::{MAX_FRAME_BYTES, PushError};
 use quasar_abi::report::{DeviceReport, NetReport};
 use std::sync::Arc;
@@ -47,8 +48,8 @@ impl Net {
     ///
     /// # Errors
     /// [`DevicesError::Segment`].
-    pub fn attach(port_segment: &str, mac: [u8; 6]) -> Result<(Self, Arc<Port>), DevicesError> {
-        let port = Arc::new(Port::attach(port_segment)?);
+    pub fn attach(port: &Grant, mac: [u8; 6]) -> Result<(Self, Arc<Port>), DevicesError> {
+        let port = Arc::new(Port::attach(port)?);
         let card = Self {
             port: Arc::clone(&port),
             mac,

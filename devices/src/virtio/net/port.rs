@@ -1,7 +1,7 @@
 //! The card's end of its switch port.
 
 use quasar_abi::frames::PortSegment;
-use quasar_abi::{Segment, SegmentError, SegmentKind, View};
+use quasar_abi::{Grant, Segment, SegmentError, SegmentKind, View};
 use std::sync::Arc;
 
 /// An attached port.
@@ -15,8 +15,8 @@ impl Port {
     ///
     /// # Errors
     /// [`SegmentError`].
-    pub fn attach(name: &str) -> Result<Self, SegmentError> {
-        let segment = Segment::attach(name, SegmentKind::Port)?;
+    pub fn attach(grant: &Grant) -> Result<Self, SegmentError> {
+        let segment = Segment::attach(grant, SegmentKind::Port)?;
         Ok(Self { rings: View::new(Arc::new(segment), 0)? })
     }
 

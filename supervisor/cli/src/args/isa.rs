@@ -51,6 +51,10 @@ pub struct IsaRun {
     /// Deterministic mode: time goes with the instructions of the one hart, so that every run is the same.
     #[arg(long)]
     pub icount: bool,
+    /// What executes the harts (default: what the build prefers). An unknown one is refused with the list of those that
+    /// there are.
+    #[arg(long, value_name = "NAME")]
+    pub engine: Option<String>,
     /// Print a hash of memory, registers and time at the end.
     #[arg(long)]
     pub hash: bool,

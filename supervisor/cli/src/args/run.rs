@@ -56,6 +56,10 @@ pub struct Run {
     /// outside are the same everywhere. The guest's randomness is no secret then.
     #[arg(long)]
     pub icount: bool,
+    /// What executes the harts, wherever the VM goes (default: what each build prefers). An unknown one is refused with
+    /// the list of those that there are.
+    #[arg(long, value_name = "NAME")]
+    pub engine: Option<String>,
     /// Name of a network to share with other VMs, or `none` (default: one of its own).
     #[arg(long, value_name = "NETWORK")]
     pub net: Option<String>,

@@ -6,6 +6,7 @@ use crate::children::seat::Seat;
 use crate::children::{Launcher, Questions};
 use crossbeam_channel::{Sender, unbounded};
 use parking_lot::Mutex;
+use quasar_abi::Grant;
 use quasar_abi::report::NetworksReport;
 use quasar_api::ProcessInfo;
 use std::collections::{BTreeMap, BTreeSet};
@@ -101,19 +102,19 @@ impl NetworkHandle {
         self.ask(|answer| Input::Attach(attachment, answer)).map(drop)
     }
 
-    /// Detaches a VM's port if it is still the one of this segment (a VM that left may be back), and ends its
+    /// Detaches a VM's port if it is still the one of these rings (a VM that left may be back), and ends its
     /// network's uplink with the last one.
-    pub fn detach(&self, vm: &str, segment: &str) {
-        let (vm, segment) = (vm.to_owned(), Some(segment.to_owned()));
+    pub fn detach(&self, vm: &str, rings: &Grant) {
+        let (vm, rings) = (vm.to_owned(), Some(rings.clone()));
         // An error says that the thread has ended, and every port with it.
-        drop(self.ask(|answer| Input::Detach(vm, segment, answer)));
+        drop(self.ask(|answer| Input::Detach(vm, rings, answer)));
     }
 
     /// Detaches a VM's port as [`NetworkHandle::detach`] does, and tells the other hosts that the VM has ended.
-    pub fn end(&self, vm: &str, segment: &str) {
-        let (vm, segment) = (vm.to_owned(), segment.to_owned());
+    pub fn end(&self, vm: &str, rings: &Grant) {
+        let (vm, rings) = (vm.to_owned(), rings.clone());
         // As above.
-        drop(self.ask(|answer| Input::End(vm, segment, answer)));
+        drop(self.ask(|answer| Input::End(vm, rings, answer)));
     }
 
     /// Lets a VM's network go, wherever the VM is.

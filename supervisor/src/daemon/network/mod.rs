@@ -19,6 +19,7 @@ use crate::children::watch::{self, Look};
 use crate::children::{Launcher, Note, Process, Questions};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use parking_lot::Mutex;
+use quasar_abi::Grant;
 use quasar_abi::control::migrator::Security;
 use quasar_abi::control::netswitch::{Netswitch, NetswitchCommand, NetswitchReply};
 use quasar_abi::report::NetworksReport;
@@ -46,7 +47,7 @@ pub struct Attachment {
     /// The network's name.
     pub network: String,
     /// The card's packet rings.
-    pub segment: String,
+    pub rings: Grant,
     /// The card's address.
     pub mac: [u8; 6],
     /// The network's way out.
@@ -102,8 +103,8 @@ enum Input {
     Serves(u32),
     PasstEnded(String, u32, String),
     Attach(Attachment, Answer),
-    Detach(String, Option<String>, Answer),
-    End(String, String, Answer),
+    Detach(String, Option<Grant>, Answer),
+    End(String, Grant, Answer),
     Listen(LinkOptions, Answer),
     Link(String),
     /// The switch of this generation cannot take links, and why.
@@ -234,19 +235,17 @@ impl Keeper {
             Input::Switch(..) | Input::Serves(_) | Input::Deaf(..) | Input::Quit => {}
             Input::PasstEnded(name, generation, how) => self.passt_ended(&name, generation, &how),
             Input::Attach(attachment, answer) => self.attach(attachment, answer),
-            Input::Detach(vm, segment, answer) => {
-                if segment.is_none() {
+            Input::Detach(vm, rings, answer) => {
+                if rings.is_none() {
                     self.forget(&vm);
                 }
-                if segment.is_none()
-                    || self.ports.get(&vm).is_some_and(|p| Some(&p.segment) == segment.as_ref())
-                {
+                if rings.is_none() || self.ports.get(&vm).is_some_and(|p| Some(&p.rings) == rings.as_ref()) {
                     self.detach(&vm);
                 }
                 answer(Ok(serde_json::Value::Null));
             }
-            Input::End(vm, segment, answer) => {
-                if self.ports.get(&vm).is_some_and(|port| port.segment == segment) {
+            Input::End(vm, rings, answer) => {
+                if self.ports.get(&vm).is_some_and(|port| port.rings == rings) {
                     self.send(NetswitchCommand::EndPort { port: port_name(&vm) });
                     self.detach(&vm);
                 }

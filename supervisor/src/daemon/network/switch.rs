@@ -227,7 +227,7 @@ impl Keeper {
         let id = self.send(NetswitchCommand::AttachPort {
             network: port.network,
             port: port_name(vm),
-            segment: port.segment,
+            rings: port.rings,
             mac: port.mac,
             lease,
         });

@@ -24,7 +24,7 @@ impl Scene {
         self.network.attach(Attachment {
             vm: "web".into(),
             network: "lan".into(),
-            segment: self.port.name().to_owned(),
+            rings: self.port.grant(),
             mac: [2, 0, 0, 0, 0, 1],
             uplink: UplinkSpec::None,
             publish: vec![],

@@ -94,7 +94,7 @@ mod tests {
             path: path.into(),
             read_only: false,
             serial: String::new(),
-            map_segment: None,
+            maps: None,
             on_enospc: OnEnospc::Pause,
         };
         let mut disks = Disks::of(&[disk("/a"), disk("/b"), VirtioDevice::Console]);

@@ -9,13 +9,13 @@ impl Controller {
     pub(super) fn load(&mut self) {
         self.show();
         if self.loader == Loader::Here {
-            let booted = boot::boot(&self.config, &self.machine, self.slots);
+            let booted = boot::boot(&self.config, &self.machine.to_boot(), self.slots);
             return self.loaded(booted.map_err(|error| error.to_string()));
         }
         let errand = Errand::Boot(Box::new(BootErrand {
             config: self.config.clone(),
             virtio: self.slots,
-            segments: self.machine.names.clone(),
+            grants: self.machine.grants.boot(),
         }));
         let outbox = self.outbox.clone();
         let tell = move |answer| drop(outbox.send(Input::Loaded(answer)));

@@ -191,7 +191,8 @@ impl Controller {
         let notes = outbox.clone();
         let notify = Arc::new(move |note| drop(notes.send(Input::Seat(note))));
         let crew =
-            Crew::new(launcher, machine.names.clone(), virtio, machine.vm.clone(), Arc::clone(&log), notify);
+            Crew::new(launcher, machine.grants.clone(), virtio, machine.vm.clone(), Arc::clone(&log), notify)
+                .with_engine(config.engine.clone());
         Self {
             config,
             machine,
@@ -244,7 +245,7 @@ impl Controller {
     }
 
     fn note(&self, text: &str) {
-        log::info!("{}: {text}", self.machine.names.vm);
+        log::info!("{}: {text}", self.machine.grants.vm);
         // A full disk must not stop the VM.
         drop(writeln!(&*self.log, "supervisor: {text}"));
     }

@@ -19,12 +19,12 @@ struct Scene {
 fn scene(name: &str, script: &str) -> Scene {
     let (programs, launcher) = standin::launcher(script, &[ProcessKind::Mmu, ProcessKind::Cpu]);
     let boot = Boot::Bare { elf: "/nonexistent".into(), max_instructions: 0 };
-    let config = MachineConfig { memory: 1 << 20, harts: 1, boot, icount: false };
+    let config = MachineConfig { memory: 1 << 20, harts: 1, boot, icount: false, engine: None };
     let machine = Machine::create(&format!("crew-{name}"), &config).expect("machine");
     let (send, notes) = unbounded();
     let notify = Arc::new(move |note| drop(send.send(note)));
     let log = Arc::new(standin::log(&programs));
-    let crew = Crew::new(launcher, machine.names.clone(), vec![], machine.vm.clone(), log, notify);
+    let crew = Crew::new(launcher, machine.grants.clone(), vec![], machine.vm.clone(), log, notify);
     Scene { crew, notes, _machine: machine, _programs: programs }
 }
 
