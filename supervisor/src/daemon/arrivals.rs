@@ -5,7 +5,7 @@
 
 use super::host::Host;
 use super::journey::incoming::Origin;
-use super::serve::{ServeError, io};
+use super::serving::{ServeError, io};
 use anyhow::bail;
 use quasar_abi::control::migrator::Security;
 use quasar_abi::words::whole;

@@ -17,6 +17,7 @@ mod make;
 mod network;
 mod passt;
 mod serve;
+mod serving;
 mod swap;
 mod travel;
 mod verify;

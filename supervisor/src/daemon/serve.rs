@@ -2,15 +2,15 @@
 
 use super::arrivals::Arrivals;
 use super::door::{Door, Stay};
-use super::error::HostError;
 use super::host::Host;
+use super::serving::{ServeError, io};
 use super::{api, leftovers};
 use crate::children::{Launcher, cap_own, trouble};
 use crate::machine::segments;
 use nix::fcntl::{Flock, FlockArg};
 use quasar_abi::note;
 use quasar_peer::Neighbours;
-use quasar_places::{self as places, Paths, SocketTooLong, check_socket, data_directory};
+use quasar_places::{self as places, Paths, check_socket, data_directory};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -47,35 +47,6 @@ pub struct ServeOptions {
     pub follows_idle: bool,
     /// What it is to other hosts.
     pub neighbours: Neighbours,
-}
-
-/// Why the daemon cannot serve.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    /// Another one does.
-    #[error("a daemon serves {0} already; use it, or give another --socket")]
-    Running(PathBuf),
-    /// The system refused.
-    #[error("{what} {path}: {source}")]
-    Io {
-        /// What was tried.
-        what: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// Why it failed.
-        source: std::io::Error,
-    },
-    /// The socket's path is too long.
-    #[error(transparent)]
-    Path(#[from] SocketTooLong),
-    /// The host could not be set up.
-    #[error(transparent)]
-    Host(#[from] HostError),
-}
-
-pub(super) fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> ServeError {
-    let path = path.to_owned();
-    move |source| ServeError::Io { what, path, source }
 }
 
 /// The daemon before us removes its lock's file when it ends: a lock on a file without a name is none.

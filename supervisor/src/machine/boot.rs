@@ -5,20 +5,20 @@
 
 use super::Machine;
 use super::cmdline;
-use super::elf::{self, ElfFault, Program};
+use super::elf::{self, Program};
+use super::error::BootError;
 use super::fdt::{self, Description};
 use super::formats::{self, Format};
 use super::harts::Start;
-use super::image::{ImageFault, ImageHeader};
+use super::image::ImageHeader;
 use super::segments::ToBoot;
 use super::source::Source;
 use quasar_abi::GuestRam;
 use quasar_abi::clock::mode;
 use quasar_abi::machine::RAM_BASE;
-use quasar_abi::ram::NotRam;
 use quasar_api::{Boot, MachineConfig};
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const MIB: u64 = 1 << 20;
@@ -39,89 +39,6 @@ const RNG_SEED_BYTES: usize = 64;
 const NS_PER_INSTRUCTION: u64 = 10;
 /// Where the wall clock starts in deterministic mode: the first second of 2026.
 const DETERMINISTIC_START_NS: u64 = 1_767_225_600_000_000_000;
-
-/// Why a machine cannot be started.
-#[derive(Debug, thiserror::Error)]
-pub enum BootError {
-    /// A file cannot be read.
-    #[error("cannot read the {what} {path}: {source}")]
-    Read {
-        /// Its role.
-        what: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A file that is no kernel.
-    #[error("the kernel {path} cannot be started: {source}")]
-    Image {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: ImageFault,
-    },
-    /// A file of another kind than it was given for.
-    #[error("the {what} {path} cannot be used: {why}")]
-    Kind {
-        /// Its role.
-        what: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What it is.
-        why: String,
-    },
-    /// An ELF that cannot be loaded.
-    #[error("{path} cannot be loaded: {source}")]
-    Elf {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: ElfFault,
-    },
-    /// It does not fit.
-    #[error(
-        "the {what} needs {need} bytes at {at:#x}, but RAM ends at {end:#x}; give the machine more memory"
-    )]
-    Memory {
-        /// What does not fit.
-        what: &'static str,
-        /// First address.
-        at: u64,
-        /// Bytes.
-        need: u64,
-        /// First address behind RAM.
-        end: u64,
-    },
-    /// The kernel would lose the end of its command line.
-    #[error(transparent)]
-    CommandLine(#[from] cmdline::TooLong),
-    /// The kernel would stand there without its files.
-    #[error(
-        "memory of {} MiB is too little: a kernel of {} MiB with an initial ramdisk of {} MiB and {} MiB of files in it \
-         needs {} MiB at least",
-        memory >> 20, kernel.div_ceil(1 << 20), ramdisk.div_ceil(1 << 20), content.div_ceil(1 << 20),
-        need.div_ceil(1 << 20)
-    )]
-    Unpack {
-        /// Bytes of the kernel.
-        kernel: u64,
-        /// Bytes of the ramdisk.
-        ramdisk: u64,
-        /// Bytes of what is in it.
-        content: u64,
-        /// All of them and what the kernel needs besides.
-        need: u64,
-        /// Bytes of RAM.
-        memory: u64,
-    },
-    /// The device tree.
-    #[error("the device tree cannot be made: {0}; is there a NUL byte in the kernel's command line?")]
-    Tree(#[from] vm_fdt::Error),
-    /// A range that was checked is no RAM after all.
-    #[error(transparent)]
-    Ram(#[from] NotRam),
-}
 
 /// What was found in the files and concerns the machine beyond its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -446,6 +363,7 @@ mod tests {
     use super::*;
     use crate::machine::image;
     use quasar_abi::hart::hsm;
+    use std::path::PathBuf;
 
     fn config(memory: u64, boot: Boot) -> MachineConfig {
         MachineConfig { memory, harts: 2, boot, icount: false, engine: None }

@@ -1,6 +1,6 @@
 //! ELF programs: what to put where, where to begin, and which symbols matter.
 
-use super::boot::BootError;
+use super::error::{BootError, ElfFault, MOST_BYTES_WITH_SYMBOLS};
 use super::source::Source;
 use object::elf::{EM_RISCV, FileHeader64, PT_LOAD, ProgramHeader64};
 use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
@@ -8,34 +8,12 @@ use object::{LittleEndian, Object, ObjectSymbol};
 use quasar_abi::ram::{GuestRam, NotRam};
 use std::collections::BTreeMap;
 
-/// Why an ELF file cannot be loaded.
-#[derive(Debug, thiserror::Error)]
-pub enum ElfFault {
-    /// Damaged or no 64-bit little-endian ELF.
-    #[error("it is no 64-bit little-endian ELF file, or it is damaged: {0}")]
-    Malformed(String),
-    /// Another machine's program.
-    #[error("it is a program for machine {0}{1}, not for RISC-V (243)")]
-    Machine(u16, &'static str),
-    /// Longer than any program whose symbols are of use.
-    #[error("it has {0} bytes, more than {MOST_BYTES_WITH_SYMBOLS}, which a bare program has at most")]
-    Long(u64),
-    /// Nothing to load.
-    #[error("it has nothing to load")]
-    Empty,
-    /// It does not fit.
-    #[error("it does not fit into RAM: {0}; give the machine more memory or link the program elsewhere")]
-    Range(#[from] NotRam),
-}
-
 impl From<object::Error> for ElfFault {
     fn from(error: object::Error) -> Self {
         Self::Malformed(error.to_string())
     }
 }
 
-/// Longest file whose symbols are looked up: a bare program with all that a debugger wants is far smaller.
-const MOST_BYTES_WITH_SYMBOLS: u64 = 256 << 20;
 /// The symbols that a bare program tells its host by.
 const SYMBOLS: [&str; 4] = ["tohost", "fromhost", "begin_signature", "end_signature"];
 

@@ -9,6 +9,7 @@ pub mod boot;
 pub mod cmdline;
 mod copy;
 pub mod elf;
+mod error;
 pub mod fdt;
 pub mod formats;
 pub mod grants;
@@ -20,8 +21,8 @@ pub mod segments;
 mod source;
 mod unpack;
 
-pub use boot::BootError;
 pub use copy::CopyError;
+pub use error::BootError;
 pub use hash::MachineHash;
 pub use segments::Machine;
 pub use source::Source;

@@ -1,6 +1,6 @@
 //! A file that a machine is started from: opened once, looked at, and copied into guest memory piece by piece.
 
-use super::boot::BootError;
+use super::error::BootError;
 use quasar_abi::GuestRam;
 use quasar_abi::files::{self, Access, UserFile};
 use std::fs::File;

@@ -1,6 +1,6 @@
 //! Whether a kernel has the memory to unpack its initial ramdisk: it holds the archive and its content at one time.
 
-use super::boot::BootError;
+use super::error::BootError;
 use super::source::Source;
 
 /// Bytes that a content has by what its archive says of it; nothing when that is not said.
