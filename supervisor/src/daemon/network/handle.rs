@@ -145,9 +145,13 @@ impl NetworkHandle {
     }
 
     /// The VM runs on another host from now on: its port moves there. Returns whether its network still has
-    /// its way out here; then [`NetworkHandle::forget`] ends that.
+    /// its way out here; then [`NetworkHandle::forget`] ends that. A switch that does not answer is waited for a little:
+    /// the next one is told where the VM is.
     pub fn depart(&self, vm: &str) -> bool {
-        let departed = self.ask(|answer| Input::Depart(vm.to_owned(), answer));
+        let (moved, has_moved) = crossbeam_channel::bounded(1);
+        let departed = self.ask(|answer| Input::Depart(vm.to_owned(), answer, moved));
+        // Without a port nothing moves, and the other end is gone.
+        has_moved.recv_timeout(GLANCE).unwrap_or_default();
         departed.is_ok_and(|kept| kept.as_bool() == Some(true))
     }
 

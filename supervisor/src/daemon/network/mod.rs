@@ -110,7 +110,8 @@ enum Input {
     /// The switch of this generation cannot take links, and why.
     Deaf(u32, String),
     Release(String),
-    Depart(String, Answer),
+    /// The first hears at once whether the way out stays here, the other one when the port has moved.
+    Depart(String, Answer, Sender<()>),
     Swap(Launcher, Answer),
     /// Start at once who is due later.
     TryNow,
@@ -271,7 +272,7 @@ impl Keeper {
                 self.away.remove(&vm);
                 self.send(NetswitchCommand::ReleasePort { port: port_name(&vm), addresses: vec![] });
             }
-            Input::Depart(vm, answer) => self.depart(&vm, answer),
+            Input::Depart(vm, answer, moved) => self.depart(&vm, answer, moved),
             Input::Swap(launcher, answer) => self.swap(launcher, answer),
             Input::TryNow => self.try_now(),
             Input::Signal(vm, signal, answer) => answer(self.signal(vm.as_deref(), signal)),
@@ -325,15 +326,16 @@ impl Keeper {
         }
     }
 
-    fn depart(&mut self, vm: &str, answer: Answer) {
+    fn depart(&mut self, vm: &str, answer: Answer, moved: Sender<()>) {
         let Some(port) = self.ports.remove(vm) else { return answer(Ok(false.into())) };
         let kept = self.uplinks.contains_key(&passt_name(vm)) || self.tap_of(&port.network).is_some();
         if kept {
             self.away.insert(vm.to_owned(), (port.network, port.mac));
         }
-        // Nothing here waits for the switch; who waits for the answer knows then that the port has moved.
-        let moved = move |_| answer(Ok(kept.into()));
-        self.ask(NetswitchCommand::MovePort { port: port_name(vm) }, Box::new(moved));
+        answer(Ok(kept.into()));
+        // Nobody hears it when that took too long.
+        let has_moved = move |_| moved.send(()).unwrap_or_default();
+        self.ask(NetswitchCommand::MovePort { port: port_name(vm) }, Box::new(has_moved));
     }
 
     fn forget(&mut self, vm: &str) {
