@@ -13,8 +13,8 @@ use procfs::process::Stat;
 use std::path::Path;
 use std::time::Duration;
 
-/// How often whoever is watched is looked at.
-pub const LOOK: Duration = Duration::from_millis(500);
+/// How often whoever is watched is looked at: who does nothing is found within 1.8 s.
+pub const LOOK: Duration = Duration::from_millis(300);
 /// Most that counts as the time between two looks.
 const LONGEST_GAP: Duration = Duration::from_secs(1);
 /// For how long somebody may be stopped, or owe something without working on it, unless it is said otherwise.

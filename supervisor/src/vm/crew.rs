@@ -356,7 +356,10 @@ impl Crew {
         if !self.told.is_empty() {
             return Some(Instant::now());
         }
-        self.places.values().filter_map(|place| place.seat.deadline()).min().map(|at| self.born + at)
+        let seats = self.places.values().filter_map(|place| place.seat.deadline()).min();
+        let look =
+            self.places.values().any(|place| place.process.is_some()).then(|| self.looked + watch::LOOK);
+        seats.map(|at| self.born + at).into_iter().chain(look).min()
     }
 
     /// Does what is due: starts successors, kills who missed a deadline. Returns what has happened.

@@ -3,6 +3,8 @@ use crate::children::watch::{LOOK, PATIENCE, State};
 use proptest::prelude::*;
 
 const ZERO: Duration = Duration::ZERO;
+/// Looks after which patience is at its end.
+const ENOUGH: u32 = 6;
 
 fn seat(role: Role) -> Seat {
     Seat::new(role, PATIENCE)
@@ -175,13 +177,13 @@ fn hangs_are_deaths() {
     ];
     for (words, case) in hangs {
         let mut seat = serving(Role::Replaceable);
-        let actions = looks(&mut seat, 4, case);
+        let actions = looks(&mut seat, ENOUGH, case);
         assert!(matches!(&actions[..], [Action::Tell(Told::Notice(_)), Action::Kill]), "{actions:?}");
         let how = seat.step(killed(), PATIENCE);
         assert!(died(&how).is_some_and(|(how, _)| how.contains(words)), "{how:?}");
         // Nobody would go on where a hart was: that is shown, and it may come back to itself.
         let mut seat = serving(Role::Irreplaceable);
-        assert_eq!(looks(&mut seat, 4, case), []);
+        assert_eq!(looks(&mut seat, ENOUGH, case), []);
         assert!(
             seat.trouble("cpu0", ZERO).is_some_and(|text| text.starts_with("cpu0 ") && text.contains(words))
         );
@@ -189,13 +191,13 @@ fn hangs_are_deaths() {
         assert_eq!(seat.trouble("cpu0", ZERO), None);
         // But it does not keep a VM from ending.
         after(&mut seat, ZERO, [Event::Unwanted]);
-        assert_eq!(looks(&mut seat, 4, hangs[1].1), [], "it has its time to end");
-        assert!(looks(&mut seat, 4, hangs[0].1).contains(&Action::Kill));
+        assert_eq!(looks(&mut seat, ENOUGH, hangs[1].1), [], "it has its time to end");
+        assert!(looks(&mut seat, ENOUGH, hangs[0].1).contains(&Action::Kill));
     }
     // A migrator waits for its peer.
-    assert_eq!(looks(&mut serving(Role::Once), 50, hangs[2].1), []);
-    assert!(looks(&mut serving(Role::Once), 70, hangs[2].1).contains(&Action::Kill));
-    assert!(looks(&mut serving(Role::Once), 4, hangs[0].1).contains(&Action::Kill));
+    assert_eq!(looks(&mut serving(Role::Once), 90, hangs[2].1), []);
+    assert!(looks(&mut serving(Role::Once), 110, hangs[2].1).contains(&Action::Kill));
+    assert!(looks(&mut serving(Role::Once), ENOUGH, hangs[0].1).contains(&Action::Kill));
     assert_eq!(looks(&mut serving(Role::Replaceable), 100, |look| (look, Some(look))), [], "nothing is owed");
 }
 
@@ -203,7 +205,7 @@ fn hangs_are_deaths() {
 fn one_that_hangs_while_it_starts_is_not_waited_for() {
     let mut seat = seat(Role::Replaceable);
     after(&mut seat, ZERO, [Event::Wanted, Event::Started]);
-    let actions = looks(&mut seat, 4, |look| (Look { state: State::Stopped, ..look }, None));
+    let actions = looks(&mut seat, ENOUGH, |look| (Look { state: State::Stopped, ..look }, None));
     assert!(actions.contains(&Action::Kill), "{actions:?}");
 }
 
