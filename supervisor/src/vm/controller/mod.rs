@@ -450,3 +450,6 @@ impl Controller {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
