@@ -1,7 +1,8 @@
 //! `cargo xtask bench`: Quasar and QEMU's TCG, one after the other, on the same kernel and initramfs.
 
 use crate::demo;
-use crate::peers::{Peer, Qemu, Quasar};
+use crate::load::Busy;
+use crate::peers::{Peer, Qemu, Quasar, Waits};
 use anyhow::{Context, ensure};
 use quasar_tests::http;
 use quasar_tests::process::output;
@@ -36,11 +37,13 @@ struct Measured {
     name: &'static str,
     seconds: f64,
     sum: String,
+    waits: Waits,
 }
 
 /// What was measured on one peer.
 struct Run {
     boot: f64,
+    boot_waits: Waits,
     programs: Vec<Measured>,
     requests: Vec<f64>,
 }
@@ -55,7 +58,8 @@ fn parse(name: &'static str, text: &str) -> anyhow::Result<Measured> {
     let seconds =
         words.iter().position(|word| *word == "s").and_then(|at| words.get(at.checked_sub(1)?)?.parse().ok());
     let sum = words.last().copied().unwrap_or_default().to_owned();
-    Ok(Measured { name, seconds: seconds.with_context(|| format!("{name} printed {line:?}"))?, sum })
+    let seconds = seconds.with_context(|| format!("{name} printed {line:?}"))?;
+    Ok(Measured { name, seconds, sum, waits: Waits::default() })
 }
 
 /// Requests per second that `wrk` counts.
@@ -69,16 +73,18 @@ fn load(port: u16, file: &str, seconds: u32) -> anyhow::Result<f64> {
 }
 
 fn measure(peer: &mut impl Peer, quick: bool, start: Instant) -> anyhow::Result<Run> {
-    let console = peer.console();
-    console.expect("GUEST READY ")?;
+    peer.console().expect("GUEST READY ")?;
     let boot = start.elapsed().as_secs_f64();
-    console.expect(quasar_tests::guest::PROMPT)?;
+    let waits = |peer: &dyn Peer| Ok::<_, anyhow::Error>(peer.mmu_waits()?.unwrap_or_default());
+    let boot_waits = waits(peer)?;
+    peer.console().expect(quasar_tests::guest::PROMPT)?;
     eprintln!("  booted in {boot:.1} s");
     let mut programs = vec![];
     for (name, all, short) in PROGRAMS {
         let Some(arguments) = (if quick { *short } else { Some(*all) }) else { continue };
-        let text = console.command(format!("/bench/{name} {arguments}").trim_end())?;
-        let measured = parse(name, &text)?;
+        let before = waits(peer)?;
+        let text = peer.console().command(format!("/bench/{name} {arguments}").trim_end())?;
+        let measured = Measured { waits: waits(peer)?.since(before), ..parse(name, &text)? };
         eprintln!("  {name:<10} {:>8.2} s", measured.seconds);
         programs.push(measured);
     }
@@ -90,7 +96,7 @@ fn measure(peer: &mut impl Peer, quick: bool, start: Instant) -> anyhow::Result<
         eprintln!("  {file:<10} {rate:>8.0} requests/s");
         requests.push(rate);
     }
-    Ok(Run { boot, programs, requests })
+    Ok(Run { boot, boot_waits, programs, requests })
 }
 
 fn mean(ratios: &[f64]) -> f64 {
@@ -114,9 +120,22 @@ fn print(quasar: &Run, qemu: &Run) {
     }
 }
 
-/// Measures both and prints a Markdown table.
-pub fn bench(quick: bool) -> anyhow::Result<()> {
+/// How Quasar's hart waited for the mmu process.
+fn print_waits(quasar: &Run) {
+    println!("\n| | s | of it waiting for the mmu | requests | µs each |\n|---|---|---|---|---|");
+    let row = |name: &str, seconds: f64, Waits { requests, ns }: Waits| {
+        let waited = std::time::Duration::from_nanos(ns);
+        let each = waited.as_secs_f64() * 1e6 / f64::from(u32::try_from(requests.max(1)).unwrap_or(u32::MAX));
+        println!("| {name} | {seconds:.2} | {:.2} | {requests} | {each:.1} |", waited.as_secs_f64());
+    };
+    row("boot", quasar.boot, quasar.boot_waits);
+    quasar.programs.iter().for_each(|program| row(program.name, program.seconds, program.waits));
+}
+
+/// Measures both and prints a Markdown table; with every processor busy besides, another one of what that costs.
+pub fn bench(quick: bool, busy: bool) -> anyhow::Result<()> {
     demo::prepare()?;
+    let _busy = busy.then(Busy::everywhere);
     eprintln!("Quasar");
     let start = Instant::now();
     let (host, guest) = Quasar::host()?;
@@ -136,6 +155,9 @@ pub fn bench(quick: bool) -> anyhow::Result<()> {
         ensure!(ours.sum == theirs.sum, "{name} computed {} on Quasar and {} on QEMU", ours.sum, theirs.sum);
     }
     print(&quasar, &qemu);
+    if busy {
+        print_waits(&quasar);
+    }
     eprintln!("measured in {:.0} s; all checksums are equal", start.elapsed().as_secs_f64());
     Ok(())
 }

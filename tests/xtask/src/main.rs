@@ -11,6 +11,7 @@ mod demo;
 mod emulators;
 mod install;
 mod kills;
+mod load;
 mod machine;
 mod moves;
 mod passt;
@@ -85,6 +86,9 @@ enum Task {
         /// The migrations alone.
         #[arg(long)]
         moves: bool,
+        /// All but the migrations, while every processor has other work as well; and how long the guest waits for the mmu.
+        #[arg(long, conflicts_with = "moves")]
+        busy: bool,
         /// Less work: some programs, each shorter.
         #[arg(long)]
         quick: bool,
@@ -116,13 +120,13 @@ fn run(task: Task) -> anyhow::Result<()> {
             checks::tests(filter.as_deref())
         }
         Task::Demo { json, no_tour } => demo::demo(json, !no_tour),
-        Task::Bench { quick, moves } => {
+        Task::Bench { quick, moves, busy } => {
             setup::benchmarks()?;
             qemu::provide()?;
             if !moves {
-                bench::bench(quick)?;
+                bench::bench(quick, busy)?;
             }
-            moves::bench()
+            if busy { Ok(()) } else { moves::bench() }
         }
         Task::Check { rules: true } => rules::run(),
         Task::Check { rules: false } => {

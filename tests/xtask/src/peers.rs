@@ -13,6 +13,29 @@ pub trait Peer {
     fn console(&mut self) -> &mut Console;
     /// The host's port that leads to the guest's web server.
     fn port(&self) -> u16;
+    /// How its one hart has waited for somebody who walks tables, where that is another process.
+    ///
+    /// # Errors
+    /// When it does not say.
+    fn mmu_waits(&self) -> anyhow::Result<Option<Waits>> {
+        Ok(None)
+    }
+}
+
+/// Since the guest's start, or between two looks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Waits {
+    /// Times.
+    pub requests: u64,
+    /// Nanoseconds of them all.
+    pub ns: u64,
+}
+
+impl Waits {
+    /// Those after `before`.
+    pub fn since(self, before: Self) -> Self {
+        Self { requests: self.requests - before.requests, ns: self.ns - before.ns }
+    }
 }
 
 /// Quasar.
@@ -46,6 +69,12 @@ impl Peer for Quasar<'_> {
     }
     fn port(&self) -> u16 {
         self.port
+    }
+    fn mmu_waits(&self) -> anyhow::Result<Option<Waits>> {
+        let stats = self.guest.host().json(&["stats", &self.guest.name, "--json"])?;
+        let count =
+            |name: &str| stats["harts"][0][name].as_u64().with_context(|| format!("no {name}: {stats}"));
+        Ok(Some(Waits { requests: count("mmu_requests")?, ns: count("mmu_wait_ns")? }))
     }
 }
 
