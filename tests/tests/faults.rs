@@ -111,6 +111,16 @@ fn hangs_are_deaths(host: &Host, guest: &mut Guest<'_>) -> anyhow::Result<()> {
     let told = |view: &Value| view["degraded"].as_str().is_some_and(|why| why.contains("cpu0 is stopped"));
     wait_for("a word on the hart", || host.view("tough").ok().filter(told))?;
     ensure!(host.quasar(&["ps"])?.contains("cpu0 is stopped"), "{}", host.quasar(&["ps"])?);
+    // Who needs it at rest does not wait for that.
+    let file = host.directory().join("stopped.vm").display().to_string();
+    let begun = Instant::now();
+    for words in
+        [&["suspend", "tough", &file][..], &["swap", "tough", "cpu", "--build", std::env::consts::ARCH]]
+    {
+        let refused = host.refusal(words)?;
+        ensure!(refused.contains("cpu0 is stopped (SIGSTOP)"), "{words:?}: {refused}");
+    }
+    ensure!(begun.elapsed() < Duration::from_secs(15), "they waited for {:?}", begun.elapsed());
     process::signal(hart, Signal::SIGCONT)?;
     wait_for("the hart", || host.view("tough").ok().filter(|view| view["degraded"].is_null()))?;
     works(guest).context("a hart was stopped for some time")

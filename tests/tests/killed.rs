@@ -90,6 +90,24 @@ fn stopped<'h>(guest: &mut Guest<'h>, (a, b): (&'h Host, &'h Host), stream: &Str
     settle(guest, (a, b), stream, &last).map(drop)
 }
 
+/// A destination whose hart dies or is stopped before the VM has come: the VM stays where it is.
+fn unfit<'h>(guest: &mut Guest<'h>, (a, b): (&'h Host, &'h Host), stream: &Stream) -> anyhow::Result<()> {
+    for what in [Signal::SIGKILL, Signal::SIGSTOP] {
+        let mut journey = Journey::begin(a, b)?;
+        journey.until("rounds")?;
+        let family = descendants(b.pid());
+        let hart = family.iter().find(|process| process.line.contains("quasar-cpu")).context("no hart")?.pid;
+        signal(hart, what)?;
+        let last = journey.end()?;
+        ensure!(
+            last["event"] == "failed" && last["error"].as_str().is_some_and(|why| why.contains("cpu0")),
+            "{what}: {last}"
+        );
+        settle(guest, (a, b), stream, &last)?;
+    }
+    Ok(())
+}
+
 /// A migrator has what travels, and nothing else of a VM.
 fn has_its_own(host: &Host) -> anyhow::Result<()> {
     let pid = migrator(host).context("no migrator")?;
@@ -161,6 +179,7 @@ fn a_migrator_that_is_killed_at_any_time_leaves_one_whole_guest() -> anyhow::Res
             }
         }
         stopped(&mut guest, (&a, &b), &stream).context("stopped migrators")?;
+        unfit(&mut guest, (&a, &b), &stream).context("the destination's hart")?;
         let begun = Instant::now();
         let last = Journey::begin(&a, &b)?.end()?;
         let usual = begun.elapsed();

@@ -120,8 +120,10 @@ pub struct Seat {
     history: History,
     /// The last thing that was learnt about its end.
     words: Option<String>,
-    /// The host has no room for it, as it said itself.
-    is_refused: bool,
+    /// It said itself that it cannot serve.
+    is_refusal: bool,
+    /// Because the host had no room for it.
+    is_shortage: bool,
     /// Since when the host has had no room for it.
     refused_since: Option<Duration>,
     /// Whether one has ever served here.
@@ -142,7 +144,8 @@ impl Seat {
             stage: Stage::Vacant,
             history: History::default(),
             words: None,
-            is_refused: false,
+            is_refusal: false,
+            is_shortage: false,
             refused_since: None,
             has_served: false,
             watches: Default::default(),
@@ -183,7 +186,7 @@ impl Seat {
             },
             Event::Refused { why, passing } => match self.stage {
                 Stage::Starting { .. } => {
-                    (self.words, self.is_refused) = (Some(why), passing);
+                    (self.words, self.is_refusal, self.is_shortage) = (Some(why), true, passing);
                     vec![Action::Kill]
                 }
                 _ => vec![],
@@ -206,7 +209,8 @@ impl Seat {
     }
 
     fn start(&mut self, now: Duration) -> Vec<Action> {
-        (self.words, self.is_refused, self.stuck) = (None, false, None);
+        (self.words, self.stuck) = (None, None);
+        (self.is_refusal, self.is_shortage) = (false, false);
         self.watches = Default::default();
         self.stage = Stage::Starting { by: now + START_DEADLINE };
         vec![Action::Start]
@@ -255,7 +259,7 @@ impl Seat {
                 self.stage = Stage::Vacant;
                 vec![Action::Vacate, Action::Tell(Told::Ended)]
             }
-            Stage::Starting { .. } if self.is_refused && self.may_wait_for_room(now) => {
+            Stage::Starting { .. } if self.is_shortage && self.may_wait_for_room(now) => {
                 let first = self.refused_since.is_none();
                 self.wait_for_room(now);
                 let why = words.unwrap_or_default();
@@ -263,7 +267,12 @@ impl Seat {
                 [Action::Vacate].into_iter().chain(first.then_some(Action::Tell(notice))).collect()
             }
             Stage::Starting { .. } | Stage::Serving => {
-                let how = words.map_or_else(|| how.to_owned(), |words| format!("{how}: {words}"));
+                let how = match words {
+                    // That it was killed then says nothing.
+                    Some(words) if self.is_refusal => format!("cannot serve: {words}"),
+                    Some(words) => format!("{how}: {words}"),
+                    None => how.to_owned(),
+                };
                 self.died(how, now)
             }
         }
@@ -290,9 +299,10 @@ impl Seat {
         if !self.has_process() {
             return vec![];
         }
-        // Who is to end may wait for a slow disk until its time is over.
-        let (serves, ends) = (self.is_serving(), matches!(self.stage, Stage::Ending { .. }));
-        let looks = [(Some(*commands), !ends), (service.copied(), serves)];
+        // Who starts owes that; who is to end may wait for a slow disk until its time is over.
+        let (serves, starts) = (self.is_serving(), self.is_starting());
+        let commands = Look { owes: starts || (commands.owes && serves), ..*commands };
+        let looks = [(Some(commands), true), (service.copied(), serves)];
         let mut hangs = None;
         for (((look, owes), limits), watch) in looks.into_iter().zip(self.limits).zip(&mut self.watches) {
             let Some(look) = look else { continue };
@@ -306,7 +316,8 @@ impl Seat {
             return vec![];
         };
         match (self.role, &self.stage) {
-            (Role::Irreplaceable, Stage::Starting { .. } | Stage::Serving) => {
+            // One that starts has done nothing yet.
+            (Role::Irreplaceable, Stage::Serving) => {
                 self.stuck = Some(why);
                 vec![]
             }
@@ -381,6 +392,12 @@ impl Seat {
     #[must_use]
     pub fn is_short(&self) -> bool {
         self.is_due() && (self.refused_since.is_some() || self.history.is_troubled())
+    }
+
+    /// Why it does nothing, when nobody can take its place.
+    #[must_use]
+    pub fn stuck(&self) -> Option<&str> {
+        self.stuck.as_deref()
     }
 
     /// What became of the processes here.

@@ -131,7 +131,10 @@ impl Passt {
         let text = self.output.read(0, WORDS).unwrap_or_default().0;
         let text = String::from_utf8_lossy(&text);
         let line = |line: &&str| {
-            !line.trim().is_empty() && !["syslog", "AVX2"].iter().any(|noise| line.contains(noise))
+            !line.trim().is_empty()
+                && !["syslog", "AVX2", "qrap", "You can now start qemu", "or qrap"]
+                    .iter()
+                    .any(|noise| line.contains(noise))
         };
         explain(text.lines().rev().find(line).unwrap_or_default().trim())
     }

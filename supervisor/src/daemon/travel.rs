@@ -89,6 +89,9 @@ impl Host {
         if !matches!(phase, Phase::Running | Phase::Paused) {
             return Err(HostError::State { name: entry.spec.name.clone(), phase: phase.word() });
         }
+        if let Some(reason) = entry.handle.board.stuck() {
+            return Err(HostError::Refused { name: entry.spec.name.clone(), reason });
+        }
         if let Some(Doubt { at, .. }) = self.doubt(&entry.spec.name) {
             let name = entry.spec.name.clone();
             let reason = format!(

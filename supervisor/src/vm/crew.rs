@@ -250,6 +250,12 @@ impl Crew {
         (!all.is_empty()).then(|| all.join("; "))
     }
 
+    /// Which hart does nothing, and why: what needs it at rest is not to be waited for.
+    #[must_use]
+    pub fn stuck(&self) -> Option<String> {
+        self.places.iter().find_map(|(party, place)| Some(format!("{party} {}", place.seat.stuck()?)))
+    }
+
     /// Whether nobody can serve the guest for some time.
     #[must_use]
     pub fn is_short(&self) -> bool {

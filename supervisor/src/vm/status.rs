@@ -8,6 +8,8 @@ use std::time::Duration;
 #[derive(Debug, Default)]
 pub struct StatusBoard {
     status: Mutex<VmStatus>,
+    /// Which hart does nothing, and why.
+    stuck: Mutex<Option<String>>,
     changed: Condvar,
 }
 
@@ -21,6 +23,28 @@ impl StatusBoard {
     #[must_use]
     pub fn get(&self) -> VmStatus {
         self.lock().clone()
+    }
+
+    /// Which hart does nothing, and why; nothing mostly.
+    #[must_use]
+    pub fn stuck(&self) -> Option<String> {
+        self.stuck.lock().clone()
+    }
+
+    /// Says so.
+    pub fn set_stuck(&self, stuck: Option<String>) {
+        *self.stuck.lock() = stuck;
+    }
+
+    /// Why the VM cannot run, whether its user has paused it or not: it has failed, or a hart of it does nothing.
+    #[must_use]
+    pub fn fault(&self) -> Option<String> {
+        let status = self.get();
+        match status.phase {
+            Phase::Failed => Some(status.reason.unwrap_or_else(|| "it has failed".into())),
+            Phase::Stopped => Some("it has stopped".into()),
+            _ => self.stuck(),
+        }
     }
 
     /// The phase now.

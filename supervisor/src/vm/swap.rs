@@ -107,10 +107,10 @@ impl Swap {
                 self.stage = Stage::End;
                 None
             }
-            Stage::Rest if self.began.elapsed() > REST_DEADLINE => {
+            Stage::Rest if crew.stuck().is_some() || self.began.elapsed() > REST_DEADLINE => {
                 vm.unpause(pause::SUPERVISOR);
-                let why = format!("the VM did not come to rest within {REST_DEADLINE:?}; it goes on");
-                Some(SwapEnd::Refused(why))
+                let late = || format!("the VM did not come to rest within {REST_DEADLINE:?}");
+                Some(SwapEnd::Refused(format!("{}; it goes on", crew.stuck().unwrap_or_else(late))))
             }
             Stage::End if crew.is_gone(|party| self.concerns(party)) => {
                 for (party, launcher) in &self.next {

@@ -92,7 +92,7 @@ fn a_death_tells_what_was_learnt_before() {
         after(&mut seat, ZERO, [Event::Wanted, Event::Started, Event::Hello, refused]),
         [Action::Kill]
     );
-    assert_eq!(died(&seat.step(killed(), ZERO)), Some(("was killed: no such engine", None)));
+    assert_eq!(died(&seat.step(killed(), ZERO)), Some(("cannot serve: no such engine", None)));
 }
 
 #[test]
@@ -207,6 +207,17 @@ fn one_that_hangs_while_it_starts_is_not_waited_for() {
     after(&mut seat, ZERO, [Event::Wanted, Event::Started]);
     let actions = looks(&mut seat, ENOUGH, |look| (Look { state: State::Stopped, ..look }, None));
     assert!(actions.contains(&Action::Kill), "{actions:?}");
+    // It says nothing and does nothing; whoever works to come to that has more time, and a hart is no exception.
+    for role in [Role::Replaceable, Role::Irreplaceable, Role::Once] {
+        let begin = || {
+            let mut seat = self::seat(role);
+            after(&mut seat, ZERO, [Event::Wanted, Event::Started]);
+            seat
+        };
+        assert!(looks(&mut begin(), ENOUGH, |look| (look, None)).contains(&Action::Kill), "{role:?}");
+        let works = |look: Look| (Look { cpu: look.now / 10, ..look }, None);
+        assert_eq!(looks(&mut begin(), ENOUGH * 5, works), [], "{role:?}");
+    }
 }
 
 fn role() -> impl Strategy<Value = Role> {

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use quasar_abi::SegmentError;
 use quasar_api::{ErrorBody, ErrorCode};
 use serde::Serialize;
 use std::sync::Arc;
@@ -85,6 +86,9 @@ impl From<HostError> for ApiError {
             }
             HostError::Ending => {
                 (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Ending, Some("try again in a moment"))
+            }
+            HostError::Segment(segment) if !matches!(segment, SegmentError::Room { .. }) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Failed, None)
             }
             HostError::Segment(_) => (
                 StatusCode::INSUFFICIENT_STORAGE,

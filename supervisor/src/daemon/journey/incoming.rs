@@ -21,8 +21,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// How often the links that its network needs are looked at.
-const LOOK: Duration = Duration::from_millis(200);
+/// How often it is looked whether it could run here: its machine, and the links that its network needs.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Where it comes from.
 #[derive(Debug)]
@@ -142,14 +142,16 @@ impl Reception {
                 Heard::Died(how) => return Err(format!("the migrator {how}")),
                 Heard::Nothing => {}
             }
-            self.look_at_links(migrator);
+            self.look_at_obstacles(migrator);
         }
     }
 
-    /// Tells the migrator when the VM's network no longer reaches this host, or does again.
-    fn look_at_links(&mut self, migrator: &mut Migrator) {
+    /// Tells the migrator when the VM could not run here, or could again: its machine has failed while it came, or its
+    /// network no longer reaches this host. What is not taken stays where it is.
+    fn look_at_obstacles(&mut self, migrator: &mut Migrator) {
         let Some(entry) = self.entry.as_ref().filter(|_| !self.runs) else { return };
-        let reason = obstacle(&self.host.network.links.down(&entry.past.needs));
+        let fault = entry.handle.board.fault();
+        let reason = fault.or_else(|| obstacle(&self.host.network.links.down(&entry.past.needs)));
         if reason != self.obstacle {
             self.obstacle.clone_from(&reason);
             migrator.tell(MigratorCommand::Obstacle { reason });

@@ -14,7 +14,7 @@ use crate::vm::Request;
 use crossbeam_channel::{Receiver, Sender};
 use quasar_abi::control::migrator::{MigrationEvent, MigratorCommand, MigratorRefusal};
 use quasar_abi::vm::{VmControl, pause};
-use quasar_api::{Departure, JourneyEvent, Phase};
+use quasar_api::{Departure, JourneyEvent};
 use std::net::ToSocketAddrs;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -118,7 +118,7 @@ fn travel(
         }
     };
     journey.set_migrator(migrator.reach());
-    let (mut handed_over, mut completed, mut unclear, mut given_up) = (false, false, None, false);
+    let (mut handed_over, mut completed, mut unclear, mut given_up) = (false, false, None, None::<String>);
     let end = loop {
         match migrator.hear(LOOK) {
             Heard::Migration(event) => {
@@ -144,7 +144,7 @@ fn travel(
             Heard::Failed(refusal @ MigratorRefusal::Unclear { .. }) => {
                 break End::Unclear(refusal.to_string());
             }
-            Heard::Failed(refusal) => break End::Here(refusal.to_string()),
+            Heard::Failed(refusal) => break End::Here(given_up.unwrap_or_else(|| refusal.to_string())),
             Heard::Died(_) if completed => break End::There,
             Heard::Died(how) if handed_over => {
                 break End::Unclear(format!(
@@ -157,12 +157,12 @@ fn travel(
                 break End::Here(format!("the migrator {how}"));
             }
             Heard::Nothing => {
-                let phase = entry.handle.status().phase;
-                if !given_up
+                // Nobody comes to rest then.
+                if given_up.is_none()
                     && !handed_over
-                    && !matches!(phase, Phase::Running | Phase::Paused | Phase::Stopping)
+                    && let Some(fault) = entry.handle.board.fault()
                 {
-                    given_up = true;
+                    given_up = Some(fault);
                     migrator.tell(MigratorCommand::Cancel);
                 }
             }

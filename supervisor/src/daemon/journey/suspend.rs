@@ -60,15 +60,23 @@ fn write(
     let result = Migrator::start(&entry.migrator(&host.launcher), None, &log, ends, command).and_then(
         |mut migrator| {
             journey.set_migrator(migrator.reach());
+            let mut given_up = None::<String>;
             let result = loop {
                 match migrator.hear(LOOK) {
                     Heard::Done(MigratorReply::Suspended(written)) => break Ok(written),
                     Heard::Done(MigratorReply::Done) => {
                         break Err("the migrator did not say what it has written".into());
                     }
-                    Heard::Failed(refusal) => break Err(refusal.to_string()),
+                    Heard::Failed(refusal) => break Err(given_up.unwrap_or_else(|| refusal.to_string())),
                     Heard::Died(how) => break Err(format!("the migrator {how}")),
-                    Heard::Nothing => {}
+                    Heard::Nothing => {
+                        if given_up.is_none()
+                            && let Some(fault) = entry.handle.board.fault()
+                        {
+                            given_up = Some(fault);
+                            migrator.tell(MigratorCommand::Cancel);
+                        }
+                    }
                     Heard::Migration(_) => {}
                 }
             };

@@ -414,7 +414,9 @@ impl Keeper {
             let failure = match seat.and_then(|s| s.ended.clone()) {
                 Some(how) => Some(how),
                 None if waiting.by <= now => {
-                    Some(format!("the network did not come up within {START_DEADLINE:?}"))
+                    let trouble = self.trouble().of(&waiting.vm).map(|why| format!(": {why}"));
+                    let trouble = trouble.unwrap_or_default();
+                    Some(format!("the network did not come up within {START_DEADLINE:?}{trouble}"))
                 }
                 None => None,
             };

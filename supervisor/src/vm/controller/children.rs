@@ -1,6 +1,6 @@
 //! What the VM's processes tell, and what follows from it.
 
-use super::{Controller, Step};
+use super::{Controller, Key, Step};
 use crate::vm::crew::CrewEvent;
 use crate::vm::swap::SwapEnd;
 use quasar_abi::control::devices::DevicesReply;
@@ -10,6 +10,7 @@ impl Controller {
     pub(super) fn react(&mut self, event: CrewEvent) {
         match event {
             CrewEvent::Serving(PartyId::Devices) => {
+                self.press_keys();
                 for (command, answer) in self.questions.for_successor() {
                     self.ask_devices(command, answer);
                 }
@@ -30,7 +31,9 @@ impl Controller {
             }
             for shutdown in &mut self.shutdowns {
                 // Pressed or not: the guest has the rest of its time.
-                shutdown.key = None;
+                if let Key::Asked(_) = shutdown.key {
+                    shutdown.key = Key::Pressed;
+                }
             }
             if let Step::RebootDevices { id, .. } = &mut self.step {
                 *id = None;
@@ -60,7 +63,7 @@ impl Controller {
             };
         }
         // A key that cannot be pressed is not waited for.
-        let pressing = self.shutdowns.iter().position(|s| s.key == Some(id));
+        let pressing = self.shutdowns.iter().position(|s| s.key == Key::Asked(id));
         if let (Some(index), Err(error)) = (pressing, &result) {
             let shutdown = self.shutdowns.swap_remove(index);
             return (shutdown.answer)(Err(error.clone()));

@@ -147,9 +147,19 @@ enum Step {
 
 struct Shutdown {
     by: Instant,
-    /// The command that presses the key, while it is unanswered.
-    key: Option<u64>,
+    key: Key,
     answer: Answer,
+}
+
+/// The power key of a guest that is to shut down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Key {
+    /// There are no devices that could; the next ones will.
+    ToPress,
+    /// By the command of this number.
+    Asked(u64),
+    /// By devices that have died since, perhaps.
+    Pressed,
 }
 
 /// One VM's controller.
@@ -412,6 +422,7 @@ impl Controller {
     fn look_at_trouble(&mut self) {
         let final_step = matches!(self.step, Step::Failed | Step::EndHarts | Step::EndRest | Step::Done);
         let trouble = self.crew.trouble().filter(|_| !final_step);
+        self.board.set_stuck(self.crew.stuck().filter(|_| !final_step));
         let vm = &self.machine.vm;
         // Everyone is called by it, also those that sleep.
         match (

@@ -1,6 +1,6 @@
 //! What users ask, and when they are answered.
 
-use super::{Answer, Controller, DevicesAnswer, ReportAnswer, Request, Shutdown, Step};
+use super::{Answer, Controller, DevicesAnswer, Key, ReportAnswer, Request, Shutdown, Step};
 use crate::vm::swap::Swap;
 use quasar_abi::control::devices::{DevicesCommand, DevicesReply};
 use quasar_abi::party::PartyId;
@@ -66,14 +66,13 @@ impl Controller {
             (Request::Shutdown { .. }, _) if self.is_paused() => {
                 answer(Err("it is paused, and hears its power key only when it runs".into()));
             }
-            (Request::Shutdown { timeout }, _) => match self.crew.tell_devices(DevicesCommand::PowerButton) {
-                Ok(key) => {
-                    let key = Some(key);
-                    let by = Instant::now().checked_add(timeout).unwrap_or_else(Instant::now);
-                    self.shutdowns.push(Shutdown { by, key, answer });
-                }
-                Err(error) => answer(Err(format!("the power key cannot be pressed: {error}"))),
-            },
+            (Request::Shutdown { timeout }, _) => {
+                let by = Instant::now().checked_add(timeout).unwrap_or_else(Instant::now);
+                self.shutdowns.push(Shutdown { by, key: Key::ToPress, answer });
+                // Devices that are due later are needed now.
+                self.crew.try_now();
+                self.press_keys();
+            }
         }
         self.show();
     }
@@ -161,6 +160,15 @@ impl Controller {
         self.show();
     }
 
+    /// Presses the power key for who waits for that, if the devices serve.
+    pub(super) fn press_keys(&mut self) {
+        for shutdown in self.shutdowns.iter_mut().filter(|shutdown| shutdown.key == Key::ToPress) {
+            if let Ok(id) = self.crew.tell_devices(DevicesCommand::PowerButton) {
+                shutdown.key = Key::Asked(id);
+            }
+        }
+    }
+
     pub(super) fn look_at_shutdowns(&mut self) {
         let now = Instant::now();
         if !matches!(self.step, Step::Running) || self.shutdowns.iter().all(|s| s.by > now) {
@@ -170,10 +178,13 @@ impl Controller {
         self.shutdowns = waiting;
         let late: Vec<Shutdown> = late;
         for shutdown in late {
-            (shutdown.answer)(Err(
-                "the guest has not shut down in time after its power key was pressed; it runs on (force ends it)"
-                    .into(),
-            ));
+            let why = match shutdown.key {
+                Key::ToPress => "its devices have not come back in time to press its power key",
+                Key::Asked(_) | Key::Pressed => {
+                    "the guest has not shut down in time after its power key was pressed"
+                }
+            };
+            (shutdown.answer)(Err(format!("{why}; it runs on (force ends it)")));
         }
         self.show();
     }
