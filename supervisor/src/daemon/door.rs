@@ -3,8 +3,8 @@
 //! Whoever connects holds the daemon for as long as the connection stands, whatever it does there and however slow it
 //! is; but one that is gone before the next look has only asked something, and does not make the daemon's time longer,
 //! however often it comes again. The door closes in an order that loses nobody: the socket's name goes first, then
-//! whoever came before that is let in, and only when nobody did the daemon ends. Who comes in the last moment sees its connection break before it
-//! was answered, and looks for a daemon again.
+//! whoever came before that is let in, and only when nobody did the daemon ends. Who comes in the last moment sees its
+//! connection break before it was answered, and looks for a daemon again.
 
 use super::host::Host;
 use parking_lot::Mutex;
